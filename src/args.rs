@@ -1,0 +1,399 @@
+//! What was typed: clap types and nothing else. No I/O, and no defaults from the environment.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::checkpoint::parse::{self, Artifact, Invalid, Thread};
+use crate::checkpoint::status::{Status, TaskState};
+use crate::exit::{Exit, Failure};
+
+/// One quiet Slack thread per agent, from any shell script, subprocess or CI step
+#[derive(Debug, Parser)]
+#[command(name = "agent-checkpoint", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(arg_required_else_help = false, subcommand_required = true)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "Settings come from flags, then the environment, then the config file, then defaults. \
+SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL says where to post; without either, checkpoints are printed. \
+Every other setting is AGENT_CHECKPOINT_<FLAG>, such as AGENT_CHECKPOINT_MIN_INTERVAL=1m.";
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// Print one JSON object or array on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing on standard error but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more on standard error (repeatable)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", value_enum)]
+    pub(crate) color: Option<ColorChoice>,
+    /// Read settings from this file instead of config.toml in the config directory
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Read environment variables from this file (KEY=VALUE lines); the real environment wins
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) env_file: Option<PathBuf>,
+    /// Keep state in this file instead of cache.db in the state directory
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Whether a detached courier sends what cannot be sent at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackgroundChoice {
+    /// Send what is due now; a courier sends the rest
+    Auto,
+    /// Never touch the network here; a courier sends everything
+    Always,
+    /// Send what is due now; leave the rest to the next call or to flush
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Record one checkpoint and deliver what is due
+    Emit(Box<EmitArgs>),
+    /// List tasks
+    Tasks(TasksArgs),
+    /// Show one task with its checkpoints, artifacts and interventions
+    Show(ShowArgs),
+    /// Deliver everything that is waiting
+    Flush(FlushArgs),
+    /// Check every part of the set-up and say how to mend what is broken
+    Doctor(DoctorArgs),
+    /// Print a completion script
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a directory
+    Man(ManArgs),
+    /// Send what waits and end; started by emit, not by hand
+    #[command(hide = true)]
+    Courier(CourierArgs),
+}
+
+/// Who the agent is and what it works on.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Identity")]
+pub(crate) struct IdentityArgs {
+    /// Name the agent; otherwise the coding agent's session, the CI job, or USER@HOST:DIRECTORY
+    #[arg(short, long, value_name = "ID", value_parser = parse::agent_id)]
+    pub(crate) agent_id: Option<String>,
+    /// Name the task
+    #[arg(short, long, value_name = "NAME", value_parser = parse::line)]
+    pub(crate) task_name: Option<String>,
+    /// Say what kind of task it is, such as test, refactor or docs
+    #[arg(long, value_name = "NAME", value_parser = parse::line)]
+    pub(crate) task_type: Option<String>,
+    /// Name the repository; otherwise CI's or git's origin
+    #[arg(long, value_name = "NAME", value_parser = parse::line)]
+    pub(crate) repo: Option<String>,
+    /// Post to this channel, #name or id
+    #[arg(short, long, value_name = "CHANNEL", value_parser = parse::channel)]
+    pub(crate) channel: Option<String>,
+    /// Join an existing thread
+    #[arg(long, value_name = "CHANNEL:TS", value_parser = parse::thread)]
+    pub(crate) thread: Option<Thread>,
+    /// Open a new task and thread
+    #[arg(long)]
+    pub(crate) new: bool,
+}
+
+/// How messages are sent.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Delivery")]
+pub(crate) struct DeliveryArgs {
+    /// Post at most one routine message per task in this time [default: 30s]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    pub(crate) min_interval: Option<Duration>,
+    /// Spend at most this long on the network [default: 10s]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// Leave what cannot be sent now to a detached courier [default: auto]
+    #[arg(long, value_name = "WHEN", value_enum)]
+    pub(crate) background: Option<BackgroundChoice>,
+    /// Exit 75 when not delivered yet, 78 when refused or misconfigured
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Record, but do not post
+    #[arg(long)]
+    pub(crate) no_post: bool,
+    /// Warn at this percentage of the context limit [default: 70]
+    #[arg(long, value_name = "PERCENT", value_parser = parse::threshold, allow_negative_numbers = true)]
+    pub(crate) context_warn: Option<u8>,
+    /// Alert at this percentage of the context limit [default: 85]
+    #[arg(long, value_name = "PERCENT", value_parser = parse::threshold, allow_negative_numbers = true)]
+    pub(crate) context_alert: Option<u8>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_long_help = EMIT_EXAMPLES)]
+pub(crate) struct EmitArgs {
+    /// What the agent just did or is about to do; '-' reads it from standard input
+    #[arg(value_name = "ACTION")]
+    pub(crate) action: Option<OsString>,
+    /// Where the agent stands [default: checkpoint]
+    ///
+    /// One of starting, planning, working, checkpoint, waiting_approval, blocked, error, complete, cancelled.
+    #[arg(short, long, value_name = "NAME", value_parser = Status::parse)]
+    pub(crate) status: Option<Status>,
+    /// How much is done, 0 to 100
+    #[arg(short, long, value_name = "PERCENT", value_parser = parse::progress, allow_negative_numbers = true)]
+    pub(crate) progress: Option<u8>,
+    /// How many tokens are in the context now
+    #[arg(long, value_name = "N", value_parser = parse::count, allow_negative_numbers = true)]
+    pub(crate) tokens: Option<u64>,
+    /// How many tokens the context holds [default: 200000]
+    #[arg(long, value_name = "N", value_parser = parse::context_limit, allow_negative_numbers = true)]
+    pub(crate) context_limit: Option<u64>,
+    /// What went wrong
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) error: Option<OsString>,
+    /// Something the agent made (repeatable)
+    #[arg(long, value_name = "[NAME=]URL|PATH", value_parser = parse::artifact)]
+    pub(crate) artifact: Vec<Artifact>,
+    /// Something to keep with the checkpoint (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::meta)]
+    pub(crate) meta: Vec<(String, String)>,
+    /// Post now, whatever the interval
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Print what would be recorded and posted; change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+    #[command(flatten)]
+    pub(crate) delivery: DeliveryArgs,
+}
+
+const EMIT_EXAMPLES: &str = "Examples:
+  agent-checkpoint emit --status starting --task-name 'Deploy X' 'Reading files'
+  agent-checkpoint emit --status working --progress 50 'Running tests'
+  agent-checkpoint emit --status error --error 'exit code 1' 'Tests failed'
+  agent-checkpoint emit --status complete --artifact PR=https://example.com/pull/1 'Done'
+  git log -1 --format=%s | agent-checkpoint emit --status working -";
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TasksArgs {
+    /// Only tasks in this state: running, failed, completed or cancelled
+    #[arg(long, value_name = "STATE", value_parser = TaskState::parse)]
+    pub(crate) state: Option<TaskState>,
+    /// Only tasks with messages that wait or were refused
+    #[arg(long)]
+    pub(crate) waiting: bool,
+    /// At most this many, the latest first
+    #[arg(long, value_name = "N", default_value = "50", value_parser = parse::count, allow_negative_numbers = true)]
+    pub(crate) limit: u64,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ShowArgs {
+    /// An agent's id, for its latest task, or a task's id
+    #[arg(value_name = "AGENT")]
+    pub(crate) agent: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FlushArgs {
+    /// Also send again what Slack refused, once the cause is mended
+    #[arg(long)]
+    pub(crate) rejected: bool,
+    /// Give up after this long [default: none]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    pub(crate) deadline: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorArgs {
+    /// Also send a test message
+    #[arg(long)]
+    pub(crate) post: bool,
+    /// Print a Slack app manifest with all that is needed, and do nothing else
+    #[arg(long)]
+    pub(crate) manifest: bool,
+    /// Check this channel instead of the configured one
+    #[arg(short, long, value_name = "CHANNEL", value_parser = parse::channel)]
+    pub(crate) channel: Option<String>,
+    /// Spend at most this long on the network [default: 10s]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    pub(crate) deadline: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL", value_parser = PossibleValuesParser::new(["bash", "zsh", "fish", "powershell", "elvish"]))]
+    pub(crate) shell: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ManArgs {
+    /// Where to write; made if it does not exist
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CourierArgs {
+    /// The office that was left for this courier in the cache
+    #[arg(long)]
+    pub(crate) office: String,
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// A failure with the exit code 64 for a wrong one. Help and version come back as text for standard output.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Cli, String>, Failure> {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => Ok(Ok(cli)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Err(error.render().to_string()))
+        }
+        Err(error) => Err(describe(&error)),
+    }
+}
+
+/// One clear line with the value quoted, and one hint.
+fn describe(error: &clap::Error) -> Failure {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(", ")),
+        Some(ContextValue::StyledStr(text)) => Some(text.to_string()),
+        Some(ContextValue::StyledStrs(texts)) => texts.first().map(ToString::to_string),
+        _ => None,
+    };
+    let arg = text(ContextKind::InvalidArg).unwrap_or_default();
+    let flag = arg.split(' ').next().unwrap_or_default().to_owned();
+    let value = text(ContextKind::InvalidValue);
+    let suggested = text(ContextKind::SuggestedArg)
+        .or_else(|| text(ContextKind::SuggestedValue))
+        .or_else(|| text(ContextKind::SuggestedSubcommand));
+    let help = "see agent-checkpoint --help".to_owned();
+    let (message, hint) = match error.kind() {
+        ErrorKind::ValueValidation => {
+            let invalid =
+                std::error::Error::source(error).and_then(|source| source.downcast_ref::<Invalid>());
+            let value = value.unwrap_or_default();
+            match invalid {
+                Some(Invalid { reason, hint }) => (format!("{flag}: '{value}' {reason}"), hint.clone()),
+                None => (format!("{flag}: '{value}' is not a valid value"), help),
+            }
+        }
+        ErrorKind::InvalidValue => {
+            let valid = text(ContextKind::ValidValue).unwrap_or_default();
+            match value.filter(|value| !value.is_empty()) {
+                Some(value) => (
+                    format!("{flag}: '{value}' is not a valid value"),
+                    suggested.map_or_else(
+                        || format!("use one of {valid}"),
+                        |one| format!("did you mean '{one}'?"),
+                    ),
+                ),
+                None => (format!("{flag} needs a value"), format!("write {arg}")),
+            }
+        }
+        ErrorKind::UnknownArgument => (
+            format!("unknown argument '{arg}'"),
+            suggested.map_or_else(
+                || if arg.starts_with('-') { help } else { "quote a text of several words".to_owned() },
+                |one| if one.starts_with('-') { format!("did you mean '{one}'?") } else { one },
+            ),
+        ),
+        ErrorKind::InvalidSubcommand => (
+            format!("unknown command '{}'", text(ContextKind::InvalidSubcommand).unwrap_or_default()),
+            suggested.map_or(help, |one| format!("did you mean '{one}'?")),
+        ),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ("no command was given".to_owned(), "start with agent-checkpoint emit --help".to_owned())
+        }
+        ErrorKind::MissingRequiredArgument => (format!("{arg} is missing"), help),
+        ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
+            Some(prior) if prior != arg => (format!("{arg} cannot be used with {prior}"), help),
+            _ => (format!("{flag} was given more than once"), "give it once".to_owned()),
+        },
+        ErrorKind::InvalidUtf8 => {
+            ("an argument is not valid UTF-8".to_owned(), "write ids and names in UTF-8".to_owned())
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            (first, help)
+        }
+    };
+    Failure::new(Exit::Usage, message).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn failure(line: &str) -> (String, String) {
+        let args = std::iter::once("agent-checkpoint").chain(line.split(' ')).map(OsString::from);
+        let failure = parse(args).expect_err(line);
+        assert_eq!(failure.exit, Exit::Usage);
+        (failure.message, failure.hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn wrong_values_are_quoted_with_a_hint() {
+        for (line, message, hint) in [
+            (
+                "emit --progress 150",
+                "--progress: '150' is not between 0 and 100",
+                "give a whole number from 0 to 100",
+            ),
+            (
+                "emit --progress -1",
+                "--progress: '-1' is not between 0 and 100",
+                "give a whole number from 0 to 100",
+            ),
+            ("emit -s workign", "--status: 'workign' is not a status", "did you mean 'working'?"),
+            ("emit --tokens -5", "--tokens: '-5' is negative", "give a count of 0 or more"),
+            (
+                "emit --background alway",
+                "--background: 'alway' is not a valid value",
+                "did you mean 'always'?",
+            ),
+            ("emit --stauts working", "unknown argument '--stauts'", "did you mean '--status'?"),
+            ("emti", "unknown command 'emti'", "did you mean 'emit'?"),
+            ("emit a b", "unknown argument 'b'", "quote a text of several words"),
+            ("emit --status", "--status needs a value", "write --status <NAME>"),
+            ("emit --force --force", "--force was given more than once", "give it once"),
+            ("show", "<AGENT> is missing", "see agent-checkpoint --help"),
+        ] {
+            assert_eq!(failure(line), (message.to_owned(), hint.to_owned()), "{line}");
+        }
+    }
+}

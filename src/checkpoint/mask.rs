@@ -1,0 +1,181 @@
+//! Masks text that looks like a credential before it is stored or sent.
+
+use std::borrow::Cow;
+
+use regex_lite::Regex;
+
+/// What stands where a credential stood.
+pub(crate) const MASK: &str = "[masked]";
+
+/// Settings shorter than this are not looked for: they would mask ordinary words.
+const OWN_SECRET_MIN: usize = 6;
+
+/// A well-known shape of credential.
+struct Shape {
+    /// One of these must occur before the pattern is worth compiling.
+    signs: &'static [&'static str],
+    pattern: &'static str,
+    /// The replacement, with `$1` for what is kept in front.
+    replacement: &'static str,
+}
+
+/// The shapes, each after its vendor's description of the token.
+const SHAPES: &[Shape] = &[
+    // Private keys come first: their body could match a later shape only in part.
+    Shape {
+        signs: &["PRIVATE KEY"],
+        pattern: r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|$)",
+        replacement: MASK,
+    },
+    // Slack: bot, user, app-level, workflow, refresh and rotated tokens, and the URLs that are secrets themselves.
+    Shape {
+        signs: &["xox", "xapp-", "xwfp-"],
+        pattern: r"(?:xox[a-z](?:\.xox[a-z])?|xapp|xwfp)-[A-Za-z0-9-]{8,}",
+        replacement: MASK,
+    },
+    Shape {
+        signs: &["hooks.slack"],
+        pattern: r"(hooks\.slack(?:-gov)?\.com/(?:services|triggers|workflows)/)[A-Za-z0-9/_-]+",
+        replacement: "$1[masked]",
+    },
+    Shape {
+        signs: &["ghp_", "gho_", "ghu_", "ghs_", "ghr_"],
+        pattern: r"gh[pousr]_[A-Za-z0-9]{20,}",
+        replacement: MASK,
+    },
+    Shape { signs: &["github_pat_"], pattern: r"github_pat_[A-Za-z0-9_]{20,}", replacement: MASK },
+    Shape {
+        signs: &[
+            "glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glft-", "glsoat-", "glagent-", "glimt-",
+            "gloas-",
+        ],
+        pattern: r"gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent|imt|oas)-[A-Za-z0-9_.-]{16,}",
+        replacement: MASK,
+    },
+    Shape {
+        signs: &["AKIA", "ASIA", "ABIA", "ACCA"],
+        pattern: r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}",
+        replacement: MASK,
+    },
+    Shape {
+        signs: &["ecret"],
+        pattern: r#"(?i)(aws_?secret_?access_?key["']?\s*[=:]\s*["']?)[A-Za-z0-9/+=]{30,}"#,
+        replacement: "$1[masked]",
+    },
+    // OpenAI and Anthropic (`sk-ant-…`) keys.
+    Shape { signs: &["sk-"], pattern: r"sk-[A-Za-z0-9_-]{16,}", replacement: MASK },
+    Shape {
+        signs: &["eyJ"],
+        pattern: r"eyJ[A-Za-z0-9_-]{6,}\.eyJ[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]*",
+        replacement: MASK,
+    },
+    Shape {
+        signs: &["://"],
+        pattern: r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@?#]*:)[^\s/?#]+@",
+        replacement: "$1[masked]@",
+    },
+];
+
+/// Masks our own secrets and the well-known shapes in texts.
+#[derive(Debug, Default)]
+pub(crate) struct Masker {
+    own: Vec<String>,
+}
+
+impl Masker {
+    /// A masker that knows these values, such as the configured token, beside the well-known shapes.
+    pub(crate) fn new<'a>(own: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut own: Vec<String> =
+            own.into_iter().filter(|secret| secret.len() >= OWN_SECRET_MIN).map(str::to_owned).collect();
+        // The longest first, so that one secret inside another leaves no rest behind.
+        own.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self { own }
+    }
+
+    /// The text with every credential replaced.
+    pub(crate) fn mask(&self, text: &str) -> String {
+        let mut text = Cow::Borrowed(text);
+        for secret in &self.own {
+            if text.contains(secret.as_str()) {
+                text = Cow::Owned(text.replace(secret.as_str(), MASK));
+            }
+        }
+        for shape in SHAPES {
+            if !shape.signs.iter().any(|sign| text.contains(sign)) {
+                continue;
+            }
+            // Compiled only where a sign occurs: most texts hold none, and compiling would cost more than the rest.
+            let pattern = Regex::new(shape.pattern).expect("a constant pattern, compiled by a test");
+            if let Cow::Owned(masked) = pattern.replace_all(&text, shape.replacement) {
+                text = Cow::Owned(masked);
+            }
+        }
+        text.into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(text: &str) -> String {
+        Masker::new([]).mask(text)
+    }
+
+    #[test]
+    fn masks_the_well_known_shapes() {
+        // Written in two halves, so that scanners do not take this file for a leak.
+        for (head, tail) in [
+            ("xoxb-", "123456789012-123456789012-AbCdEfGhIjKl"),
+            ("xoxe.xoxp-", "1-Mi0yLTEyMzQ1Njc4OTAx"),
+            ("xapp-", "1-A0123456789-1234567890-abcdef"),
+            ("ghp_", "abcdefghijklmnopqrstuvwxyz0123456789"),
+            ("github_pat_", "11ABCDEFG0abcdefghijkl_mnopqrstuvwxyz"),
+            ("glpat-", "abcdefghij0123456789"),
+            ("AKIA", "ABCDEFGHIJKLMNOP"),
+            ("sk-", "proj-abcdefghijklmnopqrstuvwxyz"),
+            ("sk-ant-", "api03-abcdefghijklmnopqrstuvwxyz"),
+            ("eyJ", "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"),
+        ] {
+            let secret = format!("{head}{tail}");
+            assert_eq!(masked(&format!("key={secret} end")), "key=[masked] end", "{secret}");
+        }
+    }
+
+    #[test]
+    fn masks_key_blocks_whole_even_when_cut_off() {
+        let head = "-----BEGIN RSA PRIVATE KEY-----";
+        assert_eq!(masked(&format!("a\n{head}\nMIIE\n-----END RSA PRIVATE KEY-----\nb")), "a\n[masked]\nb");
+        assert_eq!(masked(&format!("a\n{head}\nMIIE")), "a\n[masked]");
+    }
+
+    #[test]
+    fn masks_only_the_secret_part_of_a_url() {
+        assert_eq!(masked("postgres://ana:s3cret@db/x"), "postgres://ana:[masked]@db/x");
+        assert_eq!(masked("postgres://ana:s3@cret@db/x"), "postgres://ana:[masked]@db/x");
+        assert_eq!(
+            masked("https://hooks.slack.com/services/T000/B000/XXXX"),
+            "https://hooks.slack.com/services/[masked]"
+        );
+        for harmless in
+            ["https://example.com:8080/a@b", "mailto:ana@example.com", "see https://example.com/x?y=1"]
+        {
+            assert_eq!(masked(harmless), harmless);
+        }
+    }
+
+    #[test]
+    fn masks_our_own_settings_longest_first() {
+        let masker = Masker::new(["hunter2", "hunter2-longer", "abc"]);
+        assert_eq!(masker.mask("hunter2-longer hunter2 abc"), "[masked] [masked] abc");
+    }
+
+    #[test]
+    fn every_shape_compiles_and_masks_twice_to_the_same() {
+        for shape in SHAPES {
+            Regex::new(shape.pattern).expect(shape.pattern);
+        }
+        let once = masked("postgres://ana:s3cret@db/x");
+        assert_eq!(masked(&once), once);
+    }
+}

@@ -1,0 +1,115 @@
+//! The pure domain: tasks, their checkpoints, and what recording one more of them means.
+//!
+//! Nothing in here reads a clock, a file, the environment or a socket, and nothing prints: values go in and values
+//! come out.
+
+pub(crate) mod context;
+pub(crate) mod id;
+pub(crate) mod mask;
+pub(crate) mod outbox;
+pub(crate) mod parse;
+pub(crate) mod plan;
+pub(crate) mod snapshot;
+pub(crate) mod status;
+pub(crate) mod time;
+
+use std::collections::BTreeMap;
+
+use id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
+use outbox::{Credential, Delivery};
+use parse::{Artifact, Thread};
+use snapshot::Snapshot;
+use status::{Status, TaskState};
+use time::Moment;
+
+/// One run of one agent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Task {
+    /// Its row in the cache; `None` before it is stored.
+    pub(crate) key: Option<TaskKey>,
+    pub(crate) id: TaskId,
+    pub(crate) agent_id: String,
+    pub(crate) task_type: String,
+    pub(crate) state: TaskState,
+    /// The newest state, as a message shows it.
+    pub(crate) snapshot: Snapshot,
+    /// The Slack conversation as it was said (`#name` or an id); `None` while nobody could tell which.
+    pub(crate) channel: Option<String>,
+    /// The conversation's id, once Slack has told it.
+    pub(crate) channel_id: Option<String>,
+    /// The message that the task's thread hangs from, once there is one.
+    pub(crate) thread_ts: Option<String>,
+    pub(crate) card: Card,
+    /// The credential that the task's messages were recorded for.
+    pub(crate) credential: Option<Credential>,
+    /// When the task's latest message was handed to Slack; starts the interval.
+    pub(crate) last_message_at: Option<Moment>,
+    pub(crate) started_at: Moment,
+    pub(crate) updated_at: Moment,
+    pub(crate) ended_at: Option<Moment>,
+}
+
+/// The message that is edited to show a task's newest state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Card {
+    /// Not posted yet, or deleted in Slack: the next message becomes the card.
+    Missing,
+    /// The `ts` of the card.
+    At(String),
+    /// Slack refuses to edit it for good (an edit window that closed); replies go on.
+    Frozen,
+}
+
+/// One recorded moment in a task.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Checkpoint {
+    /// Its row in the cache; `None` before it is stored.
+    pub(crate) key: Option<CheckpointKey>,
+    pub(crate) id: CheckpointId,
+    pub(crate) status: Status,
+    pub(crate) progress: u8,
+    pub(crate) tokens: Option<u64>,
+    pub(crate) context_limit: u64,
+    /// The whole text, however long.
+    pub(crate) action: Option<String>,
+    /// The whole text, however long.
+    pub(crate) error: Option<String>,
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) meta: BTreeMap<String, String>,
+    /// Milliseconds since the task's first checkpoint.
+    pub(crate) elapsed_ms: u64,
+    pub(crate) created_at: Moment,
+    pub(crate) delivery: Delivery,
+    /// Slack's or the network's reason, where the delivery has one.
+    pub(crate) delivery_error: Option<String>,
+    /// The message that shows this checkpoint, where there is one.
+    pub(crate) message_ts: Option<String>,
+}
+
+/// What a caller says in one checkpoint, read and masked but not yet joined with its task.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Draft {
+    pub(crate) id: CheckpointId,
+    pub(crate) agent_id: String,
+    pub(crate) status: Status,
+    pub(crate) progress: Option<u8>,
+    pub(crate) tokens: Option<u64>,
+    pub(crate) context_limit: Option<u64>,
+    pub(crate) name: Option<String>,
+    pub(crate) task_type: Option<String>,
+    pub(crate) repo: Option<String>,
+    /// The repo to use when neither the caller nor the task knows one.
+    pub(crate) repo_default: Option<String>,
+    pub(crate) action: Option<String>,
+    pub(crate) error: Option<String>,
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) meta: BTreeMap<String, String>,
+    /// The Slack conversation, where the caller named one.
+    pub(crate) channel: Option<String>,
+    /// An existing thread to join.
+    pub(crate) thread: Option<Thread>,
+    /// Post now, whatever the interval.
+    pub(crate) force: bool,
+    /// Open a new task, whatever the state of the present one.
+    pub(crate) new: bool,
+}

@@ -1,0 +1,244 @@
+//! The outbox's words: entries that wait, who may send them, and what became of an attempt.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Task;
+use super::id::{CheckpointId, EntryKey};
+use super::snapshot::Snapshot;
+use super::time::Moment;
+
+/// What became of a checkpoint's message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Delivery {
+    /// Slack has it.
+    Sent,
+    /// Inside the interval: a later message covers it.
+    Coalesced,
+    /// Will be tried (again).
+    Queued,
+    /// The answer was lost: it may have arrived, and will be looked for before it is sent again.
+    Unconfirmed,
+    /// Refused for good.
+    Rejected,
+    /// No destination is configured, so it was printed.
+    Printed,
+    /// Not to be posted.
+    Off,
+}
+
+impl Delivery {
+    /// The spelling used in JSON and in the cache.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Coalesced => "coalesced",
+            Self::Queued => "queued",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Rejected => "rejected",
+            Self::Printed => "printed",
+            Self::Off => "off",
+        }
+    }
+
+    /// Reads the spelling of [`Delivery::name`].
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Sent,
+            Self::Coalesced,
+            Self::Queued,
+            Self::Unconfirmed,
+            Self::Rejected,
+            Self::Printed,
+            Self::Off,
+        ]
+        .into_iter()
+        .find(|delivery| delivery.name() == text)
+    }
+}
+
+/// What an entry does in Slack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum EntryKind {
+    /// Posts a message for a checkpoint.
+    Post,
+    /// Edits the task's live card to the newest state.
+    Card,
+}
+
+/// Which entries go first when Slack's limits let only some through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Priority {
+    /// Sent whatever the interval, and never replaced by a newer one.
+    Immediate,
+    /// May wait, and then carries the newest state.
+    Routine,
+}
+
+/// An entry of a task that is still in the outbox, as planning needs to see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) key: EntryKey,
+    pub(crate) priority: Priority,
+    /// Being sent at this moment, so no longer to be changed.
+    pub(crate) in_flight: bool,
+    pub(crate) due_at: Moment,
+}
+
+/// An entry that its holder alone may send now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Job {
+    pub(crate) entry: EntryKey,
+    pub(crate) kind: EntryKind,
+    pub(crate) priority: Priority,
+    pub(crate) task: Task,
+    /// What the message shows.
+    pub(crate) snapshot: Snapshot,
+    /// The checkpoint that the message stands for; the newest one for a card.
+    pub(crate) checkpoint: CheckpointId,
+    /// How often it was tried before.
+    pub(crate) attempts: u32,
+    /// An earlier attempt may have reached Slack without an answer reaching us.
+    pub(crate) maybe_sent: bool,
+    pub(crate) created_at: Moment,
+    /// When Slack's limits let it through: now, or a little later.
+    pub(crate) start_at: Moment,
+}
+
+/// What to write back for an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Settlement {
+    /// Slack has the message; what it answered.
+    Posted {
+        /// The conversation's id.
+        channel_id: Option<String>,
+        /// The message's `ts`; a webhook tells none.
+        ts: Option<String>,
+        /// The thread that the message stands in, when it is a reply.
+        thread_ts: Option<String>,
+    },
+    /// The card shows the newest state.
+    Edited,
+    /// To be tried again.
+    Retry { at: Moment, reason: String, maybe_sent: bool },
+    /// Refused for good.
+    Rejected { reason: String },
+    /// The card was deleted in Slack: post a new one.
+    CardGone,
+    /// The card can never be edited again.
+    CardFrozen,
+    /// The thread is gone: the next message starts a new one.
+    ThreadGone,
+    /// Not tried after all.
+    Released { at: Moment },
+}
+
+/// A fingerprint of a bot token or webhook URL: tells two apart without holding either.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Credential(String);
+
+impl Credential {
+    /// The fingerprint of a bot token.
+    ///
+    /// Tokens are written `xoxb-WORKSPACE-BOT-SECRET`: a token that was rotated keeps the first three parts, so it
+    /// keeps its fingerprint; one for another workspace has another.
+    pub(crate) fn bot(token: &str) -> Self {
+        let parts: Vec<&str> = token.splitn(4, '-').collect();
+        match parts[..] {
+            [kind, workspace, bot, _] if is_number(workspace) && is_number(bot) => {
+                Self(format!("bot:{workspace}:{}", digest(&format!("{kind}-{workspace}-{bot}"))))
+            }
+            _ => Self(format!("bot::{}", digest(token))),
+        }
+    }
+
+    /// The fingerprint of an incoming webhook, `…/services/WORKSPACE/HOOK/SECRET`.
+    pub(crate) fn webhook(url: &str) -> Self {
+        let workspace = url
+            .split_once("/services/")
+            .and_then(|(_, path)| path.split('/').next())
+            .filter(|id| id.starts_with('T') && id.bytes().all(|b| b.is_ascii_alphanumeric()))
+            .unwrap_or_default();
+        Self(format!("webhook:{workspace}:{}", digest(url)))
+    }
+
+    /// A fingerprint as the cache keeps it.
+    pub(crate) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn workspace(&self) -> Option<(&str, &str)> {
+        let mut parts = self.0.splitn(3, ':');
+        match (parts.next(), parts.next()) {
+            (Some(kind), Some(workspace)) if !workspace.is_empty() => Some((kind, workspace)),
+            _ => None,
+        }
+    }
+
+    /// Whether a message recorded for `recorded` may be sent with this credential.
+    ///
+    /// Two programs that share a cache may post to different workspaces, and neither may send the other's messages
+    /// there. When a person asks (`explicit`), as `flush` does, a credential that is merely unknown is taken for the
+    /// old one's successor; one that is known to belong to another workspace never is.
+    pub(crate) fn may_send(&self, recorded: Option<&Self>, explicit: bool) -> bool {
+        match recorded {
+            None => true,
+            Some(recorded) if recorded == self => true,
+            Some(recorded) => {
+                let elsewhere = match (self.workspace(), recorded.workspace()) {
+                    (Some((kind, mine)), Some((other_kind, other))) => kind == other_kind && mine != other,
+                    _ => false,
+                };
+                explicit && !elsewhere
+            }
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text.len() >= 6 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn digest(text: &str) -> String {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).simple().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_never_sends_for_another_workspace() {
+        let ours = Credential::bot("xoxb-111111111-222222222-abcdefg");
+        let rotated = Credential::bot("xoxb-111111111-222222222-hijklmn");
+        let other = Credential::bot("xoxb-333333333-222222222-abcdefg");
+        let odd = Credential::bot("xoxb-test");
+        assert_eq!(ours, rotated);
+        // (sender, recorded for, unasked, asked)
+        for (sender, recorded, unasked, asked) in [
+            (&ours, None, true, true),
+            (&ours, Some(&rotated), true, true),
+            (&ours, Some(&other), false, false),
+            (&ours, Some(&odd), false, true),
+            (&odd, Some(&ours), false, true),
+        ] {
+            assert_eq!(sender.may_send(recorded, false), unasked, "{sender:?} {recorded:?}");
+            assert_eq!(sender.may_send(recorded, true), asked, "{sender:?} {recorded:?}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_does_not_hold_the_secret() {
+        for credential in [
+            Credential::bot("xoxb-111111111-222222222-abcdefg"),
+            Credential::webhook("https://hooks.slack.com/services/T1/B2/abcdefg"),
+        ] {
+            assert!(!credential.as_str().contains("abcdefg"), "{credential:?}");
+        }
+    }
+}

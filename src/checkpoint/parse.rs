@@ -1,0 +1,368 @@
+//! From text to values: one reader for each kind of value, shared by flags, environment and config file.
+
+use std::time::Duration;
+use std::{error, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text is not a value of its kind, and what to write instead.
+///
+/// The text itself is not in here: whoever shows the error quotes it, unless it is a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invalid {
+    /// Continues a sentence that begins with the quoted value: `is not a status`.
+    pub(crate) reason: String,
+    /// One action that mends it.
+    pub(crate) hint: String,
+}
+
+impl Invalid {
+    pub(crate) fn new(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl error::Error for Invalid {}
+
+/// A place in Slack: a conversation and the `ts` of the message that a thread hangs from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Thread {
+    /// A conversation id such as `C0123456789`.
+    pub(crate) channel: String,
+    /// Slack's message id `seconds.micros`, never parsed to a number.
+    pub(crate) ts: String,
+}
+
+/// Something an agent made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Artifact {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) name: Option<String>,
+    /// A URL, or a path as it was given.
+    pub(crate) target: String,
+}
+
+impl Artifact {
+    /// Whether a reader can click on it.
+    pub(crate) fn is_link(&self) -> bool {
+        is_web_url(&self.target)
+    }
+}
+
+/// Longest agent id, in characters; audit databases keep it in a `VARCHAR(255)`.
+const AGENT_ID_MAX: usize = 255;
+
+/// A percentage of work done.
+pub(crate) fn progress(text: &str) -> Result<u8, Invalid> {
+    let hint = "give a whole number from 0 to 100";
+    match text.trim().trim_end_matches('%').parse::<i128>() {
+        Ok(value) => match u8::try_from(value) {
+            Ok(value) if value <= 100 => Ok(value),
+            _ => Err(Invalid::new("is not between 0 and 100", hint)),
+        },
+        Err(_) => Err(Invalid::new("is not a whole number", hint)),
+    }
+}
+
+/// A percentage of the context limit at which a warning is given.
+pub(crate) fn threshold(text: &str) -> Result<u8, Invalid> {
+    progress(text)
+}
+
+/// A number of tokens.
+pub(crate) fn count(text: &str) -> Result<u64, Invalid> {
+    let plain = text.trim().replace(['_', ','], "");
+    if plain.starts_with('-') {
+        return Err(Invalid::new("is negative", "give a count of 0 or more"));
+    }
+    // The cache and the audit database keep counts as signed 64-bit integers.
+    match plain.parse::<i64>() {
+        Ok(value) => Ok(value.unsigned_abs()),
+        Err(_) if !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_digit()) => {
+            Err(Invalid::new("is too large for a count", format!("give at most {}", i64::MAX)))
+        }
+        Err(_) => Err(Invalid::new("is not a whole number", "give a count such as 150000")),
+    }
+}
+
+/// The size of an agent's context window in tokens.
+pub(crate) fn context_limit(text: &str) -> Result<u64, Invalid> {
+    match count(text)? {
+        0 => {
+            Err(Invalid::new("is not a context limit", "give the size of the context window, such as 200000"))
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// A length of time: `30s`, `1m30s`, `500ms`, or a bare number of seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, Invalid> {
+    let text = text.trim();
+    let hint = "give a length of time such as 30s, 5m or 1h30m";
+    if text.starts_with('-') {
+        return Err(Invalid::new("is negative", hint));
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds)
+            .map_err(|_| Invalid::new("is not a length of time", hint));
+    }
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|parsed| Duration::try_from(parsed).ok())
+        .ok_or_else(|| Invalid::new("is not a length of time", hint))
+}
+
+/// The name by which an agent is known between calls.
+pub(crate) fn agent_id(text: &str) -> Result<String, Invalid> {
+    let text = line(text)?;
+    if text.is_empty() {
+        return Err(Invalid::new("is empty", "give the agent a name, such as deploy-bot"));
+    }
+    let length = text.chars().count();
+    if length > AGENT_ID_MAX {
+        return Err(Invalid::new(
+            format!("has {length} characters"),
+            format!("use at most {AGENT_ID_MAX} characters"),
+        ));
+    }
+    Ok(text)
+}
+
+/// One line of text without control characters, such as a task's name; surrounding space is dropped.
+pub(crate) fn line(text: &str) -> Result<String, Invalid> {
+    let text = free_text(text)?;
+    let text = text.trim();
+    match text.chars().find(|c| c.is_control()) {
+        Some(_) => Err(Invalid::new("holds a control character", "write it on one line of plain text")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Any text but one with NUL bytes, which neither a database nor a C program can carry.
+pub(crate) fn free_text(text: &str) -> Result<String, Invalid> {
+    if text.contains('\0') {
+        return Err(Invalid::new("holds a NUL byte", "remove it, for example with tr -d '\\000'"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A Slack conversation: `#name`, a bare name, or an id (`C…`, `G…`, `D…`, `U…`).
+pub(crate) fn channel(text: &str) -> Result<String, Invalid> {
+    let text = text.trim();
+    let bare = text.strip_prefix('#').unwrap_or(text);
+    let fits = !bare.is_empty()
+        && bare.chars().count() <= 80
+        && bare.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_' || c == '.');
+    if !fits {
+        return Err(Invalid::new(
+            "is not a channel",
+            "give a name such as #agent-supervisory or an id such as C0123456789",
+        ));
+    }
+    // Slack's ids are upper case and its names lower case, so a bare word that is no id is a name.
+    Ok(if text.starts_with('#') || is_conversation_id(bare) { text.to_owned() } else { format!("#{bare}") })
+}
+
+/// Whether the text has the shape of a conversation or user id.
+pub(crate) fn is_conversation_id(text: &str) -> bool {
+    text.len() >= 2
+        && text.starts_with(['C', 'G', 'D', 'U', 'W'])
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+/// An existing thread, `CHANNEL:TS`.
+pub(crate) fn thread(text: &str) -> Result<Thread, Invalid> {
+    let wrong = || {
+        Invalid::new(
+            "is not a thread",
+            "give CHANNEL:TS as the receipt has them, such as C0123456789:1503435956.000247",
+        )
+    };
+    let (channel, ts) = text.trim().rsplit_once(':').ok_or_else(wrong)?;
+    let (seconds, micros) = ts.split_once('.').ok_or_else(wrong)?;
+    let digits =
+        |text: &str| !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_conversation_id(channel) || !digits(seconds) || !digits(micros) {
+        return Err(wrong());
+    }
+    Ok(Thread { channel: channel.to_owned(), ts: ts.to_owned() })
+}
+
+/// `[NAME=]URL|PATH`.
+pub(crate) fn artifact(text: &str) -> Result<Artifact, Invalid> {
+    let text = line(text)?;
+    let (name, target) = match text.split_once('=') {
+        // An equals sign inside a URL or below a directory belongs to the target.
+        Some((name, target)) if !name.is_empty() && !name.contains(['/', ':', '?', '#']) => {
+            (Some(name.trim()), target.trim())
+        }
+        _ => (None, text.as_str()),
+    };
+    if target.is_empty() {
+        return Err(Invalid::new(
+            "names no artifact",
+            "give a URL or a path, with or without NAME= in front",
+        ));
+    }
+    if target.contains("://") {
+        url(target)?;
+    }
+    Ok(Artifact { name: name.map(str::to_owned), target: target.to_owned() })
+}
+
+/// `KEY=VALUE`.
+pub(crate) fn meta(text: &str) -> Result<(String, String), Invalid> {
+    let text = free_text(text)?;
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err(Invalid::new("is not KEY=VALUE", "write for example --meta commit=1a2b3c4")),
+    }
+}
+
+/// A URL with a scheme and a host and no space in it.
+pub(crate) fn url(text: &str) -> Result<String, Invalid> {
+    let wrong = |reason: &str| Invalid::new(reason, "give a whole URL, such as https://example.com/path");
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("is not a URL"))?;
+    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    if !scheme_fits
+        || text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"'))
+    {
+        return Err(wrong("is a malformed URL"));
+    }
+    if is_web_scheme(scheme) {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host_port = authority.rsplit('@').next().unwrap_or_default();
+        let (host, port) = match host_port.strip_prefix('[') {
+            Some(v6) => match v6.split_once(']') {
+                Some((host, port)) => (host, port.strip_prefix(':')),
+                None => return Err(wrong("is a malformed URL")),
+            },
+            None => match host_port.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (host_port, None),
+            },
+        };
+        if host.is_empty() {
+            return Err(wrong("is a URL without a host"));
+        }
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err(wrong("is a URL with a malformed port"));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether the text is an `http:` or `https:` URL.
+pub(crate) fn is_web_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| is_web_scheme(scheme)) && url(text).is_ok()
+}
+
+fn is_web_scheme(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+}
+
+/// A switch in the environment or the config file.
+pub(crate) fn switch(text: &str) -> Result<bool, Invalid> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "" | "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(Invalid::new("is neither true nor false", "use true or false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_0_to_100() {
+        for (text, value) in [("0", 0), ("50", 50), (" 7 ", 7), ("100", 100), ("80%", 80)] {
+            assert_eq!(progress(text), Ok(value));
+        }
+        for text in ["150", "-1", "101", "", "fifty", "1e2", "99999999999999999999999999"] {
+            assert!(progress(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn counts_are_whole_and_fit_the_database() {
+        assert_eq!(count("150000"), Ok(150_000));
+        assert_eq!(count("1_000"), Ok(1000));
+        assert_eq!(count("9223372036854775807"), Ok(i64::MAX as u64));
+        for text in ["-1", "9223372036854775808", "1.5", "", "many"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+        assert!(context_limit("0").is_err());
+    }
+
+    #[test]
+    fn durations_have_units_or_are_seconds() {
+        for (text, ms) in [
+            ("30s", 30_000),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("2", 2000),
+            ("0", 0),
+            ("0.5", 500),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["-1s", "soon", "", "30 parsecs", "NaN", "inf"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn agent_ids_have_1_to_255_characters_on_one_line() {
+        assert_eq!(agent_id(&"é".repeat(255)).map(|id| id.chars().count()), Ok(255));
+        for text in [String::new(), " ".into(), "a".repeat(256), "a\0b".into(), "a\nb".into()] {
+            assert!(agent_id(&text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn channels_are_names_or_ids() {
+        assert_eq!(channel("#dev").as_deref(), Ok("#dev"));
+        assert_eq!(channel("dev-ops").as_deref(), Ok("#dev-ops"));
+        assert_eq!(channel("C0123456789").as_deref(), Ok("C0123456789"));
+        for text in ["", "#", "two words", "a,b", "<!here>"] {
+            assert!(channel(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn threads_keep_their_ts_as_text() {
+        let parsed = thread("C0123456789:1503435956.000240").expect("a thread");
+        assert_eq!(parsed.ts, "1503435956.000240");
+        for text in ["", "C01", "C01:12", "C01:12.", "c01:1.2", "#dev:1.2", "C01:1.2x", "C01:-1.2"] {
+            assert!(thread(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn artifacts_may_have_a_name() {
+        let read = |text: &str| artifact(text).map(|a| (a.name, a.target));
+        assert_eq!(read("PR=https://example.com/1"), Ok((Some("PR".into()), "https://example.com/1".into())));
+        assert_eq!(read("https://example.com/?a=b"), Ok((None, "https://example.com/?a=b".into())));
+        assert_eq!(read("out/a=b.txt"), Ok((None, "out/a=b.txt".into())));
+        assert_eq!(read("report.txt"), Ok((None, "report.txt".into())));
+        for text in ["", "PR=", "https://", "http:///x", "https://a b", "https://host:notaport/"] {
+            assert!(artifact(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn meta_needs_a_key() {
+        assert_eq!(meta("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(meta("=b").is_err());
+        assert!(meta("a").is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! A task's state at one moment: all that a message shows of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::context::{self, Level};
+use super::parse::Artifact;
+use super::status::Status;
+
+/// The most of one text that a snapshot keeps, in characters; more would not fit a Slack message.
+const EXCERPT_MAX: usize = 3000;
+/// The most of one step that a snapshot keeps, in characters.
+const STEP_MAX: usize = 160;
+/// How many steps a message shows.
+const STEPS: usize = 5;
+/// How many artifacts a message lists by name.
+const ARTIFACTS: usize = 10;
+
+/// A task as it stood at one of its checkpoints.
+///
+/// Kept as JSON in the cache: fields may be added with a default, never renamed or removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) status: Status,
+    /// 0 to 100.
+    pub(crate) progress: u8,
+    /// What people call the task; the agent's id until it has a name.
+    pub(crate) name: Option<String>,
+    pub(crate) repo: Option<String>,
+    pub(crate) tokens: Option<u64>,
+    pub(crate) context_limit: u64,
+    /// Where the context stands now.
+    pub(crate) context: Level,
+    /// The highest level already told; see [`context::cross`].
+    pub(crate) context_told: Level,
+    pub(crate) action: Option<Excerpt>,
+    pub(crate) error: Option<Excerpt>,
+    /// The latest actions, oldest first, at most five.
+    pub(crate) steps: Vec<String>,
+    /// The latest artifacts, oldest first, at most ten.
+    pub(crate) artifacts: Vec<Artifact>,
+    pub(crate) artifact_count: u64,
+    /// Milliseconds since the task's first checkpoint.
+    pub(crate) elapsed_ms: u64,
+}
+
+/// The beginning of a text, and how much of it is not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Excerpt {
+    pub(crate) text: String,
+    /// Characters left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) omitted: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl Excerpt {
+    /// As much of the text as a message can carry.
+    pub(crate) fn of(text: &str) -> Self {
+        Self::cut(text, EXCERPT_MAX)
+    }
+
+    fn cut(text: &str, max: usize) -> Self {
+        match text.char_indices().nth(max) {
+            None => Self { text: text.to_owned(), omitted: 0 },
+            Some((end, _)) => {
+                Self { text: text[..end].to_owned(), omitted: text[end..].chars().count() as u64 }
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// A task of which nothing is known yet.
+    pub(crate) fn blank() -> Self {
+        Self {
+            status: Status::Starting,
+            progress: 0,
+            name: None,
+            repo: None,
+            tokens: None,
+            context_limit: context::DEFAULT_LIMIT,
+            context: Level::Calm,
+            context_told: Level::Calm,
+            action: None,
+            error: None,
+            steps: Vec::new(),
+            artifacts: Vec::new(),
+            artifact_count: 0,
+            elapsed_ms: 0,
+        }
+    }
+
+    /// The share of the context in use, in percent with one decimal.
+    pub(crate) fn context_percent(&self) -> f64 {
+        context::percent(self.tokens.unwrap_or(0), self.context_limit)
+    }
+
+    /// Appends an action to the steps, dropping the oldest past the fifth.
+    pub(crate) fn push_step(&mut self, action: &str) {
+        let one_line = action.split_whitespace().collect::<Vec<_>>().join(" ");
+        let step = Excerpt::cut(&one_line, STEP_MAX);
+        self.steps.push(if step.omitted > 0 { step.text + "…" } else { step.text });
+        let surplus = self.steps.len().saturating_sub(STEPS);
+        self.steps.drain(..surplus);
+    }
+
+    /// Appends artifacts, dropping the oldest past the tenth from what is listed.
+    pub(crate) fn push_artifacts(&mut self, made: &[Artifact]) {
+        self.artifacts.extend_from_slice(made);
+        self.artifact_count += made.len() as u64;
+        let surplus = self.artifacts.len().saturating_sub(ARTIFACTS);
+        self.artifacts.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_last_five_steps() {
+        let mut snapshot = Snapshot::blank();
+        for step in ["a", "b", "c", "d", "e", "f\n g"] {
+            snapshot.push_step(step);
+        }
+        assert_eq!(snapshot.steps, ["b", "c", "d", "e", "f g"]);
+    }
+
+    #[test]
+    fn an_excerpt_counts_what_it_leaves_out() {
+        assert_eq!(Excerpt::cut("héllo", 5), Excerpt { text: "héllo".into(), omitted: 0 });
+        assert_eq!(Excerpt::cut("héllo", 2), Excerpt { text: "hé".into(), omitted: 3 });
+    }
+}

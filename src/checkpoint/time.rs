@@ -1,0 +1,82 @@
+//! Moments in time as the core sees them: a number that somebody else read from a clock.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub(crate) struct Moment(pub(crate) i64);
+
+impl Moment {
+    /// This much later; stops at the end of time instead of overflowing.
+    pub(crate) fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(millis(by)))
+    }
+
+    /// This much earlier; stops at the beginning of time instead of overflowing.
+    pub(crate) fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(by)))
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead, as after a clock was set back.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// RFC 3339 in UTC with milliseconds, such as `2026-03-01T09:30:00.000Z`.
+    pub(crate) fn rfc3339(self) -> String {
+        jiff::Timestamp::from_millisecond(self.0)
+            .map(|at| format!("{at:.3}"))
+            .unwrap_or_else(|_| self.0.to_string())
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A duration as people read it: `42s`, `3m 5s`, `2h 10m`.
+pub(crate) fn spoken(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 {
+        format!("{hours}h {minutes}m")
+    } else if minutes > 0 {
+        format!("{minutes}m {seconds}s")
+    } else {
+        format!("{seconds}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speaks_durations() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (42, "42s"),
+            (60, "1m 0s"),
+            (185, "3m 5s"),
+            (3600, "1h 0m"),
+            (7800, "2h 10m"),
+            (93_600, "26h 0m"),
+        ] {
+            assert_eq!(spoken(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn writes_rfc_3339_in_utc() {
+        assert_eq!(Moment(0).rfc3339(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Moment(1_772_357_400_120).rfc3339(), "2026-03-01T09:30:00.120Z");
+    }
+
+    #[test]
+    fn a_clock_set_back_gives_no_negative_age() {
+        assert_eq!(Moment(5).since(Moment(9)), Duration::ZERO);
+        assert_eq!(Moment(i64::MAX).plus(Duration::MAX), Moment(i64::MAX));
+    }
+}

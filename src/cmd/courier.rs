@@ -1,0 +1,146 @@
+//! The courier: a detached process that sends what waits as soon as it may, and ends. One for each cache.
+//!
+//! More exactly one for each credential: two programs that share a cache and post to different workspaces cannot send
+//! each other's messages.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{close, setsid};
+use uuid::Uuid;
+
+use super::deliver::{PATIENCE, Sender};
+use super::{BUSY_MAX, configure, now};
+use crate::args::{CourierArgs, GlobalArgs};
+use crate::checkpoint::outbox::Credential;
+use crate::checkpoint::time::Moment;
+use crate::config::{Config, Flags};
+use crate::exit::Exit;
+use crate::store::{Claim, Owner, Scope, Store, StoreError, Tx};
+
+/// The longest that a courier lives; what it leaves is sent by the next call.
+const LIFE: Duration = Duration::from_secs(3600);
+/// How long an appointed courier may take to start.
+const START_MAX: Duration = Duration::from_secs(15);
+/// How long its office lasts without a sign of life.
+const OFFICE: Duration = Duration::from_secs(60);
+/// How often a waiting courier looks for entries that have become due earlier than it knew.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// An office in the cache that the courier takes over when it starts.
+#[derive(Debug)]
+pub(super) struct Office(String);
+
+impl Office {
+    fn owner(&self) -> Owner {
+        // Not a process: nobody takes it for dead before its time is over.
+        Owner::stored(format!("courier/{}", self.0))
+    }
+}
+
+/// Appoints a courier that is yet to be started; `None` when one is at work.
+pub(super) fn appoint(
+    tx: &Tx<'_>,
+    credential: &Credential,
+    now: Moment,
+) -> Result<Option<Office>, StoreError> {
+    let office = Office(Uuid::new_v4().simple().to_string());
+    let appointed = tx.appoint_courier(credential, &office.owner(), now, now.plus(START_MAX))?;
+    Ok(appointed.then_some(office))
+}
+
+/// Starts the appointed courier, which shares nothing with us but the environment.
+pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<()> {
+    // By this name the program is found even if its file was replaced since we started.
+    let this = PathBuf::from("/proc/self/exe");
+    let program = if this.exists() { this } else { std::env::current_exe()? };
+    let mut command = Command::new(program);
+    command.arg0("agent-checkpoint").args(["courier", "--office", &office.0]);
+    for (flag, path) in
+        [("--cache", &config.cache), ("--config", &config.config_file), ("--env-file", &config.env_file)]
+    {
+        if let Some(path) = path {
+            command.args([OsStr::new(flag), path.as_os_str()]);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    Ok(())
+}
+
+pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exit> {
+    detach();
+    let born = Instant::now();
+    let (config, _) = configure(global, Flags::default())?;
+    let Some(mut sender) = Sender::new(&config, false, None) else { return Ok(Exit::Done) };
+    let Some(path) = &config.cache else { return Ok(Exit::Done) };
+    let mut store = Store::open_at(path, BUSY_MAX)?.store;
+    let office = Office(args.office.clone());
+    // Nothing of the caller's is kept: not even its directory.
+    std::env::set_current_dir("/")?;
+
+    let credential = sender.credential().clone();
+    let owner = sender.owner().clone();
+    let took = store.write(|tx| tx.take_office(&credential, &office.owner(), &owner, now().plus(OFFICE)))?;
+    if !took {
+        return Ok(Exit::Done);
+    }
+    let mut claim = next(&mut store, &sender)?;
+    loop {
+        claim = match claim {
+            Claim::Job(job) => {
+                let (_, next) = sender.attempt(&mut store, &job, (Scope::All, PATIENCE))?;
+                match next {
+                    // What is claimed is done, even if our time is over meanwhile.
+                    Claim::Job(job) => Claim::Job(job),
+                    _ => self::next(&mut store, &sender)?,
+                }
+            }
+            Claim::Wait { until, .. } if born.elapsed() < LIFE && store.is_in_place() => {
+                thread::sleep(until.since(now()).clamp(Duration::from_millis(5), LOOK));
+                next(&mut store, &sender)?
+            }
+            // The office of a courier that has nothing to wait for is closed already.
+            Claim::Nothing => return Ok(Exit::Done),
+            Claim::Wait { .. } => {
+                store.write(|tx| tx.leave_office(&credential, &owner))?;
+                return Ok(Exit::Done);
+            }
+        };
+    }
+}
+
+/// Claims the next entry. When there is none, the office is closed in the same transaction: whoever records an entry
+/// later finds it closed and appoints another courier.
+fn next(store: &mut Store, sender: &Sender) -> Result<Claim, StoreError> {
+    store.write(|tx| {
+        let (credential, owner) = (sender.credential(), sender.owner());
+        if !tx.stay_in_office(credential, owner, now(), now().plus(OFFICE))? {
+            return Ok(Claim::Nothing);
+        }
+        let claim = sender.claim(tx, Scope::All, PATIENCE, now())?;
+        if matches!(claim, Claim::Nothing) {
+            tx.leave_office(credential, owner)?;
+        }
+        Ok(claim)
+    })
+}
+
+/// Leaves the caller's session and closes whatever descriptors it let us inherit: a pipe that stays open would keep
+/// the caller's reader waiting.
+fn detach() {
+    // Fails only for a process that leads a group already, which a child that was just started does not.
+    let _ = setsid();
+    let listing = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    let inherited: Vec<i32> = fs::read_dir(listing)
+        .map(|entries| entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+        .unwrap_or_default();
+    for descriptor in inherited.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The listing's own descriptor is among them, and closed already.
+        let _ = close(descriptor);
+    }
+}

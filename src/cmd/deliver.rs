@@ -1,0 +1,194 @@
+//! The one loop that empties the outbox: claim an entry, hand it to delivery, write the outcome back.
+//!
+//! `emit`, `flush` and the courier differ only in whose entries they take and how long they are patient.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{jitter, now};
+use crate::checkpoint::id::EntryKey;
+use crate::checkpoint::outbox::{Credential, EntryKind, Job, Settlement};
+use crate::checkpoint::time::Moment;
+use crate::config::{Config, Target};
+use crate::delivery::http::Http;
+use crate::delivery::{self, Cause, Destination, Outcome, Place, Retry, retry};
+use crate::pace;
+use crate::store::{Claim, ClaimFor, Owner, Scope, Store, StoreError, Tx};
+
+/// How much longer than its attempt a lease lasts.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// The longest that one attempt may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);
+/// How far ahead an urgent entry reserves a slot within Slack's limits.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A sender: one destination, one connection, one holder of leases.
+#[derive(Debug)]
+pub(super) struct Sender {
+    destination: Destination,
+    credential: Credential,
+    place: Place,
+    http: Http,
+    owner: Owner,
+    /// A person asked; see [`Credential::may_send`].
+    explicit: bool,
+    deadline: Option<Instant>,
+}
+
+/// What happened to one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attempt {
+    pub(super) entry: EntryKey,
+    pub(super) kind: EntryKind,
+    pub(super) agent_id: String,
+    pub(super) outcome: Outcome,
+}
+
+impl Sender {
+    /// A sender for the configured destination; `None` when there is none that works.
+    pub(super) fn new(config: &Config, explicit: bool, deadline: Option<Instant>) -> Option<Self> {
+        let Target::Slack(destination) = &config.target else { return None };
+        Some(Self {
+            destination: destination.clone(),
+            credential: destination.credential(),
+            place: Place { channel: config.default_channel.clone(), thread: config.thread.clone() },
+            http: Http::new(config.network.clone()),
+            owner: Owner::current(now()),
+            explicit,
+            deadline,
+        })
+    }
+
+    pub(super) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    pub(super) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    pub(super) fn http(&mut self) -> &mut Http {
+        &mut self.http
+    }
+
+    /// What is left until the deadline.
+    pub(super) fn time_left(&self) -> Duration {
+        self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Claims the next entry, inside the caller's transaction. An urgent one may start up to `patience` later.
+    pub(super) fn claim(
+        &self,
+        tx: &Tx<'_>,
+        scope: Scope,
+        patience: Duration,
+        now: Moment,
+    ) -> Result<Claim, StoreError> {
+        let left = self.time_left();
+        if left.is_zero() {
+            return Ok(Claim::Nothing);
+        }
+        tx.claim(&ClaimFor {
+            owner: &self.owner,
+            credential: &self.credential,
+            explicit: self.explicit,
+            scope,
+            now,
+            latest: now.plus(left.min(patience)),
+            lease: left.min(ATTEMPT_MAX) + LEASE_MARGIN,
+        })
+    }
+
+    /// Attempts a claimed entry, writes the outcome back and claims the next one in the same transaction.
+    pub(super) fn attempt(
+        &mut self,
+        store: &mut Store,
+        job: &Job,
+        (scope, patience): (Scope, Duration),
+    ) -> Result<(Attempt, Claim), StoreError> {
+        let outcome = match self.wait_for_slot(store, job)? {
+            Some(held_until) => Err(held_until),
+            None => Ok(self.send(job)),
+        };
+        let at = now();
+        let next = store.write(|tx| {
+            let settlement = match &outcome {
+                Ok(outcome) => self.judge(tx, job, outcome, at)?,
+                Err(held_until) => Settlement::Released { at: *held_until },
+            };
+            tx.settle(job, &settlement, at)?;
+            if let Some(task) = job.task.key {
+                tx.release(task, &self.owner)?;
+            }
+            self.claim(tx, scope, patience, at)
+        })?;
+        let outcome = outcome.unwrap_or_else(|_| {
+            let reason = "Slack asked everyone to wait".to_owned();
+            Outcome::Retry(Retry { cause: Cause::Limited(None), reason, maybe_sent: false })
+        });
+        Ok((Attempt { entry: job.entry, kind: job.kind, agent_id: job.task.agent_id.clone(), outcome }, next))
+    }
+
+    /// Sends without a store, once.
+    pub(super) fn send(&mut self, job: &Job) -> Outcome {
+        let deadline = Instant::now() + self.time_left().min(ATTEMPT_MAX);
+        delivery::deliver(&mut self.http, &self.destination, job, &self.place, deadline)
+    }
+
+    /// Waits for the slot that was reserved; says until when, if everyone is held back meanwhile.
+    fn wait_for_slot(&self, store: &mut Store, job: &Job) -> Result<Option<Moment>, StoreError> {
+        let wait = job.start_at.since(now());
+        if wait.is_zero() {
+            return Ok(None);
+        }
+        thread::sleep(wait);
+        let held_until = store.read(|tx| tx.held_until(&self.credential, job.kind))?;
+        Ok((held_until > now()).then_some(held_until))
+    }
+
+    /// From an outcome to what is written back; sets or lifts what holds everyone back.
+    fn judge(
+        &self,
+        tx: &Tx<'_>,
+        job: &Job,
+        outcome: &Outcome,
+        now: Moment,
+    ) -> Result<Settlement, StoreError> {
+        let network = pace::network_hold(&self.credential);
+        let settlement = match outcome.clone() {
+            Outcome::Posted { channel_id, ts, thread_ts } => {
+                // A webhook tells no ids; a thread that was given stays.
+                let thread_ts = thread_ts.or_else(|| job.task.thread_ts.clone().filter(|_| ts.is_none()));
+                Settlement::Posted { channel_id, ts, thread_ts }
+            }
+            Outcome::Edited => Settlement::Edited,
+            Outcome::Rejected(reason) => Settlement::Rejected { reason },
+            Outcome::CardGone => Settlement::CardGone,
+            Outcome::CardFrozen => Settlement::CardFrozen,
+            Outcome::ThreadGone => Settlement::ThreadGone,
+            Outcome::Retry(Retry { cause, reason, maybe_sent }) => {
+                let alone = retry::again_at(job.attempts, jitter(), now);
+                let at = match cause {
+                    Cause::Server => alone,
+                    Cause::Limited(after) => {
+                        let until = retry::limited_until(after, jitter(), now);
+                        tx.hold(&pace::method_hold(&self.credential, job.kind), until)?;
+                        until
+                    }
+                    Cause::Network => {
+                        let until = retry::network_rest(tx.failures(&network)?, now);
+                        tx.hold(&network, until)?;
+                        alone.max(until)
+                    }
+                };
+                return Ok(Settlement::Retry { at, reason, maybe_sent });
+            }
+        };
+        tx.lift(&network)?;
+        Ok(settlement)
+    }
+}

@@ -1,0 +1,111 @@
+//! `flush`: deliver everything that waits, as fast as Slack's limits allow.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::deliver::{PATIENCE, Sender};
+use super::{configure, now, open_or_fail, report_problems};
+use crate::args::{FlushArgs, GlobalArgs};
+use crate::checkpoint::outbox::EntryKind;
+use crate::config::{Flags, Target};
+use crate::delivery::Outcome;
+use crate::exit::{Exit, Failure};
+use crate::store::{Claim, Scope, Why};
+
+/// How often to look whether another process is done with what it is sending.
+const POLL: Duration = Duration::from_millis(50);
+
+pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let (config, ui) = configure(global, Flags::default())?;
+    config.insist()?;
+    report_problems(&config, &ui);
+    let mut store = open_or_fail(&config, &ui)?;
+    let deadline = args.deadline.and_then(|deadline| started.checked_add(deadline));
+    let Some(mut sender) = Sender::new(&config, true, deadline) else {
+        return without_destination(&config.target, &mut store, config.json, &ui);
+    };
+    let found = store.write(|tx| tx.hurry(sender.credential(), args.rejected, now()))?;
+    let (mut sent, mut refused) = (0_u64, 0_u64);
+    let mut reason = None;
+    let reach = (Scope::All, PATIENCE);
+    let mut claim = store.write(|tx| sender.claim(tx, reach.0, reach.1, now()))?;
+    loop {
+        claim = match claim {
+            Claim::Job(job) => {
+                let (attempt, next) = sender.attempt(&mut store, &job, reach)?;
+                match attempt.outcome {
+                    Outcome::Posted { .. } if attempt.kind == EntryKind::Post => sent += 1,
+                    Outcome::Rejected(why) if attempt.kind == EntryKind::Post => {
+                        refused += 1;
+                        ui.wrong(
+                            &format!("Slack refused a message of {} for good: {why}", attempt.agent_id),
+                            None,
+                        );
+                    }
+                    Outcome::Retry(retry) => {
+                        ui.detail(&format!("a message of {} waits: {}", attempt.agent_id, retry.reason));
+                        reason = Some(retry.reason);
+                    }
+                    _ => {}
+                }
+                next
+            }
+            Claim::Wait { until, why } => {
+                let wait =
+                    if why == Why::Held { POLL } else { until.since(now()).max(Duration::from_millis(1)) };
+                if wait >= sender.time_left() {
+                    break;
+                }
+                thread::sleep(wait);
+                store.write(|tx| sender.claim(tx, reach.0, reach.1, now()))?
+            }
+            Claim::Nothing => break,
+        };
+    }
+    let left = store.write(|tx| tx.hurry(sender.credential(), false, now()))?;
+    if config.json {
+        let waiting = left.ours + left.foreign;
+        ui.answer(&json!({ "sent": sent, "rejected": refused, "waiting": waiting }).to_string())?;
+    } else if found.ours > 0 || refused > 0 {
+        ui.answer(&format!("{sent} sent, {refused} refused, {} still waiting", left.ours))?;
+    }
+    if left.foreign > 0 {
+        ui.warn(
+            &format!("{} more wait for another workspace", left.foreign),
+            Some("run flush with the token or webhook that they were recorded with"),
+        );
+    }
+    if left.ours > 0 {
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        ui.wrong(&format!("{} still waiting at the deadline{reason}", left.ours), None);
+        return Ok(Exit::NotYet);
+    }
+    Ok(if refused > 0 { Exit::Config } else { Exit::Done })
+}
+
+/// With nowhere to send to, all is well only if nothing waits.
+fn without_destination(
+    target: &Target,
+    store: &mut crate::store::Store,
+    json: bool,
+    ui: &crate::ui::Ui,
+) -> anyhow::Result<Exit> {
+    let waiting = store.read(|tx| tx.problems())?.waiting.map_or(0, |wait| wait.count);
+    if waiting == 0 {
+        if json {
+            ui.answer(&json!({ "sent": 0, "rejected": 0, "waiting": 0 }).to_string())?;
+        }
+        return Ok(Exit::Done);
+    }
+    let why = if matches!(target, Target::Broken) {
+        "the Slack destination is wrong"
+    } else {
+        "no Slack destination is configured"
+    };
+    Err(Failure::new(Exit::Config, format!("{waiting} messages wait, but {why}"))
+        .hint("set SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL")
+        .into())
+}

@@ -1,0 +1,102 @@
+//! From a command to what it does. Only this layer sees all the others, reads the clock and prints.
+
+mod courier;
+mod deliver;
+mod doctor;
+mod emit;
+mod flush;
+mod generate;
+mod receipt;
+mod show;
+mod tasks;
+
+use std::ffi::OsString;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::args::{Cli, Command};
+use crate::checkpoint::time::Moment;
+use crate::config::{Config, Flags};
+use crate::exit::{Exit, Failure};
+use crate::store::{OpenError, Opened, Store};
+use crate::ui::Ui;
+
+/// The longest that a transaction waits for other processes.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+
+/// Runs a command.
+///
+/// # Errors
+/// What the user should read; a [`Failure`] where it means a certain exit code.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Emit(args) => emit::run(&global, *args),
+        Command::Tasks(args) => tasks::run(&global, &args),
+        Command::Show(args) => show::run(&global, &args),
+        Command::Flush(args) => flush::run(&global, &args),
+        Command::Doctor(args) => doctor::run(&global, &args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
+        Command::Courier(args) => courier::run(&global, &args),
+    }
+}
+
+/// The moment of an event that is about to be stamped.
+fn now() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A number from 0 to 1 that differs between processes that fail together.
+fn jitter() -> f64 {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    f64::from(nanos.wrapping_mul(std::process::id().wrapping_mul(2_654_435_761) | 1)) / f64::from(u32::MAX)
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Resolves the configuration and says what is wrong with it.
+fn configure(global: &crate::args::GlobalArgs, flags: Flags) -> anyhow::Result<(Config, Ui)> {
+    let config = crate::config::resolve(global, flags, &environment)?;
+    let ui = Ui::new(config.color, config.quiet, config.verbose);
+    Ok((config, ui))
+}
+
+/// Names every wrong setting on standard error.
+fn report_problems(config: &Config, ui: &Ui) {
+    for problem in &config.problems {
+        if problem.harmless {
+            ui.warn(&problem.message, Some(&problem.hint));
+        } else {
+            ui.wrong(&problem.message, Some(&problem.hint));
+        }
+    }
+}
+
+/// Opens the cache, and says so if it had to start afresh.
+fn open(config: &Config, ui: &Ui, busy: Duration) -> Result<Store, OpenError> {
+    let Some(path) = &config.cache else {
+        return Err(OpenError::Unusable {
+            path: "cache.db".into(),
+            reason: "there is no home directory to keep it in; name a file with --cache".to_owned(),
+        });
+    };
+    Store::open_at(path, busy).map(|opened| unpack(opened, ui))
+}
+
+fn unpack(Opened { store, set_aside }: Opened, ui: &Ui) -> Store {
+    if let Some(aside) = set_aside {
+        ui.wrong(
+            &format!("cache {} was damaged; started afresh", store.path().display()),
+            Some(&format!("the damaged one is kept as {}", aside.display())),
+        );
+    }
+    store
+}
+
+/// Opens the cache for a command that is of no use without it.
+fn open_or_fail(config: &Config, ui: &Ui) -> anyhow::Result<Store> {
+    open(config, ui, BUSY_MAX).map_err(|error| Failure::new(Exit::Failed, error.to_string()).into())
+}

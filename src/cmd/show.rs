@@ -1,0 +1,122 @@
+//! `show`: one task, whole.
+
+use serde_json::{Value, json};
+
+use super::tasks::{task_json, waits};
+use super::{configure, now, open_or_fail, report_problems};
+use crate::args::{GlobalArgs, ShowArgs};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::context;
+use crate::checkpoint::time::{Moment, spoken};
+use crate::config::Flags;
+use crate::exit::{Exit, Failure};
+use crate::render::{console, text};
+use crate::store::TaskReport;
+use crate::ui::{Tone, Ui};
+
+pub(super) fn run(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit> {
+    let (config, ui) = configure(global, Flags::default())?;
+    report_problems(&config, &ui);
+    let mut store = open_or_fail(&config, &ui)?;
+    let found = store.read(|tx| {
+        let Some(report) = tx.find(&args.agent)? else { return Ok(None) };
+        let checkpoints = report.task.key.map(|key| tx.checkpoints(key)).transpose()?.unwrap_or_default();
+        Ok(Some((report, checkpoints)))
+    })?;
+    let Some((report, checkpoints)) = found else {
+        return Err(Failure::new(Exit::Failed, format!("no agent or task '{}'", args.agent))
+            .hint("agent-checkpoint tasks lists them")
+            .into());
+    };
+    if config.json {
+        ui.answer(&show_json(&report, &checkpoints).to_string())?;
+    } else {
+        ui.answer(&page(&report, &checkpoints, &ui))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn show_json(report: &TaskReport, checkpoints: &[Checkpoint]) -> Value {
+    let mut json = task_json(report);
+    json["checkpoints"] = checkpoints.iter().map(checkpoint_json).collect();
+    json["artifacts"] = checkpoints
+        .iter()
+        .flat_map(|checkpoint| {
+            checkpoint.artifacts.iter().map(|artifact| {
+                json!({
+                    "name": artifact.name,
+                    "target": artifact.target,
+                    "checkpoint_id": checkpoint.id.to_string(),
+                    "created_at": checkpoint.created_at.rfc3339(),
+                })
+            })
+        })
+        .collect();
+    // Nobody can intervene yet: no command that asks a human exists.
+    json["interventions"] = json!([]);
+    json
+}
+
+fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
+    json!({
+        "checkpoint_id": checkpoint.id.to_string(),
+        "status": checkpoint.status.name(),
+        "progress": checkpoint.progress,
+        "action": checkpoint.action,
+        "error": checkpoint.error,
+        "tokens": checkpoint.tokens,
+        "context_limit": checkpoint.context_limit,
+        "context_percent": context::percent(checkpoint.tokens.unwrap_or(0), checkpoint.context_limit),
+        "artifacts": checkpoint.artifacts,
+        "meta": checkpoint.meta,
+        "elapsed_seconds": checkpoint.elapsed_ms / 1000,
+        "created_at": checkpoint.created_at.rfc3339(),
+        "delivery": checkpoint.delivery.name(),
+        "delivery_error": checkpoint.delivery_error,
+        "message_ts": checkpoint.message_ts,
+    })
+}
+
+fn page(report: &TaskReport, checkpoints: &[Checkpoint], ui: &Ui) -> String {
+    let task = &report.task;
+    let mut lines = vec![console::line(&task.agent_id, &task.snapshot)];
+    let mut fact = |label: &str, value: Option<String>| {
+        if let Some(value) = value {
+            lines.push(format!(
+                "{} {}",
+                ui.tint(Tone::Dim, &format!("{label:<9}")),
+                text::plain(&value, false)
+            ));
+        }
+    };
+    fact("task", Some(format!("{} ({}, {})", task.id, task.task_type, task.state.name())));
+    fact("name", task.snapshot.name.clone());
+    fact("repo", task.snapshot.repo.clone());
+    fact("context", Some(text::context(&task.snapshot)));
+    fact("channel", task.channel_id.clone().or_else(|| task.channel.clone()));
+    fact("thread", task.thread_ts.clone());
+    fact("started", Some(task.started_at.rfc3339()));
+    fact("ended", task.ended_at.map(Moment::rfc3339));
+    fact("slack", Some(waits(report, now()).1).filter(|waits| waits != "-"));
+    lines.push(String::new());
+    for checkpoint in checkpoints {
+        let said = checkpoint.action.iter().chain(&checkpoint.error).map(|said| text::plain(said, false));
+        lines.push(
+            format!(
+                "{:>8}  {:<16}  {:>4}  {:<11}  {}",
+                spoken(std::time::Duration::from_millis(checkpoint.elapsed_ms)),
+                checkpoint.status,
+                format!("{}%", checkpoint.progress),
+                checkpoint.delivery.name(),
+                said.collect::<Vec<_>>().join(": ")
+            )
+            .trim_end()
+            .to_owned(),
+        );
+        for artifact in &checkpoint.artifacts {
+            let name = artifact.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+            lines.push(format!("{:>10}{}", "", text::plain(&format!("{name}{}", artifact.target), false)));
+        }
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,169 @@
+//! `tasks`: a table on a terminal, JSON for programs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{configure, now, open_or_fail, report_problems};
+use crate::args::{GlobalArgs, TasksArgs};
+use crate::checkpoint::Card;
+use crate::checkpoint::context::Level;
+use crate::checkpoint::status::{Status, TaskState};
+use crate::checkpoint::time::{Moment, spoken};
+use crate::config::Flags;
+use crate::exit::Exit;
+use crate::render::text;
+use crate::store::{Filter, TaskReport, Wait};
+use crate::ui::{Tone, Ui};
+
+/// The widest agent id or task name in the table, in characters.
+const NAME_MAX: usize = 36;
+
+pub(super) fn run(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit> {
+    let (config, ui) = configure(global, Flags::default())?;
+    report_problems(&config, &ui);
+    let mut store = open_or_fail(&config, &ui)?;
+    let filter = Filter { state: args.state, waiting: args.waiting, limit: args.limit };
+    let reports = store.read(|tx| tx.list(&filter))?;
+    if config.json {
+        let tasks: Vec<Value> = reports.iter().map(task_json).collect();
+        ui.answer(&Value::Array(tasks).to_string())?;
+    } else if reports.is_empty() {
+        ui.warn("no tasks", Some("agent-checkpoint emit --status starting \"Hello\" makes one"));
+    } else {
+        ui.answer(&table(&reports, &ui, now()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A task's fields, as `tasks` and `show` print them.
+pub(super) fn task_json(report: &TaskReport) -> Value {
+    let task = &report.task;
+    let snapshot = &task.snapshot;
+    let excerpt =
+        |excerpt: &Option<crate::checkpoint::snapshot::Excerpt>| excerpt.as_ref().map(|e| e.text.clone());
+    json!({
+        "task_id": task.id.to_string(),
+        "agent_id": task.agent_id,
+        "task_name": snapshot.name,
+        "task_type": task.task_type,
+        "repo": snapshot.repo,
+        "state": task.state.name(),
+        "status": snapshot.status.name(),
+        "progress": snapshot.progress,
+        "tokens": snapshot.tokens,
+        "context_limit": snapshot.context_limit,
+        "context_percent": snapshot.context_percent(),
+        "action": excerpt(&snapshot.action),
+        "error": excerpt(&snapshot.error),
+        "channel": task.channel_id.as_ref().or(task.channel.as_ref()),
+        "thread_ts": task.thread_ts,
+        "card_ts": match &task.card { Card::At(ts) => Some(ts), Card::Missing | Card::Frozen => None },
+        "started_at": task.started_at.rfc3339(),
+        "updated_at": task.updated_at.rfc3339(),
+        "ended_at": task.ended_at.map(Moment::rfc3339),
+        "elapsed_seconds": snapshot.elapsed_ms / 1000,
+        "checkpoint_count": report.checkpoints,
+        "waiting": report.waiting.as_ref().map(wait_json),
+        "rejected": report.rejected.as_ref().map(wait_json),
+    })
+}
+
+fn wait_json(wait: &Wait) -> Value {
+    json!({
+        "count": wait.count,
+        "since": wait.since.rfc3339(),
+        "due_at": wait.due_at.rfc3339(),
+        "reason": wait.reason,
+    })
+}
+
+fn table(reports: &[TaskReport], ui: &Ui, now: Moment) -> String {
+    let header = ["STATUS", "AGENT", "TASK", "PROGRESS", "CONTEXT", "AGE", "WAITING"]
+        .map(|name| (Tone::Dim, name.to_owned()));
+    let mut rows = vec![header];
+    rows.extend(reports.iter().map(|report| row(report, now)));
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, (_, cell)) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(widths)
+                .map(|((tone, cell), width)| {
+                    let padding = " ".repeat(width - cell.chars().count());
+                    ui.tint(*tone, cell) + &padding
+                })
+                .collect();
+            cells.join("  ").trim_end().to_owned()
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn row(report: &TaskReport, now: Moment) -> [(Tone, String); 7] {
+    let task = &report.task;
+    let snapshot = &task.snapshot;
+    let status = match (task.state, snapshot.status) {
+        (TaskState::Failed, _) => Tone::Bad,
+        (TaskState::Completed, _) => Tone::Good,
+        (TaskState::Cancelled, _) => Tone::Dim,
+        (TaskState::Running, Status::WaitingApproval | Status::Blocked) => Tone::Warn,
+        (TaskState::Running, _) => Tone::Good,
+    };
+    let context = match snapshot.context {
+        Level::Calm => Tone::Dim,
+        Level::Warn => Tone::Warn,
+        Level::Alert => Tone::Bad,
+    };
+    let (waiting, what) = waits(report, now);
+    [
+        (status, snapshot.status.name().to_owned()),
+        (Tone::Good, clip(&task.agent_id)),
+        (Tone::Dim, clip(snapshot.name.as_deref().unwrap_or("-"))),
+        (Tone::Good, text::progress_bar(snapshot.progress)),
+        (context, format!("{:.1}%", snapshot.context_percent())),
+        (Tone::Dim, spoken(now.since(task.updated_at))),
+        (waiting, what),
+    ]
+}
+
+/// How many messages are not in Slack, and why.
+pub(super) fn waits(report: &TaskReport, now: Moment) -> (Tone, String) {
+    let mut parts = Vec::new();
+    if let Some(wait) = &report.waiting {
+        parts.push(format!("{} waiting: {}", wait.count, why(wait, now)));
+    }
+    if let Some(wait) = &report.rejected {
+        parts.push(format!("{} refused: {}", wait.count, wait.reason.as_deref().unwrap_or("unknown")));
+    }
+    let tone = match (&report.rejected, &report.waiting) {
+        (Some(_), _) => Tone::Bad,
+        (None, Some(_)) => Tone::Warn,
+        (None, None) => Tone::Dim,
+    };
+    (tone, if parts.is_empty() { "-".to_owned() } else { text::plain(&parts.join("; "), false) })
+}
+
+fn why(wait: &Wait, now: Moment) -> String {
+    let left = wait.due_at.since(now);
+    match (&wait.reason, left) {
+        (Some(reason), Duration::ZERO) => format!("{reason}; due now"),
+        (Some(reason), left) => format!("{reason}; next try in {}", spoken(left)),
+        (None, Duration::ZERO) => "due now".to_owned(),
+        (None, left) => format!("inside the interval, due in {}", spoken(left)),
+    }
+}
+
+fn clip(name: &str) -> String {
+    let name = text::plain(name, false);
+    match name.char_indices().nth(NAME_MAX) {
+        Some(_) => name.chars().take(NAME_MAX - 1).chain(['…']).collect(),
+        None => name,
+    }
+}

@@ -1,0 +1,286 @@
+//! Who the agent is when nobody says: the coding agent's session, the CI job, or user, host and directory.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, User, gethostname};
+
+use super::Environment;
+
+/// Variables in which coding agents pass their session to the shells they start, and the agents' names.
+const SESSIONS: &[(&str, &str)] = &[
+    ("CLAUDE_CODE_SESSION_ID", "claude"),
+    ("CODEX_THREAD_ID", "codex"),
+    ("GEMINI_SESSION_ID", "gemini"),
+    ("CURSOR_TRACE_ID", "cursor"),
+];
+
+/// A CI system: how to tell it, and what it calls its run, job and repository.
+struct Ci {
+    name: &'static str,
+    /// A variable, and the value it has if it must be a certain one.
+    detect: (&'static str, Option<&'static str>),
+    run: &'static [&'static str],
+    job: &'static [&'static str],
+    repo: &'static [&'static str],
+}
+
+/// The systems' own documentation names these variables. Gitea and Forgejo set GitHub's names too.
+const CI: &[Ci] = &[
+    Ci {
+        name: "github",
+        detect: ("GITHUB_ACTIONS", None),
+        run: &["GITHUB_RUN_ID", "GITHUB_RUN_ATTEMPT"],
+        job: &["GITHUB_JOB"],
+        repo: &["GITHUB_REPOSITORY"],
+    },
+    Ci {
+        name: "gitlab",
+        detect: ("GITLAB_CI", None),
+        run: &["CI_PIPELINE_ID"],
+        job: &["CI_JOB_NAME", "CI_JOB_ID"],
+        repo: &["CI_PROJECT_PATH"],
+    },
+    Ci {
+        name: "buildkite",
+        detect: ("BUILDKITE", None),
+        run: &["BUILDKITE_BUILD_ID"],
+        job: &["BUILDKITE_JOB_ID"],
+        repo: &["BUILDKITE_REPO"],
+    },
+    Ci {
+        name: "circleci",
+        detect: ("CIRCLECI", None),
+        run: &["CIRCLE_WORKFLOW_ID"],
+        job: &["CIRCLE_JOB", "CIRCLE_BUILD_NUM"],
+        repo: &["CIRCLE_PROJECT_USERNAME", "CIRCLE_PROJECT_REPONAME"],
+    },
+    Ci {
+        name: "azure",
+        detect: ("TF_BUILD", None),
+        run: &["BUILD_BUILDID"],
+        job: &["SYSTEM_JOBID"],
+        repo: &["BUILD_REPOSITORY_NAME"],
+    },
+    Ci {
+        name: "bitbucket",
+        detect: ("BITBUCKET_BUILD_NUMBER", None),
+        run: &["BITBUCKET_BUILD_NUMBER"],
+        job: &["BITBUCKET_STEP_UUID"],
+        repo: &["BITBUCKET_REPO_FULL_NAME"],
+    },
+    Ci {
+        name: "travis",
+        detect: ("TRAVIS", None),
+        run: &["TRAVIS_BUILD_ID"],
+        job: &["TRAVIS_JOB_ID"],
+        repo: &["TRAVIS_REPO_SLUG"],
+    },
+    Ci {
+        name: "drone",
+        detect: ("DRONE", None),
+        run: &["DRONE_BUILD_NUMBER"],
+        job: &["DRONE_STAGE_NAME", "DRONE_STEP_NAME"],
+        repo: &["DRONE_REPO"],
+    },
+    Ci {
+        name: "woodpecker",
+        detect: ("CI", Some("woodpecker")),
+        run: &["CI_PIPELINE_NUMBER"],
+        job: &["CI_STEP_NAME"],
+        repo: &["CI_REPO"],
+    },
+    Ci {
+        name: "teamcity",
+        detect: ("TEAMCITY_VERSION", None),
+        run: &["BUILD_NUMBER"],
+        job: &["TEAMCITY_BUILDCONF_NAME"],
+        repo: &[],
+    },
+    Ci {
+        name: "jenkins",
+        detect: ("JENKINS_URL", None),
+        run: &["BUILD_TAG"],
+        job: &["STAGE_NAME"],
+        repo: &["GIT_URL"],
+    },
+];
+
+/// What the surroundings tell of the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// Stable between calls from the same place.
+    pub(crate) agent_id: String,
+    /// CI's or git's `origin` name, such as `acme/rocket`.
+    pub(crate) repo: Option<String>,
+}
+
+/// Looks around.
+pub(crate) fn surroundings(env: Environment<'_>, dir: &Path) -> Surroundings {
+    let text = |name: &str| {
+        env(name).map(lossy).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    let ci = CI.iter().find(|ci| {
+        let (variable, value) = ci.detect;
+        text(variable).is_some_and(|found| value.is_none_or(|value| found == value))
+    });
+    let git = Git::find(dir);
+    let ci_repo = ci.and_then(|ci| joined(ci.repo, "/", &text)).map(|repo| origin_name(&repo));
+    let repo = ci_repo.or_else(|| git.as_ref()?.origin().map(|url| origin_name(&url)));
+
+    let session = SESSIONS.iter().find_map(|(variable, agent)| Some(format!("{agent}:{}", text(variable)?)));
+    let agent_id = session
+        .or_else(|| {
+            let ci = ci?;
+            let run = joined(ci.run, ".", &text)?;
+            let parts = [Some(ci.name.to_owned()), repo.clone(), Some(run), joined(ci.job, "/", &text)];
+            Some(parts.into_iter().flatten().collect::<Vec<_>>().join("/"))
+        })
+        .unwrap_or_else(|| {
+            let place = git.as_ref().map_or(dir, |git| git.root.as_path());
+            let name = place.file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy());
+            format!("{}@{}:{name}", user(&text), host())
+        });
+    // Whatever the names are made of, the id is one line of at most 255 characters.
+    let agent_id = agent_id.chars().map(|c| if c.is_control() { '_' } else { c }).take(255).collect();
+    Surroundings { agent_id, repo }
+}
+
+/// The values of the variables that are set, joined; `None` unless the first is set.
+fn joined(variables: &[&str], separator: &str, text: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    text(variables.first()?)?;
+    Some(variables.iter().filter_map(|name| text(name)).collect::<Vec<_>>().join(separator))
+}
+
+fn user(text: &dyn Fn(&str) -> Option<String>) -> String {
+    text("USER")
+        .or_else(|| text("LOGNAME"))
+        .or_else(|| User::from_uid(Uid::current()).ok().flatten().map(|user| user.name))
+        .unwrap_or_else(|| Uid::current().to_string())
+}
+
+/// This machine's name, without its domain.
+fn host() -> String {
+    let name = gethostname().map(lossy).unwrap_or_default();
+    name.split('.').next().filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
+}
+
+fn lossy(text: OsString) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// The part of a remote's URL that people call the repository: its last two names, or the last of a path.
+///
+/// User and password of the URL are never part of it.
+fn origin_name(url: &str) -> String {
+    let url = url.trim().trim_end_matches('/');
+    let url = url.strip_suffix(".git").unwrap_or(url);
+    let path = match url.split_once("://") {
+        Some((scheme, rest)) if !scheme.eq_ignore_ascii_case("file") => {
+            rest.split_once('/').map_or(rest, |(_, path)| path)
+        }
+        Some((_, path)) => path.rsplit('/').next().unwrap_or(path),
+        // `git@host:owner/name`, but not a path on this machine.
+        None => match url.split_once(':') {
+            Some((host, path)) if !host.contains('/') => path,
+            _ if url.starts_with(['/', '.']) => url.rsplit('/').next().unwrap_or(url),
+            _ => url,
+        },
+    };
+    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+    names[names.len().saturating_sub(2)..].join("/")
+}
+
+/// A git work tree, read from its files: starting `git` would take longer than all the rest of a call.
+#[derive(Debug)]
+struct Git {
+    root: PathBuf,
+    /// The directory that holds the configuration.
+    common: PathBuf,
+}
+
+impl Git {
+    fn find(dir: &Path) -> Option<Self> {
+        dir.ancestors().find_map(|root| {
+            let dot_git = root.join(".git");
+            let metadata = fs::metadata(&dot_git).ok()?;
+            if metadata.is_dir() {
+                return Some(Self { root: root.to_owned(), common: dot_git });
+            }
+            // A linked work tree or a submodule: the file names the real directory, relative to itself.
+            let text = fs::read_to_string(&dot_git).ok()?;
+            let git_dir = root.join(text.strip_prefix("gitdir:")?.trim());
+            let common = match fs::read_to_string(git_dir.join("commondir")) {
+                Ok(common) => git_dir.join(common.trim()),
+                Err(_) => git_dir,
+            };
+            Some(Self { root: root.to_owned(), common })
+        })
+    }
+
+    /// The URL of the remote called `origin`.
+    fn origin(&self) -> Option<String> {
+        let config = fs::read_to_string(self.common.join("config")).ok()?;
+        let mut in_origin = false;
+        config.lines().map(str::trim).find_map(|line| {
+            if line.starts_with('[') {
+                in_origin = line.replace(' ', "") == "[remote\"origin\"]";
+                return None;
+            }
+            let (key, value) = line.split_once('=').filter(|_| in_origin)?;
+            key.trim().eq_ignore_ascii_case("url").then(|| value.trim().trim_matches('"').to_owned())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(variables: &[(&str, &str)]) -> Surroundings {
+        let env = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        };
+        surroundings(&env, Path::new("/nowhere/project"))
+    }
+
+    #[test]
+    fn origin_names() {
+        for (url, name) in [
+            ("git@github.com:acme/rocket.git", "acme/rocket"),
+            ("https://ana:secret@github.com/acme/rocket.git", "acme/rocket"),
+            ("https://gitlab.example/group/sub/rocket/", "sub/rocket"),
+            ("ssh://git@host:2222/acme/rocket", "acme/rocket"),
+            ("/srv/git/rocket.git", "rocket"),
+            ("../rocket", "rocket"),
+            ("file:///srv/git/rocket.git", "rocket"),
+            ("acme/rocket", "acme/rocket"),
+            ("", ""),
+        ] {
+            assert_eq!(origin_name(url), name, "{url}");
+        }
+    }
+
+    #[test]
+    fn session_before_ci_before_place() {
+        let github = [
+            ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_RUN_ID", "42"),
+            ("GITHUB_RUN_ATTEMPT", "1"),
+            ("GITHUB_JOB", "build"),
+            ("GITHUB_REPOSITORY", "acme/rocket"),
+        ];
+        assert_eq!(id(&github).agent_id, "github/acme/rocket/42.1/build");
+        assert_eq!(id(&github).repo.as_deref(), Some("acme/rocket"));
+        let session = [&github[..], &[("CLAUDE_CODE_SESSION_ID", "c1")]].concat();
+        assert_eq!(id(&session).agent_id, "claude:c1");
+        let place = id(&[("USER", "ana")]).agent_id;
+        assert!(place.starts_with("ana@") && place.ends_with(":project"), "{place}");
+        assert_eq!(
+            id(&[("CI", "woodpecker"), ("CI_PIPELINE_NUMBER", "7"), ("CI_REPO", "a/b")]).agent_id,
+            "woodpecker/a/b/7"
+        );
+        assert!(id(&[("CI", "true"), ("USER", "ana")]).agent_id.starts_with("ana@"));
+    }
+}

@@ -1,0 +1,448 @@
+//! Slack's Web API with a bot token: threads by `ts`, and a live card that is edited.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::http::{Answer, Http, host};
+use super::{Cause, Outcome, Place, Retry, dress, foreign_answer};
+use crate::checkpoint::Card;
+use crate::checkpoint::outbox::{EntryKind, Job};
+use crate::checkpoint::parse::is_conversation_id;
+use crate::checkpoint::time::Moment;
+use crate::render::slack;
+use crate::secret::Secret;
+
+/// The `event_type` of our messages' metadata.
+pub(super) const EVENT_TYPE: &str = "agent_checkpoint";
+
+/// How many pages of a listing are read before giving up.
+const PAGES: usize = 5;
+/// Messages on one page when a lost one is looked for; small enough for apps with the strictest limits.
+const MESSAGES: &str = "100";
+/// Channels on one page.
+const CHANNELS: &str = "1000";
+/// How far before an entry its message may stand, when the clocks differ.
+const CLOCK_SKEW: Duration = Duration::from_secs(600);
+
+/// The Web API, for as long as one entry takes.
+#[derive(Debug)]
+pub(crate) struct Bot<'a> {
+    pub(crate) http: &'a mut Http,
+    pub(crate) token: &'a Secret,
+    /// Ends in a slash.
+    pub(crate) api_url: &'a str,
+    pub(crate) deadline: Instant,
+}
+
+/// Slack's answer in our words. Anything else in it is ignored.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Reply {
+    pub(crate) ok: bool,
+    pub(crate) error: String,
+    pub(crate) needed: String,
+    pub(crate) provided: String,
+    pub(crate) ts: Option<String>,
+    channel: Value,
+    message: Message,
+    messages: Vec<Message>,
+    channels: Vec<Channel>,
+    response_metadata: ResponseMetadata,
+    pub(crate) team: String,
+    pub(crate) user: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    ts: Option<String>,
+    thread_ts: Option<String>,
+    metadata: Value,
+}
+
+/// A conversation.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(default)]
+pub(crate) struct Channel {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) is_member: bool,
+    pub(crate) is_archived: bool,
+    pub(crate) is_private: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ResponseMetadata {
+    next_cursor: String,
+    messages: Vec<String>,
+}
+
+/// What to do about an error string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Our message is malformed or too large: say it more plainly.
+    Payload,
+    CardGone,
+    CardFrozen,
+    ThreadGone,
+    Limited,
+    /// May pass; whether Slack may have stored the message.
+    Server {
+        maybe_sent: bool,
+    },
+    /// Refused for good.
+    Refused,
+}
+
+/// Sorts Slack's error strings by what can be done about them; an unknown one is refused for good, verbatim, since
+/// Slack's lists are not exhaustive (<https://docs.slack.dev/reference/methods/chat.postMessage>).
+fn class(error: &str) -> Class {
+    match error {
+        "no_text"
+        | "msg_too_long"
+        | "msg_blocks_too_long"
+        | "invalid_blocks"
+        | "invalid_blocks_format"
+        | "block_mismatch"
+        | "invalid_attachments"
+        | "too_many_attachments"
+        | "attachment_payload_limit_exceeded"
+        | "markdown_text_conflict"
+        | "invalid_metadata_format"
+        | "invalid_metadata_schema"
+        | "metadata_too_large"
+        | "metadata_must_be_sent_from_app"
+        | "invalid_arguments"
+        | "invalid_arg_name"
+        | "invalid_array_arg" => Class::Payload,
+        "message_not_found" => Class::CardGone,
+        "cant_update_message" | "edit_window_closed" | "streaming_state_conflict" => Class::CardFrozen,
+        "thread_not_found" => Class::ThreadGone,
+        "ratelimited" | "rate_limited" => Class::Limited,
+        "internal_error" | "fatal_error" => Class::Server { maybe_sent: true },
+        "service_unavailable"
+        | "update_failed"
+        | "request_timeout"
+        | "external_channel_migrating"
+        | "team_added_to_org" => Class::Server { maybe_sent: false },
+        _ => Class::Refused,
+    }
+}
+
+impl Bot<'_> {
+    /// Sends one entry; as plain text if Slack refuses its blocks.
+    pub(super) fn deliver(mut self, job: &Job, fallback: &Place) -> Outcome {
+        if let (EntryKind::Card, Card::At(ts), Some(channel)) =
+            (job.kind, &job.task.card, &job.task.channel_id)
+        {
+            return self.edit(job, channel, ts);
+        }
+        let (known, thread_ts) =
+            (job.task.channel_id.as_deref().or(job.task.channel.as_deref()), job.task.thread_ts.as_deref());
+        let (channel, thread_ts) = match (known, &fallback.thread, &fallback.channel) {
+            (Some(channel), _, _) => (channel, thread_ts),
+            (None, Some(thread), _) => (thread.channel.as_str(), Some(thread.ts.as_str())),
+            (None, None, Some(channel)) => (channel.as_str(), None),
+            (None, None, None) => {
+                let reason = "the channel or thread could not be read when this was recorded".to_owned();
+                return Outcome::Retry(Retry { cause: Cause::Server, reason, maybe_sent: false });
+            }
+        };
+        if job.maybe_sent {
+            match self.find(job, channel, thread_ts) {
+                Ok(Some(found)) => return found,
+                Ok(None) => {}
+                Err(retry) => return Outcome::Retry(retry),
+            }
+        }
+        self.post(job, channel, thread_ts)
+    }
+
+    fn post(&mut self, job: &Job, channel: &str, thread_ts: Option<&str>) -> Outcome {
+        self.rich_then_plain(job, "chat.postMessage", |message| {
+            message["channel"] = json!(channel);
+            if let Some(ts) = thread_ts {
+                message["thread_ts"] = json!(ts);
+            }
+        })
+        .map_or_else(
+            |outcome| outcome,
+            |reply| {
+                let channel_id = reply.channel.as_str().map(str::to_owned);
+                let ts = reply.ts.or(reply.message.ts);
+                // Slack does not say what it does with a thread that is gone. If it posted into the channel instead,
+                // the message has started a thread of its own, and that is where the task goes on.
+                let thread_ts = reply.message.thread_ts.filter(|thread| Some(thread) != ts.as_ref());
+                Outcome::Posted { channel_id, ts, thread_ts }
+            },
+        )
+    }
+
+    fn edit(&mut self, job: &Job, channel: &str, ts: &str) -> Outcome {
+        self.rich_then_plain(job, "chat.update", |message| {
+            message["channel"] = json!(channel);
+            message["ts"] = json!(ts);
+            // Unlike for new messages the default is `client`, which turns bare names into mentions.
+            message["parse"] = json!("none");
+        })
+        .map_or_else(|outcome| outcome, |_| Outcome::Edited)
+    }
+
+    fn rich_then_plain(
+        &mut self,
+        job: &Job,
+        method: &str,
+        address: impl Fn(&mut Value),
+    ) -> Result<Reply, Outcome> {
+        let mut rich = dress(slack::message(&job.task.agent_id, &job.snapshot), job);
+        address(&mut rich);
+        let refused = match self.call(method, &rich)? {
+            reply if reply.ok => return Ok(reply),
+            reply if class(&reply.error) != Class::Payload => return Err(self.outcome(job, &reply)),
+            reply => reply,
+        };
+        let mut plain = slack::plain_message(&job.task.agent_id, &job.snapshot);
+        address(&mut plain);
+        match self.call(method, &plain)? {
+            reply if reply.ok => Ok(reply),
+            reply if class(&reply.error) == Class::Payload => Err(self.outcome(job, &refused)),
+            reply => Err(self.outcome(job, &reply)),
+        }
+    }
+
+    fn outcome(&self, job: &Job, reply: &Reply) -> Outcome {
+        let reason = reply.reason();
+        match class(&reply.error) {
+            Class::Payload | Class::Refused => Outcome::Rejected(reason),
+            Class::CardGone if job.kind == EntryKind::Card => Outcome::CardGone,
+            Class::CardFrozen if job.kind == EntryKind::Card => Outcome::CardFrozen,
+            // A thread that somebody else opened is not ours to replace.
+            Class::ThreadGone | Class::CardGone if owns_thread(job) => Outcome::ThreadGone,
+            Class::ThreadGone | Class::CardGone | Class::CardFrozen => Outcome::Rejected(reason),
+            Class::Limited => Outcome::Retry(Retry::limited(None)),
+            Class::Server { maybe_sent } => Outcome::Retry(Retry {
+                cause: Cause::Server,
+                reason: format!("Slack answered {reason}"),
+                maybe_sent,
+            }),
+        }
+    }
+
+    fn call(&mut self, method: &str, body: &Value) -> Result<Reply, Outcome> {
+        let url = format!("{}{method}", self.api_url);
+        let answer = self.http.post(&url, Some(self.token), &body.to_string(), self.deadline);
+        read(self.api_url, answer.map_err(Retry::from)).map(|(reply, _)| reply).map_err(Outcome::Retry)
+    }
+
+    /// Calls a method that only reads.
+    fn query(&mut self, method: &str, query: &[(&str, &str)]) -> Result<(Reply, Answer), Retry> {
+        let url = format!("{}{method}", self.api_url);
+        let answer = self.http.get(&url, self.token, query, self.deadline);
+        read(self.api_url, answer.map_err(Retry::from))
+    }
+
+    /// Looks for the message of an attempt whose answer was lost.
+    ///
+    /// Nothing found, and nothing to be found because the token may not read, are the same: it is sent again.
+    fn find(&mut self, job: &Job, channel: &str, thread_ts: Option<&str>) -> Result<Option<Outcome>, Retry> {
+        let Some(channel) = self.conversation_id(channel)? else { return Ok(None) };
+        let Moment(since) = job.created_at.minus(CLOCK_SKEW);
+        let oldest = format!("{}.000000", since / 1000);
+        let method = if thread_ts.is_some() { "conversations.replies" } else { "conversations.history" };
+        let wanted = job.checkpoint.to_string();
+        let mut cursor = String::new();
+        for _ in 0..PAGES {
+            let mut query = vec![
+                ("channel", channel.as_str()),
+                ("oldest", &oldest),
+                ("limit", MESSAGES),
+                ("include_all_metadata", "true"),
+            ];
+            query.extend(thread_ts.map(|ts| ("ts", ts)));
+            if !cursor.is_empty() {
+                query.push(("cursor", &cursor));
+            }
+            let (reply, answer) = self.query(method, &query)?;
+            if !reply.ok {
+                return if class(&reply.error) == Class::Limited {
+                    Err(Retry::limited(answer.retry_after))
+                } else {
+                    Ok(None)
+                };
+            }
+            let found = reply.messages.into_iter().find(|message| {
+                message.metadata["event_type"] == EVENT_TYPE
+                    && message.metadata["event_payload"]["checkpoint_id"] == *wanted
+            });
+            if let Some(Message { ts, thread_ts, .. }) = found {
+                let thread_ts = thread_ts.filter(|thread| Some(thread) != ts.as_ref());
+                return Ok(Some(Outcome::Posted { channel_id: Some(channel), ts, thread_ts }));
+            }
+            cursor = reply.response_metadata.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn conversation_id(&mut self, channel: &str) -> Result<Option<String>, Retry> {
+        if is_conversation_id(channel) {
+            return Ok(Some(channel.to_owned()));
+        }
+        Ok(self.find_channel(channel)?.ok().map(|found| found.id))
+    }
+
+    /// Finds a channel by its name; the inner error is Slack's, empty when there is no such channel.
+    ///
+    /// # Errors
+    /// A failure that may pass.
+    pub(crate) fn find_channel(&mut self, name: &str) -> Result<Result<Channel, String>, Retry> {
+        let name = name.trim_start_matches('#');
+        let mut cursor = String::new();
+        for _ in 0..PAGES {
+            let mut query = vec![
+                ("types", "public_channel,private_channel"),
+                ("exclude_archived", "false"),
+                ("limit", CHANNELS),
+            ];
+            if !cursor.is_empty() {
+                query.push(("cursor", &cursor));
+            }
+            let (reply, answer) = self.query("conversations.list", &query)?;
+            if !reply.ok && class(&reply.error) == Class::Limited {
+                return Err(Retry::limited(answer.retry_after));
+            }
+            if !reply.ok {
+                return Ok(Err(reply.reason()));
+            }
+            if let Some(found) = reply.channels.into_iter().find(|channel| channel.name == name) {
+                return Ok(Ok(found));
+            }
+            cursor = reply.response_metadata.next_cursor;
+            if cursor.is_empty() {
+                break;
+            }
+        }
+        Ok(Err(String::new()))
+    }
+
+    /// Asks what is known of a conversation; the inner error is Slack's.
+    ///
+    /// # Errors
+    /// A failure that may pass.
+    pub(crate) fn channel_info(&mut self, id: &str) -> Result<Result<Channel, String>, Retry> {
+        let (reply, _) = self.query("conversations.info", &[("channel", id)])?;
+        if !reply.ok {
+            return Ok(Err(reply.reason()));
+        }
+        Ok(serde_json::from_value(reply.channel).map_err(|_| "an answer without a channel".to_owned()))
+    }
+
+    /// Asks whose token this is; the answer's headers tell what it may do.
+    ///
+    /// # Errors
+    /// A failure that may pass.
+    pub(crate) fn auth_test(&mut self) -> Result<(Reply, Answer), Retry> {
+        let url = format!("{}auth.test", self.api_url);
+        let answer = self.http.post(&url, Some(self.token), "{}", self.deadline);
+        read(self.api_url, answer.map_err(Retry::from))
+    }
+}
+
+impl Reply {
+    /// Slack's reason as it gave it, with what it says would mend it.
+    pub(crate) fn reason(&self) -> String {
+        let mut reason = self.error.clone();
+        if !self.needed.is_empty() {
+            reason.push_str(&format!(" (needed: {}; provided: {})", self.needed, self.provided));
+        }
+        if !self.response_metadata.messages.is_empty() {
+            reason.push_str(&format!(" ({})", self.response_metadata.messages.join("; ")));
+        }
+        reason
+    }
+}
+
+/// Whether the thread hangs from a message that this task posted.
+fn owns_thread(job: &Job) -> bool {
+    matches!((&job.task.card, &job.task.thread_ts), (Card::At(card), Some(thread)) if card == thread)
+}
+
+/// Reads an answer: an error string stands in the body, and the status only tells a rate limit.
+fn read(api_url: &str, answer: Result<Answer, Retry>) -> Result<(Reply, Answer), Retry> {
+    let answer = answer?;
+    if answer.status == 429 {
+        return Err(Retry::limited(answer.retry_after));
+    }
+    // Every answer of the Web API has `ok`; anything without it comes from elsewhere.
+    let reply = serde_json::from_str::<Value>(&answer.body)
+        .ok()
+        .filter(|value| value["ok"].is_boolean())
+        .and_then(|value| serde_json::from_value::<Reply>(value).ok());
+    match reply {
+        Some(reply) if reply.ok || !reply.error.is_empty() => Ok((reply, answer)),
+        _ => Err(foreign_answer(host(api_url), &answer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_of_error_is_told_apart() {
+        for (error, expected) in [
+            ("invalid_auth", Class::Refused),
+            ("missing_scope", Class::Refused),
+            ("channel_not_found", Class::Refused),
+            ("is_archived", Class::Refused),
+            ("a_string_nobody_knows", Class::Refused),
+            ("invalid_blocks", Class::Payload),
+            ("msg_too_long", Class::Payload),
+            ("message_not_found", Class::CardGone),
+            ("edit_window_closed", Class::CardFrozen),
+            ("thread_not_found", Class::ThreadGone),
+            ("ratelimited", Class::Limited),
+            ("rate_limited", Class::Limited),
+            ("fatal_error", Class::Server { maybe_sent: true }),
+            ("service_unavailable", Class::Server { maybe_sent: false }),
+        ] {
+            assert_eq!(class(error), expected, "{error}");
+        }
+    }
+
+    fn answer(status: u16, body: &str) -> Result<Answer, Retry> {
+        Ok(Answer { status, retry_after: None, date: None, scopes: None, body: body.to_owned() })
+    }
+
+    #[test]
+    fn what_is_not_slacks_is_retried() {
+        let read =
+            |status, body| read("https://slack.com/api/", answer(status, body)).map(|(reply, _)| reply.error);
+        assert_eq!(read(200, r#"{"ok":false,"error":"invalid_auth"}"#), Ok("invalid_auth".to_owned()));
+        for (status, body, maybe_sent) in [
+            (503, "<html>Server Error</html>", false),
+            (200, "<html>hotel wifi</html>", true),
+            (200, "[]", true),
+            (200, "{}", true),
+            (200, r#"{"ok":false}"#, true),
+            (502, "", false),
+        ] {
+            let retry = read(status, body).expect_err(body);
+            assert_eq!((retry.cause, retry.maybe_sent), (Cause::Server, maybe_sent), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_missing_scope_names_what_is_needed() {
+        let reply: Reply = serde_json::from_str(
+            r#"{"ok":false,"error":"missing_scope","needed":"chat:write","provided":"channels:read","extra":1}"#,
+        )
+        .expect("an answer");
+        assert_eq!(reply.reason(), "missing_scope (needed: chat:write; provided: channels:read)");
+    }
+}

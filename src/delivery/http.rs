@@ -1,0 +1,341 @@
+//! The one HTTP client: explicit timeouts, one connection reused, and errors that hold no secret.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use ureq::http::{HeaderMap, Response};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector};
+use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
+
+use crate::secret::Secret;
+
+/// The longest that setting up a connection may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// The most of an answer that is read, in bytes; Slack's are a few kilobytes.
+const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+
+const USER_AGENT: &str = concat!("agent-checkpoint/", env!("CARGO_PKG_VERSION"));
+
+/// How to reach the network; all of it as configured, nothing read from the environment here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Network {
+    /// A proxy URL; it may hold a password.
+    pub(crate) proxy: Option<Secret>,
+    /// Hosts that are reached without the proxy, as in `NO_PROXY`.
+    pub(crate) no_proxy: Option<String>,
+    /// A PEM bundle to trust instead of the built-in roots.
+    pub(crate) cert_file: Option<PathBuf>,
+    /// A directory of PEM files to trust instead of the built-in roots.
+    pub(crate) cert_dir: Option<PathBuf>,
+}
+
+/// An HTTP client.
+pub(crate) struct Http {
+    network: Network,
+    /// Built at the first request: reading certificates costs more than a recorded-only call takes.
+    agent: Option<Agent>,
+    progress: Arc<Progress>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<Duration>,
+    /// The server's clock, as it wrote it.
+    pub(crate) date: Option<String>,
+    /// `x-oauth-scopes`: what the token may do.
+    pub(crate) scopes: Option<String>,
+    pub(crate) body: String,
+}
+
+/// Why no answer came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The request did not leave.
+    NotSent(String),
+    /// The request may have arrived.
+    AnswerLost(String),
+}
+
+impl Http {
+    pub(crate) fn new(network: Network) -> Self {
+        Self { network, agent: None, progress: Arc::default() }
+    }
+
+    /// Posts JSON.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub(crate) fn post(
+        &mut self,
+        url: &str,
+        bearer: Option<&Secret>,
+        json: &str,
+        deadline: Instant,
+    ) -> Result<Answer, Trouble> {
+        let (agent, timeout) = self.prepare(url, deadline)?;
+        let mut request = agent.post(url).content_type("application/json; charset=utf-8");
+        if let Some(token) = bearer {
+            request = request.header("authorization", format!("Bearer {}", token.reveal()));
+        }
+        let sent = request
+            .config()
+            .timeout_global(Some(timeout))
+            .timeout_connect(Some(timeout.min(CONNECT_MAX)))
+            .build()
+            .send(json);
+        self.finish(url, timeout, sent)
+    }
+
+    /// Gets with a query: Slack's reading methods do not take JSON.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub(crate) fn get(
+        &mut self,
+        url: &str,
+        bearer: &Secret,
+        query: &[(&str, &str)],
+        deadline: Instant,
+    ) -> Result<Answer, Trouble> {
+        let (agent, timeout) = self.prepare(url, deadline)?;
+        let sent = agent
+            .get(url)
+            .header("authorization", format!("Bearer {}", bearer.reveal()))
+            .query_pairs(query.iter().copied())
+            .config()
+            .timeout_global(Some(timeout))
+            .timeout_connect(Some(timeout.min(CONNECT_MAX)))
+            .build()
+            .call();
+        self.finish(url, timeout, sent)
+    }
+
+    fn prepare(&mut self, url: &str, deadline: Instant) -> Result<(&Agent, Duration), Trouble> {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        if timeout.is_zero() {
+            return Err(Trouble::NotSent("the deadline was over before it could be sent".to_owned()));
+        }
+        self.progress.reset();
+        if self.agent.is_none() {
+            self.agent = Some(build(&self.network, url, Arc::clone(&self.progress))?);
+        }
+        let agent = self.agent.as_ref().expect("built just now");
+        Ok((agent, timeout))
+    }
+
+    fn finish(
+        &self,
+        url: &str,
+        timeout: Duration,
+        sent: Result<Response<Body>, ureq::Error>,
+    ) -> Result<Answer, Trouble> {
+        let mut response = sent.map_err(|error| self.trouble(url, timeout, &error))?;
+        let header = |name: &str, headers: &HeaderMap| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let headers = response.headers();
+        let retry_after = header("retry-after", headers).and_then(|text| text.trim().parse().ok());
+        let (date, scopes) = (header("date", headers), header("x-oauth-scopes", headers));
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_MAX)
+            .lossy_utf8(true)
+            .read_to_string()
+            .map_err(|error| self.trouble(url, timeout, &error))?;
+        let status = response.status().as_u16();
+        Ok(Answer { status, retry_after: retry_after.map(Duration::from_secs), date, scopes, body })
+    }
+
+    /// In our own words: ureq's may hold the URL, and a webhook's URL is a secret.
+    fn trouble(&self, url: &str, timeout: Duration, error: &ureq::Error) -> Trouble {
+        let host = host(url);
+        let seconds = timeout.as_secs_f64();
+        let stage = self.progress.stage();
+        let why = match error {
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                format!("could not connect to {host} within {:.1} s", timeout.min(CONNECT_MAX).as_secs_f64())
+            }
+            ureq::Error::Timeout(_) => format!("{host} did not answer within {seconds:.1} s"),
+            ureq::Error::HostNotFound => format!("could not find host {host}"),
+            ureq::Error::ConnectionFailed => format!("could not connect to {host}"),
+            ureq::Error::ConnectProxyFailed(reason) => {
+                format!("the proxy refused to connect to {host}: {reason}")
+            }
+            ureq::Error::InvalidProxyUrl => "the proxy's URL is malformed".to_owned(),
+            ureq::Error::Rustls(error) => format!("could not trust {host}: {error}"),
+            ureq::Error::Tls(reason) => format!("could not speak TLS with {host}: {reason}"),
+            // A refused certificate arrives as invalid data on the connection.
+            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+                format!("could not trust {host}: {error}")
+            }
+            ureq::Error::Io(error) => format!("connection to {host} failed: {}", io_words(error)),
+            _ => format!("{host} gave an answer that is not HTTP"),
+        };
+        let reused = stage == Stage::Idle && self.progress.was_connected();
+        let unresolved = matches!(error, ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve));
+        if unresolved || stage == Stage::Connecting || (stage == Stage::Idle && !reused) {
+            Trouble::NotSent(why)
+        } else {
+            Trouble::AnswerLost(why)
+        }
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("network", &self.network).finish_non_exhaustive()
+    }
+}
+
+fn build(network: &Network, url: &str, progress: Arc<Progress>) -> Result<Agent, Trouble> {
+    let mut config = Agent::config_builder()
+        .user_agent(USER_AGENT)
+        // Slack's reason stands in the body of a failed answer too.
+        .http_status_as_error(false)
+        // A redirect would take the token along.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(match &network.proxy {
+            Some(proxy) => Some(build_proxy(proxy, network.no_proxy.as_deref())?),
+            None => None,
+        });
+    if url.starts_with("https:")
+        && let Some(roots) = roots(network)
+    {
+        config =
+            config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
+    }
+    let connector = Watched { inner: DefaultConnector::default(), progress };
+    Ok(Agent::with_parts(config.build(), connector, DefaultResolver::default()))
+}
+
+fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
+    let wrong = || Trouble::NotSent("the proxy's URL is malformed; mend HTTPS_PROXY".to_owned());
+    let parsed = Proxy::new(url.reveal()).map_err(|_| wrong())?;
+    if !matches!(parsed.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
+        return Err(Trouble::NotSent(
+            "only http and https proxies are supported; mend HTTPS_PROXY".to_owned(),
+        ));
+    }
+    let mut builder = Proxy::builder(parsed.protocol()).host(parsed.host()).port(parsed.port());
+    if let Some(user) = parsed.username() {
+        builder = builder.username(user);
+    }
+    if let Some(password) = parsed.password() {
+        builder = builder.password(password);
+    }
+    for host in no_proxy.unwrap_or_default().split(',').map(str::trim).filter(|host| !host.is_empty()) {
+        builder = builder.no_proxy(host);
+    }
+    builder.build().map_err(|_| wrong())
+}
+
+/// The certificates to trust instead of the built-in ones, where any could be read.
+fn roots(network: &Network) -> Option<Vec<Certificate<'static>>> {
+    let mut files: Vec<PathBuf> = network.cert_file.clone().into_iter().collect();
+    for dir in network.cert_dir.iter().flat_map(|dirs| std::env::split_paths(dirs)) {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()));
+    }
+    let certificates: Vec<_> = files
+        .iter()
+        .filter_map(|file| std::fs::read(file).ok())
+        .flat_map(|pem| {
+            let items: Vec<_> = parse_pem(&pem)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    _ => None,
+                })
+                .collect();
+            items
+        })
+        .collect();
+    (!certificates.is_empty()).then_some(certificates)
+}
+
+/// The host of a URL, which unlike the rest may be shown.
+pub(crate) fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default()
+}
+
+fn io_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        ErrorKind::UnexpectedEof => "connection closed before the answer".to_owned(),
+        ErrorKind::BrokenPipe => "connection closed while sending".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// How far the present request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No connection was asked for: not yet, or one is being reused.
+    Idle = 0,
+    Connecting = 1,
+    Connected = 2,
+}
+
+/// Tells apart what failed before a request could leave from what failed after.
+#[derive(Debug, Default)]
+struct Progress {
+    stage: AtomicU8,
+    connected_before: AtomicU8,
+}
+
+impl Progress {
+    fn reset(&self) {
+        if self.stage() == Stage::Connected {
+            self.connected_before.store(1, Ordering::Relaxed);
+        }
+        self.set(Stage::Idle);
+    }
+
+    fn set(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Idle,
+            1 => Stage::Connecting,
+            _ => Stage::Connected,
+        }
+    }
+
+    fn was_connected(&self) -> bool {
+        self.connected_before.load(Ordering::Relaxed) == 1
+    }
+}
+
+/// ureq's own connector, watched: its errors do not say whether a connection had been made.
+#[derive(Debug)]
+struct Watched {
+    inner: DefaultConnector,
+    progress: Arc<Progress>,
+}
+
+impl Connector<()> for Watched {
+    type Out = <DefaultConnector as Connector<()>>::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<()>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        self.progress.set(Stage::Connecting);
+        let connected = self.inner.connect(details, chained)?;
+        self.progress.set(Stage::Connected);
+        Ok(connected)
+    }
+}

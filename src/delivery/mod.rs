@@ -1,0 +1,163 @@
+//! Outward: hands one outbox entry to Slack within a deadline and says what became of it.
+//!
+//! Nothing in here knows the store: an entry comes in as a value and an outcome goes out.
+
+pub(crate) mod bot;
+pub(crate) mod http;
+pub(crate) mod retry;
+pub(crate) mod webhook;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::checkpoint::outbox::{Credential, Job};
+use crate::checkpoint::parse::Thread;
+use crate::secret::Secret;
+use http::{Answer, Http, Trouble};
+
+/// Where entries go, and with what right.
+#[derive(Debug, Clone)]
+pub(crate) enum Destination {
+    /// Slack's Web API with a bot token: threads and a live card.
+    Bot {
+        token: Secret,
+        /// The API's base, ending in a slash.
+        api_url: String,
+    },
+    /// An incoming webhook: messages that stand alone.
+    Webhook { url: Secret },
+}
+
+impl Destination {
+    /// The fingerprint that entries are recorded under.
+    pub(crate) fn credential(&self) -> Credential {
+        match self {
+            Self::Bot { token, .. } => Credential::bot(token.reveal()),
+            Self::Webhook { url } => Credential::webhook(url.reveal()),
+        }
+    }
+
+    /// The host that calls go to.
+    pub(crate) fn host(&self) -> &str {
+        match self {
+            Self::Bot { api_url, .. } => http::host(api_url),
+            Self::Webhook { url } => http::host(url.reveal()),
+        }
+    }
+}
+
+/// What became of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Slack has the message.
+    Posted {
+        channel_id: Option<String>,
+        ts: Option<String>,
+        /// The thread it stands in, when it is a reply.
+        thread_ts: Option<String>,
+    },
+    /// The card shows the newest state.
+    Edited,
+    /// Worth trying again.
+    Retry(Retry),
+    /// Refused for good, in Slack's words.
+    Rejected(String),
+    /// The card was deleted.
+    CardGone,
+    /// The card can never be edited again.
+    CardFrozen,
+    /// The thread was deleted.
+    ThreadGone,
+}
+
+/// A failure that may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Retry {
+    pub(crate) cause: Cause,
+    /// In words, without secrets.
+    pub(crate) reason: String,
+    /// Slack may have the message all the same.
+    pub(crate) maybe_sent: bool,
+}
+
+/// Who has to wait because of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Slack said when to come back: everyone.
+    Limited(Option<Duration>),
+    /// Nothing answers: everyone, for a short while.
+    Network,
+    /// Slack failed over this message: this message.
+    Server,
+}
+
+impl Retry {
+    fn limited(after: Option<Duration>) -> Self {
+        let reason = match after {
+            Some(after) => format!("Slack's rate limit is reached (retry after {} s)", after.as_secs()),
+            None => "Slack's rate limit is reached".to_owned(),
+        };
+        Self { cause: Cause::Limited(after), reason, maybe_sent: false }
+    }
+}
+
+impl From<Trouble> for Retry {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::NotSent(reason) => Self { cause: Cause::Network, reason, maybe_sent: false },
+            Trouble::AnswerLost(reason) => Self { cause: Cause::Network, reason, maybe_sent: true },
+        }
+    }
+}
+
+/// Where a task goes that was recorded while nobody could tell where.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    pub(crate) channel: Option<String>,
+    pub(crate) thread: Option<Thread>,
+}
+
+/// Sends one entry.
+pub(crate) fn deliver(
+    http: &mut Http,
+    destination: &Destination,
+    job: &Job,
+    fallback: &Place,
+    deadline: Instant,
+) -> Outcome {
+    match destination {
+        Destination::Bot { token, api_url } => {
+            bot::Bot { http, token, api_url, deadline }.deliver(job, fallback)
+        }
+        Destination::Webhook { url } => webhook::deliver(http, url, job, deadline),
+    }
+}
+
+/// An answer that is no message of Slack's: from the edge, a proxy, or in mid-outage.
+fn foreign_answer(host: &str, answer: &Answer) -> Retry {
+    let what = match answer.status {
+        200 => "an answer that is not Slack's".to_owned(),
+        status => format!("HTTP status {status}"),
+    };
+    // A 200 came from something that took the message; an error page came instead of taking it.
+    Retry { cause: Cause::Server, reason: format!("{host} gave {what}"), maybe_sent: answer.status == 200 }
+}
+
+/// What every message carries beside its text and blocks.
+///
+/// The ids in the metadata are how a message is found again whose answer was lost; everyone in the workspace can
+/// read them, so there is nothing else in there.
+fn dress(mut message: Value, job: &Job) -> Value {
+    message["metadata"] = json!({
+        "event_type": bot::EVENT_TYPE,
+        "event_payload": {
+            "checkpoint_id": job.checkpoint.to_string(),
+            "task_id": job.task.id.to_string(),
+            "status": job.snapshot.status.name(),
+        },
+    });
+    message["unfurl_links"] = json!(false);
+    message["unfurl_media"] = json!(false);
+    message
+}

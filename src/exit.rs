@@ -1,0 +1,83 @@
+//! The exit codes, and errors that carry one.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why the program ends. Never 2: coding agents' hooks read that as "block".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done: recorded, or at least delivered.
+    Done,
+    /// Neither recorded nor delivered, or not found.
+    Failed,
+    /// Wrong command line (`EX_USAGE`).
+    Usage,
+    /// Recorded, but not delivered yet; `--strict` and `flush` only (`EX_TEMPFAIL`).
+    NotYet,
+    /// Wrong configuration, or refused for good under `--strict` (`EX_CONFIG`).
+    Config,
+}
+
+/// What each code means, for the manual.
+pub(crate) const CODES: &[(u8, &str)] = &[
+    (0, "recorded, or at least delivered, whatever became of the other"),
+    (1, "neither recorded nor delivered, or not found"),
+    (64, "wrong command line, values of flags included; nothing was changed"),
+    (75, "with --strict: queued or unconfirmed; flush: something still waits"),
+    (78, "wrong configuration; with --strict or from flush: refused for good"),
+];
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 64,
+            Self::NotYet => 75,
+            Self::Config => 78,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// An error for the user: what failed with which value, how to mend it, and the exit code it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<anyhow::Error> for Failure {
+    /// An error that nobody gave a code is our own failure.
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(failure) => failure,
+            Err(error) => Self::new(Exit::Failed, format!("{error:#}")),
+        }
+    }
+}

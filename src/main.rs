@@ -1,0 +1,35 @@
+//! One quiet Slack thread per agent, from any shell script, subprocess or CI step.
+//!
+//! Data flows one way: args → checkpoint → store → delivery. Only `cmd` sees all of them.
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!("agent-checkpoint supports Linux and macOS only");
+
+mod args;
+mod checkpoint;
+mod cmd;
+mod config;
+mod delivery;
+mod exit;
+mod pace;
+mod render;
+mod secret;
+mod store;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let ui = ui::Ui::plain();
+    let exit = match args::parse(std::env::args_os()) {
+        Ok(Ok(cli)) => cmd::run(cli),
+        Ok(Err(help)) => ui.answer(help.trim_end()).map(|()| exit::Exit::Done),
+        Err(failure) => Err(failure.into()),
+    };
+    exit.unwrap_or_else(|error| {
+        let failure = exit::Failure::from(error);
+        ui.failure(&failure);
+        failure.exit
+    })
+    .into()
+}

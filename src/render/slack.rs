@@ -1,0 +1,374 @@
+//! A task as a Slack message: blocks with a colour bar, and the whole of it again as plain text.
+//!
+//! Everything that an agent wrote is escaped, kept from pinging anyone and cut to Slack's limits; see
+//! <https://docs.slack.dev/messaging/formatting-message-text>. The header stands in the message's own blocks and the
+//! rest in an attachment: without blocks of its own Slack would show `text` as the message's body, above the
+//! attachment that says the same (<https://docs.slack.dev/reference/methods/chat.postMessage>).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::text;
+use crate::checkpoint::context::Level;
+use crate::checkpoint::parse::Artifact;
+use crate::checkpoint::snapshot::{Excerpt, Snapshot};
+use crate::checkpoint::time::spoken;
+
+/// Most that `chat.update` takes as `text`; counted in UTF-16 units, the strictest way to count.
+pub(crate) const TEXT_MAX: usize = 4000;
+/// Most that one text object takes.
+pub(crate) const SECTION_MAX: usize = 3000;
+
+/// How much room each text gets, in UTF-16 units after escaping. Each set adds up to less than its limit.
+struct Room {
+    name: usize,
+    repo: usize,
+    action: usize,
+    steps: usize,
+    error: usize,
+    artifacts: usize,
+}
+
+const IN_BLOCKS: Room =
+    Room { name: 300, repo: 200, action: 2000, steps: 2800, error: 2800, artifacts: 2800 };
+const IN_TEXT: Room = Room { name: 200, repo: 150, action: 700, steps: 700, error: 900, artifacts: 700 };
+/// An agent's id has at most 255 characters, each of which may take five units once escaped.
+const AGENT_ID_ROOM: usize = 300;
+
+/// The fields of a message that carry the task: `text`, `blocks` and `attachments`.
+pub(crate) fn message(agent_id: &str, snapshot: &Snapshot) -> Value {
+    let mut lead = Vec::new();
+    if let Some(warning) = alert(snapshot) {
+        lead.push(section(&format!("⚠️ *Context Warning*: {warning}")));
+    }
+    lead.push(section(&title(agent_id, snapshot, "*")));
+    json!({
+        "text": plain_text(agent_id, snapshot),
+        "blocks": lead,
+        "attachments": [{ "color": snapshot.status.colour(), "blocks": details(agent_id, snapshot) }],
+    })
+}
+
+/// The same without blocks, for when Slack refuses them.
+pub(crate) fn plain_message(agent_id: &str, snapshot: &Snapshot) -> Value {
+    json!({ "text": plain_text(agent_id, snapshot), "blocks": [], "attachments": [] })
+}
+
+/// The whole message as plain text.
+fn plain_text(agent_id: &str, snapshot: &Snapshot) -> String {
+    let mut lines = Vec::new();
+    if let Some(warning) = alert(snapshot) {
+        lines.push(format!("⚠️ *Context Warning*: {warning}"));
+    }
+    lines.push(title(agent_id, snapshot, ""));
+    lines.push(String::new());
+    lines.extend(
+        facts(agent_id, snapshot, &IN_TEXT).into_iter().map(|(label, value)| format!("{label}: {value}")),
+    );
+    lines.extend(steps(snapshot, &IN_TEXT).map(|steps| format!("Steps: {steps}")));
+    lines.extend(error(snapshot, &IN_TEXT).map(|error| format!("🔴 Error: {error}")));
+    if !snapshot.artifacts.is_empty() {
+        lines.push("Artifacts:".to_owned());
+        lines.push(artifacts(snapshot, IN_TEXT.artifacts));
+    }
+    lines.join("\n")
+}
+
+fn details(agent_id: &str, snapshot: &Snapshot) -> Vec<Value> {
+    let facts = facts(agent_id, snapshot, &IN_BLOCKS);
+    let facts: Vec<String> = facts.into_iter().map(|(label, value)| format!("*{label}:* {value}")).collect();
+    let mut blocks = vec![section(&facts.join("\n"))];
+    blocks.extend(steps(snapshot, &IN_BLOCKS).map(|steps| section(&format!("*Steps:* {steps}"))));
+    blocks.extend(error(snapshot, &IN_BLOCKS).map(|error| section(&format!("🔴 *Error:* {error}"))));
+    if !snapshot.artifacts.is_empty() {
+        blocks.push(section(&format!("*Artifacts:*\n{}", artifacts(snapshot, IN_BLOCKS.artifacts))));
+    }
+    blocks
+}
+
+/// `verbatim` keeps Slack from turning bare `@here` and `#names` into mentions.
+fn section(text: &str) -> Value {
+    json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": true } })
+}
+
+fn title(agent_id: &str, snapshot: &Snapshot, bold: &str) -> String {
+    // A backtick would end the code span that the id stands in.
+    let id = fit(&Excerpt::of(&text::plain(agent_id, false).replace('`', "'")), AGENT_ID_ROOM, false);
+    let status = snapshot.status;
+    format!("{} Agent `{id}` – {bold}{}{bold}", status.emoji(), status.name().to_uppercase())
+}
+
+fn alert(snapshot: &Snapshot) -> Option<String> {
+    (snapshot.context == Level::Alert).then(|| {
+        let tokens = snapshot.tokens.unwrap_or(0);
+        text::context_warning(snapshot.context_percent(), tokens, snapshot.context_limit, Level::Alert)
+    })
+}
+
+/// A task without a name goes by its agent's.
+fn facts(agent_id: &str, snapshot: &Snapshot, room: &Room) -> Vec<(&'static str, String)> {
+    let short = |text: &str, max| fit(&Excerpt::of(text), max, false);
+    let mut facts = Vec::new();
+    facts.push(("Task", short(snapshot.name.as_deref().unwrap_or(agent_id), room.name)));
+    facts.push(("Progress", text::progress_bar(snapshot.progress)));
+    facts.extend(snapshot.repo.as_ref().map(|repo| ("Repo", short(repo, room.repo))));
+    facts.push(("Context", text::context(snapshot)));
+    facts.extend(snapshot.action.as_ref().map(|action| ("Last Action", fit(action, room.action, false))));
+    facts.push(("Elapsed", spoken(Duration::from_millis(snapshot.elapsed_ms))));
+    facts
+}
+
+/// The latest actions; a single one is the last action already.
+fn steps(snapshot: &Snapshot, room: &Room) -> Option<String> {
+    let each = room.steps / snapshot.steps.len().max(1) - ARROW.len();
+    let steps: Vec<String> = snapshot.steps.iter().map(|step| fit(&Excerpt::of(step), each, false)).collect();
+    (steps.len() > 1).then(|| steps.join(ARROW))
+}
+
+const ARROW: &str = " → ";
+
+fn error(snapshot: &Snapshot, room: &Room) -> Option<String> {
+    snapshot.error.as_ref().map(|error| fit(error, room.error, true))
+}
+
+/// One bullet an artifact, as many as there is room for, the newest first to be kept.
+fn artifacts(snapshot: &Snapshot, room: usize) -> String {
+    let mut left = room;
+    let mut bullets = Vec::new();
+    for artifact in snapshot.artifacts.iter().rev() {
+        let bullet = bullet(artifact);
+        let Some(rest) = left.checked_sub(units(&bullet) + 1) else { break };
+        left = rest;
+        bullets.push(bullet);
+    }
+    bullets.reverse();
+    let missing = snapshot.artifact_count.saturating_sub(bullets.len() as u64);
+    if missing > 0 {
+        bullets.insert(0, format!("• {} more", text::thousands(missing)));
+    }
+    bullets.join("\n")
+}
+
+/// A link always shows where it leads: a name stands beside it, never in its place.
+fn bullet(artifact: &Artifact) -> String {
+    let name = artifact.name.as_ref().map(|name| format!("{}: ", fit(&Excerpt::of(name), 120, false)));
+    let name = name.unwrap_or_default();
+    let url = link(&artifact.target);
+    // A link that is cut leads nowhere, so an overlong one is text.
+    if artifact.is_link() && units(&url) <= 600 {
+        format!("• {name}<{url}>")
+    } else {
+        format!("• {name}{}", fit(&Excerpt::of(&artifact.target), 600, false))
+    }
+}
+
+/// A URL that ends its link only where we end it.
+fn link(url: &str) -> String {
+    url.chars().fold(String::new(), |mut link, c| {
+        match c {
+            '&' => link.push_str("&amp;"),
+            '<' => link.push_str("%3C"),
+            '>' => link.push_str("%3E"),
+            '|' => link.push_str("%7C"),
+            '`' => link.push_str("%60"),
+            c if c.is_control() || c.is_whitespace() => {}
+            c => link.push(c),
+        }
+        link
+    })
+}
+
+fn units(text: &str) -> usize {
+    text.encode_utf16().count()
+}
+
+/// Escapes as much of a text as there is room for, and says how much was cut.
+fn fit(excerpt: &Excerpt, room: usize, lines: bool) -> String {
+    let clean = text::plain(&excerpt.text, lines);
+    let whole = escape(&clean);
+    if excerpt.omitted == 0 && units(&whole) <= room {
+        return whole;
+    }
+    // `… (+18,446,744,073,709,551,615 characters)` is the longest note.
+    let mut left = room.saturating_sub(45);
+    let mut fitted = String::new();
+    let mut kept = 0_u64;
+    let mut previous = None;
+    for c in clean.chars() {
+        let piece = escaped(c, previous);
+        let Some(rest) = left.checked_sub(units(&piece)) else { break };
+        left = rest;
+        fitted.push_str(&piece);
+        kept += 1;
+        previous = Some(c);
+    }
+    let cut = excerpt.omitted + (clean.chars().count() as u64 - kept);
+    format!("{fitted}… (+{} characters)", text::thousands(cut))
+}
+
+/// Escapes Slack's three control characters and defuses mentions.
+fn escape(text: &str) -> String {
+    let mut previous = None;
+    text.chars()
+        .map(|c| {
+            let piece = escaped(c, previous);
+            previous = Some(c);
+            piece
+        })
+        .collect()
+}
+
+/// A character behind an `@` gets an invisible space in front: no spelling of `@here`, `@channel` or `@everyone`
+/// survives, whatever a client makes of it.
+fn escaped(c: char, previous: Option<char>) -> String {
+    let piece = match c {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        c => c.to_string(),
+    };
+    if previous == Some('@') && matches!(c, 'h' | 'c' | 'e' | 'H' | 'C' | 'E') {
+        format!("\u{200b}{piece}")
+    } else {
+        piece
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checkpoint::status::Status;
+
+    fn full() -> Snapshot {
+        let mut snapshot = Snapshot::blank();
+        snapshot.name = Some("Deploy Feature X".to_owned());
+        snapshot.repo = Some("agent-factory".to_owned());
+        snapshot.action = Some(Excerpt::of("Starting deployment"));
+        snapshot.push_step("Starting deployment");
+        snapshot
+    }
+
+    #[test]
+    fn the_text_reads_as_promised() {
+        assert_eq!(
+            message("agent-id-123", &full())["text"],
+            "🚀 Agent `agent-id-123` – STARTING\n\nTask: Deploy Feature X\nProgress: ░░░░░░░░░░ 0%\n\
+             Repo: agent-factory\nContext: 0 / 200,000 (0.0%)\nLast Action: Starting deployment\nElapsed: 0s"
+        );
+    }
+
+    #[test]
+    fn everything_known_is_shown() {
+        let mut snapshot = full();
+        snapshot.status = Status::Error;
+        snapshot.tokens = Some(171_000);
+        snapshot.context = Level::Alert;
+        snapshot.push_step("Second");
+        snapshot.error = Some(Excerpt::of("exit code 1\nline two"));
+        snapshot.push_artifacts(&[
+            Artifact { name: Some("PR".to_owned()), target: "https://example.com/1?a=b&c".to_owned() },
+            Artifact { name: None, target: "out/report.txt".to_owned() },
+        ]);
+        let text = message("a", &snapshot)["text"].as_str().expect("text").to_owned();
+        for expected in [
+            "⚠️ *Context Warning*: 85.5% of the context",
+            "Context: 171,000 / 200,000 (85.5%) ⚠️",
+            "Steps: Starting deployment → Second",
+            "🔴 Error: exit code 1\nline two",
+            "Artifacts:\n• PR: <https://example.com/1?a=b&amp;c>\n• out/report.txt",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing in {text}");
+        }
+        let sent = message("a", &snapshot);
+        assert_eq!(sent["attachments"][0]["color"], "#ff0000");
+        assert_eq!(sent["attachments"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn says_how_much_was_cut() {
+        let mut snapshot = full();
+        snapshot.error = Some(Excerpt::of(&"e".repeat(10_000)));
+        let text = message("a", &snapshot)["text"].as_str().expect("text").to_owned();
+        let shown = text.chars().filter(|c| *c == 'e').count();
+        let noted =
+            text.split("(+").nth(1).and_then(|rest| rest.split(' ').next()).expect("a note").replace(',', "");
+        let labels = message("a", &full())["text"].as_str().expect("text").matches('e').count()
+            + "characters".matches('e').count();
+        assert_eq!(shown - labels + noted.parse::<usize>().expect("a number"), 10_000);
+    }
+
+    /// Calls `check` for every text that Slack would parse.
+    fn each_text(value: &Value, check: &mut dyn FnMut(&Value, &str)) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(text)) = map.get("text") {
+                    check(value, text);
+                }
+                map.values().for_each(|value| each_text(value, check));
+            }
+            Value::Array(values) => values.iter().for_each(|value| each_text(value, check)),
+            _ => {}
+        }
+    }
+
+    fn hostile() -> impl Strategy<Value = String> {
+        let bits = prop_oneof![
+            Just("<!channel>".to_owned()),
+            Just("@here".to_owned()),
+            Just("<@U012AB3CD>".to_owned()),
+            Just("<https://evil.example|https://good.example>".to_owned()),
+            Just("`".to_owned()),
+            Just("&&&&&&&&".to_owned()),
+            Just("\u{202e}\u{1b}[31m".to_owned()),
+            "\\PC{0,40}",
+            ".{0,40}",
+        ];
+        (proptest::collection::vec(bits, 0..40), 0_usize..200)
+            .prop_map(|(bits, times)| bits.concat().repeat(times))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn hostile_text_stays_inside_slacks_limits_and_pings_nobody(
+            id in "[^\u{0}]{1,255}", action in hostile(), error in hostile(), name in hostile(), target in hostile(),
+            tokens in any::<u64>(), times in 0_usize..30,
+        ) {
+            let mut snapshot = Snapshot::blank();
+            snapshot.name = Some(name.clone());
+            snapshot.repo = Some(name.clone());
+            snapshot.tokens = Some(tokens);
+            snapshot.context = Level::Alert;
+            snapshot.action = Some(Excerpt::of(&action));
+            snapshot.error = Some(Excerpt::of(&error));
+            for _ in 0..times {
+                snapshot.push_step(&action);
+                snapshot.push_artifacts(&[
+                    Artifact { name: Some(name.clone()), target: target.clone() },
+                    Artifact { name: Some(name.clone()), target: format!("https://example.com/{target}") },
+                ]);
+            }
+            let sent = message(&id, &snapshot);
+            prop_assert!(units(sent["text"].as_str().expect("text")) <= TEXT_MAX);
+            let mut checked = 0;
+            each_text(&sent, &mut |object, text| {
+                checked += 1;
+                let max = if object.get("type").is_some() { SECTION_MAX } else { TEXT_MAX };
+                assert!((1..=max).contains(&units(text)), "{} units", units(text));
+                for (at, _) in text.match_indices('<') {
+                    let rest = &text[at + 1..];
+                    let inside = rest.split('>').next().expect("split gives at least one piece");
+                    assert!(inside.starts_with("http") && !inside.contains('|'), "a forged token: <{inside}>");
+                }
+                let lower = text.to_lowercase();
+                for ping in ["@here", "@channel", "@everyone"] {
+                    assert!(!lower.contains(ping), "{ping} in {text}");
+                }
+            });
+            prop_assert!(checked >= 3);
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The cache: tasks, checkpoints and the outbox in one SQLite file that any number of processes share.
+//!
+//! The rules that keep it safe: WAL with `synchronous=FULL`, so that what was committed survives power loss; every
+//! writer begins `IMMEDIATE`, so that writers queue instead of failing half-way; no transaction is ever held across
+//! the network. Callers compose what they need inside one [`Store::write`].
+
+mod lease;
+mod outbox;
+mod record;
+mod repair;
+mod report;
+mod rows;
+mod schema;
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{error, fmt};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+pub(crate) use lease::Owner;
+pub(crate) use outbox::{Claim, ClaimFor, Scope, Why};
+pub(crate) use record::Recorded;
+pub(crate) use report::{Filter, TaskReport, Wait};
+
+/// How many pages the write-ahead log may hold before a writer moves them into the database.
+///
+/// Every process that opens the cache alone reads the log through once, so it is kept much shorter than SQLite's
+/// default of 1000; moving pages costs two more syncs, so it is not kept shorter still.
+const WAL_PAGES: i32 = 96;
+
+/// An open cache.
+#[derive(Debug)]
+pub(crate) struct Store {
+    connection: Connection,
+    path: PathBuf,
+    inode: u64,
+    busy_timeout: Duration,
+}
+
+/// A transaction that writes; its methods are in `record` and `outbox`.
+#[derive(Debug)]
+pub(crate) struct Tx<'a> {
+    connection: &'a Connection,
+}
+
+/// Something that went wrong between us and the cache file.
+#[derive(Debug)]
+pub(crate) struct StoreError {
+    /// The file's content is damaged: setting it aside helps.
+    pub(crate) corrupt: bool,
+    message: String,
+}
+
+/// Why a cache cannot be used at all.
+#[derive(Debug)]
+pub(crate) enum OpenError {
+    /// A newer program wrote it; it was not touched.
+    Newer { path: PathBuf, found: i64 },
+    /// Missing rights, a full disk, another program's file, and the like.
+    Unusable { path: PathBuf, reason: String },
+}
+
+/// An opened cache, and what had to be done to open it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    /// Where a damaged file was put, when one was found.
+    pub(crate) set_aside: Option<PathBuf>,
+}
+
+impl Store {
+    /// Opens the cache at `path`, making it (mode 0600, in directories of mode 0700) if there is none, migrating an
+    /// older one and setting a damaged one aside.
+    ///
+    /// Waits at most `busy_timeout` for other processes, here and in every later transaction.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(crate) fn open_at(path: &Path, busy_timeout: Duration) -> Result<Opened, OpenError> {
+        match Self::connect(path, busy_timeout) {
+            Ok(store) => Ok(Opened { store, set_aside: None }),
+            Err(Failure::Corrupt(_)) => {
+                let set_aside = repair::set_aside(path, busy_timeout).map_err(|error| {
+                    unusable(path, &format!("it is damaged and cannot be set aside: {error}"))
+                })?;
+                match Self::connect(path, busy_timeout) {
+                    Ok(store) => Ok(Opened { store, set_aside }),
+                    Err(failure) => Err(failure.into_open_error(path)),
+                }
+            }
+            Err(failure) => Err(failure.into_open_error(path)),
+        }
+    }
+
+    /// Sets this damaged cache aside and opens a fresh one in its place.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(crate) fn start_afresh(self) -> Result<Opened, OpenError> {
+        let Self { connection, path, inode, busy_timeout } = self;
+        drop(connection);
+        let set_aside = repair::set_aside_inode(&path, inode)
+            .map_err(|error| unusable(&path, &format!("it is damaged and cannot be set aside: {error}")))?;
+        match Self::connect(&path, busy_timeout) {
+            Ok(store) => Ok(Opened { store, set_aside }),
+            Err(failure) => Err(failure.into_open_error(&path)),
+        }
+    }
+
+    fn connect(path: &Path, busy_timeout: Duration) -> Result<Self, Failure> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                create(path).map_err(Failure::Io)?
+            }
+            Err(error) => return Err(Failure::Io(error)),
+        };
+        if !metadata.is_file() {
+            return Err(Failure::Other("it is not a file".to_owned()));
+        }
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(busy_timeout)?;
+        // The last process to close would otherwise move the log and sync twice, on every single call.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        let found = schema::version_of(&connection)?;
+        if found > schema::version() {
+            return Err(Failure::Newer(found));
+        }
+        if found < schema::version() {
+            // One at a time: switching a file to WAL fails at once, without waiting, when two try it together.
+            let _guard = repair::guard(path).map_err(Failure::Io)?;
+            if schema::version_of(&connection)? == 0 && has_tables(&connection)? {
+                return Err(Failure::Other("it is another program's database".to_owned()));
+            }
+            schema::migrate(&mut connection)?;
+        }
+        connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+        Ok(Self { connection, path: path.to_owned(), inode: metadata.ino(), busy_timeout })
+    }
+
+    /// Runs `work` in one transaction that is durable when this returns.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports; nothing is changed then.
+    pub(crate) fn write<T>(
+        &mut self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let value = work(&Tx { connection: &transaction })?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Looks into an existing cache without changing anything, not even an old schema.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports, an unknown schema included.
+    pub(crate) fn peek<T>(
+        path: &Path,
+        look: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        look(&Tx { connection: &connection })
+    }
+
+    /// Whether the file that is open is still the one at its path; false once it was deleted or replaced.
+    pub(crate) fn is_in_place(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode)
+    }
+
+    /// Where the cache is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The schema version that this program writes, for `doctor`.
+pub(crate) fn schema_version() -> i64 {
+    schema::version()
+}
+
+/// Makes an empty file that only its owner can read; SQLite gives its companions the same mode.
+fn create(path: &Path) -> std::io::Result<fs::Metadata> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    // Not `create_new`: several processes may start at once.
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.metadata()
+}
+
+fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master)", [], |row| row.get(0))
+}
+
+fn unusable(path: &Path, reason: &str) -> OpenError {
+    OpenError::Unusable { path: path.to_owned(), reason: reason.to_owned() }
+}
+
+/// How opening failed, before it is decided what that means.
+enum Failure {
+    Corrupt(String),
+    Newer(i64),
+    Io(std::io::Error),
+    Other(String),
+}
+
+impl Failure {
+    fn into_open_error(self, path: &Path) -> OpenError {
+        match self {
+            Self::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
+            Self::Io(error) => unusable(path, &error.to_string()),
+            Self::Corrupt(reason) | Self::Other(reason) => unusable(path, &reason),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        let StoreError { corrupt, message } = StoreError::from(error);
+        if corrupt { Self::Corrupt(message) } else { Self::Other(message) }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let corrupt = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) => {
+                matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            }
+            // A value of the wrong kind can only be damage: this program alone writes the file.
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..) => true,
+            _ => false,
+        };
+        let message = match &error {
+            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DatabaseBusy => {
+                "it is kept busy by other processes".to_owned()
+            }
+            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DiskFull => {
+                "the disk is full".to_owned()
+            }
+            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::ReadOnly => {
+                "it is read-only".to_owned()
+            }
+            other => other.to_string(),
+        };
+        Self { corrupt, message }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl error::Error for StoreError {}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer { path, found } => write!(
+                f,
+                "could not use cache {}: it has schema {found}, written by a newer agent-checkpoint (this one knows {})",
+                path.display(),
+                schema::version()
+            ),
+            Self::Unusable { path, reason } => write!(f, "could not use cache {}: {reason}", path.display()),
+        }
+    }
+}
+
+impl error::Error for OpenError {}

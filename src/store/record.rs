@@ -1,0 +1,252 @@
+//! Recording: reads what planning needs, writes what it decided, and prunes a little of what is old.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::rows::{self, state};
+use super::{StoreError, Tx};
+use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskKey};
+use crate::checkpoint::outbox::{Delivery, EntryKind, Priority, Waiting};
+use crate::checkpoint::plan::{Append, EntryChange, Stored};
+use crate::checkpoint::time::Moment;
+
+/// How many old rows one call may delete; more than it adds, so that pruning keeps up.
+const PRUNE_ROWS: i64 = 8;
+/// How far from the oldest row a call looks for rows to delete.
+const PRUNE_WINDOW: i64 = 64;
+
+/// The rows that an append went to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recorded {
+    pub(crate) task: TaskKey,
+    pub(crate) checkpoint: CheckpointKey,
+    /// The outbox entry that carries the checkpoint, if one does.
+    pub(crate) entry: Option<EntryKey>,
+}
+
+impl Tx<'_> {
+    /// The agent's latest task and its posts that wait.
+    pub(crate) fn stored(&self, agent_id: &str) -> Result<Stored, StoreError> {
+        let sql = format!("SELECT {} FROM tasks WHERE agent_id = ?1 ORDER BY key DESC LIMIT 1", rows::TASK);
+        let task = self.connection.query_row(&sql, [agent_id], rows::task).optional()?;
+        let waiting = match task.as_ref().and_then(|task| task.key) {
+            Some(key) => self.waiting(key)?,
+            None => Vec::new(),
+        };
+        Ok(Stored { task, waiting })
+    }
+
+    fn waiting(&self, task: TaskKey) -> Result<Vec<Waiting>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT key, priority, state, due_at_ms FROM entries
+             WHERE task = ?1 AND kind = 0 AND state < 2 ORDER BY key",
+        )?;
+        let waiting = statement
+            .query_map([task.0], |row| {
+                Ok(Waiting {
+                    key: EntryKey(row.get(0)?),
+                    priority: rows::priority(row, 1)?,
+                    in_flight: row.get::<_, i64>(2)? == state::SENDING,
+                    due_at: Moment(row.get(3)?),
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(waiting)
+    }
+
+    /// Writes an append: task, checkpoint and outbox entry.
+    pub(crate) fn append(&self, append: &Append, now: Moment) -> Result<Recorded, StoreError> {
+        let task = self.save_task(append)?;
+        let checkpoint = self.insert_checkpoint(task, append)?;
+        for outdated in &append.outdated {
+            self.cover(*outdated, Delivery::Coalesced)?;
+            self.connection.execute("DELETE FROM entries WHERE key = ?1", [outdated.0])?;
+        }
+        let entry = self.change_entry(task, checkpoint, &append.entry, now)?;
+        Ok(Recorded { task, checkpoint, entry })
+    }
+
+    fn save_task(&self, append: &Append) -> Result<TaskKey, StoreError> {
+        let task = &append.task;
+        let snapshot = to_json(&task.snapshot);
+        if let Some(key) = task.key {
+            self.connection.execute(
+                "UPDATE tasks SET task_type = ?2, state = ?3, snapshot = ?4, channel = ?5, channel_id = ?6,
+                     thread_ts = ?7, credential = ?8, updated_at_ms = ?9, ended_at_ms = ?10
+                 WHERE key = ?1",
+                params![
+                    key.0,
+                    task.task_type,
+                    task.state.name(),
+                    snapshot,
+                    task.channel,
+                    task.channel_id,
+                    task.thread_ts,
+                    task.credential.as_ref().map(|credential| credential.as_str()),
+                    task.updated_at.0,
+                    task.ended_at.map(|at| at.0),
+                ],
+            )?;
+            return Ok(key);
+        }
+        self.connection.execute(
+            "INSERT INTO tasks (id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts, card,
+                 credential, started_at_ms, updated_at_ms, ended_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            params![
+                task.id.to_string(),
+                task.agent_id,
+                task.task_type,
+                task.state.name(),
+                snapshot,
+                task.channel,
+                task.channel_id,
+                task.thread_ts,
+                rows::card_column(&task.card),
+                task.credential.as_ref().map(|credential| credential.as_str()),
+                task.started_at.0,
+                task.updated_at.0,
+                task.ended_at.map(|at| at.0),
+            ],
+        )?;
+        Ok(TaskKey(self.connection.last_insert_rowid()))
+    }
+
+    fn insert_checkpoint(&self, task: TaskKey, append: &Append) -> Result<CheckpointKey, StoreError> {
+        let checkpoint = &append.checkpoint;
+        self.connection.execute(
+            "INSERT INTO checkpoints (task, id, status, progress, tokens, context_limit, action, error, artifacts,
+                 meta, elapsed_ms, created_at_ms, delivery)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            params![
+                task.0,
+                checkpoint.id.to_string(),
+                checkpoint.status.name(),
+                checkpoint.progress,
+                checkpoint.tokens.map(signed),
+                signed(checkpoint.context_limit),
+                checkpoint.action,
+                checkpoint.error,
+                (!checkpoint.artifacts.is_empty()).then(|| to_json(&checkpoint.artifacts)),
+                (!checkpoint.meta.is_empty()).then(|| to_json(&checkpoint.meta)),
+                signed(checkpoint.elapsed_ms),
+                checkpoint.created_at.0,
+                checkpoint.delivery.name(),
+            ],
+        )?;
+        Ok(CheckpointKey(self.connection.last_insert_rowid()))
+    }
+
+    fn change_entry(
+        &self,
+        task: TaskKey,
+        checkpoint: CheckpointKey,
+        change: &EntryChange,
+        now: Moment,
+    ) -> Result<Option<EntryKey>, StoreError> {
+        match change {
+            EntryChange::None => Ok(None),
+            EntryChange::Insert { priority, due_at, frozen } => {
+                self.insert_entry(
+                    task,
+                    EntryKind::Post,
+                    *priority,
+                    Some(checkpoint),
+                    frozen.as_ref().map(to_json),
+                    *due_at,
+                    now,
+                )?;
+                Ok(Some(EntryKey(self.connection.last_insert_rowid())))
+            }
+            EntryChange::Repoint { entry, due_at } => {
+                self.cover(*entry, Delivery::Coalesced)?;
+                self.connection.execute(
+                    "UPDATE entries SET checkpoint = ?2, due_at_ms = ?3, maybe_sent = 0, state = 0 WHERE key = ?1",
+                    params![entry.0, checkpoint.0, due_at.0],
+                )?;
+                Ok(Some(*entry))
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one for each column")]
+    pub(super) fn insert_entry(
+        &self,
+        task: TaskKey,
+        kind: EntryKind,
+        priority: Priority,
+        checkpoint: Option<CheckpointKey>,
+        frozen: Option<String>,
+        due_at: Moment,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO entries (task, kind, priority, state, checkpoint, frozen, due_at_ms, created_at_ms)
+             VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7)",
+            params![
+                task.0,
+                rows::kind_column(kind),
+                rows::priority_column(priority),
+                checkpoint.map(|key| key.0),
+                frozen,
+                due_at.0,
+                now.0
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Marks the checkpoint that an entry carried until now.
+    fn cover(&self, entry: EntryKey, delivery: Delivery) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE checkpoints SET delivery = ?2, delivery_error = NULL
+             WHERE key = (SELECT checkpoint FROM entries WHERE key = ?1) AND delivery IN ('queued', 'unconfirmed')",
+            params![entry.0, delivery.name()],
+        )?;
+        Ok(())
+    }
+
+    /// Deletes a few of the oldest checkpoints recorded before `before`, and tasks that ended before it, sparing all
+    /// that still waits.
+    pub(crate) fn prune(&self, before: Moment) -> Result<(), StoreError> {
+        // The oldest rows have the lowest keys, so that one look at the first tells whether there is any work.
+        let oldest: Option<(i64, i64)> = self
+            .connection
+            .query_row("SELECT key, created_at_ms FROM checkpoints ORDER BY key LIMIT 1", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let Some((first, _)) = oldest.filter(|(_, created_at)| *created_at < before.0) else { return Ok(()) };
+        self.connection.execute(
+            "DELETE FROM checkpoints WHERE key IN (
+                 SELECT key FROM checkpoints
+                 WHERE key BETWEEN ?1 AND ?2 AND created_at_ms < ?3 AND delivery NOT IN ('queued', 'unconfirmed')
+                   AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.task = checkpoints.task
+                                   AND entries.checkpoint = checkpoints.key AND entries.state < 2)
+                 ORDER BY key LIMIT ?4)",
+            params![first, first + PRUNE_WINDOW, before.0, PRUNE_ROWS],
+        )?;
+        self.connection.execute(
+            "DELETE FROM entries
+             WHERE key <= (SELECT min(key) + ?2 FROM entries) AND state = 2 AND created_at_ms < ?1",
+            params![before.0, PRUNE_WINDOW],
+        )?;
+        self.connection.execute(
+            "DELETE FROM tasks WHERE key IN (
+                 SELECT key FROM tasks
+                 WHERE key <= (SELECT min(key) + ?2 FROM tasks) AND updated_at_ms < ?1 AND state <> 'running'
+                   AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE checkpoints.task = tasks.key)
+                   AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.task = tasks.key AND state < 2)
+                 ORDER BY key LIMIT ?3)",
+            params![before.0, PRUNE_WINDOW, PRUNE_ROWS],
+        )?;
+        Ok(())
+    }
+}
+
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("domain values have text keys and no non-finite numbers")
+}

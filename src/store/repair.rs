@@ -1,0 +1,88 @@
+//! Sets a damaged cache aside, once, however many processes find it damaged at the same moment.
+//!
+//! The lock beside the cache also guards its creation and migration.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+
+/// Moves the file at `path` to `PATH.corrupt-TIME` if it is (still) damaged.
+///
+/// Returns where it went; `None` when another process has mended it meanwhile.
+pub(super) fn set_aside(path: &Path, busy_timeout: Duration) -> io::Result<Option<PathBuf>> {
+    let _guard = guard(path)?;
+    if is_sound(path, busy_timeout) {
+        return Ok(None);
+    }
+    move_away(path).map(Some)
+}
+
+/// Moves the file at `path` away if it is still the one with this inode, found damaged in use.
+pub(super) fn set_aside_inode(path: &Path, inode: u64) -> io::Result<Option<PathBuf>> {
+    let _guard = guard(path)?;
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.ino() == inode => move_away(path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// One process at a time creates, migrates or repairs; the kernel lets go when it ends, however it ends.
+pub(super) fn guard(path: &Path) -> io::Result<Flock<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(with_suffix(path, ".lock"))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))
+}
+
+fn is_sound(path: &Path, busy_timeout: Duration) -> bool {
+    let check = || -> Result<(), StoreError> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.busy_timeout(busy_timeout)?;
+        super::schema::version_of(&connection)?;
+        connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
+        Ok(())
+    };
+    match check() {
+        Ok(()) => true,
+        Err(error) => !error.corrupt,
+    }
+}
+
+/// The log goes first: a log left beside a fresh database would be taken for the fresh one's.
+fn move_away(path: &Path) -> io::Result<PathBuf> {
+    let target = free_name(path);
+    for companion in ["-wal", "-shm", ""] {
+        match fs::rename(with_suffix(path, companion), with_suffix(&target, companion)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(target)
+}
+
+/// `PATH.corrupt-TIME`, with a number behind it if that name is taken.
+fn free_name(path: &Path) -> PathBuf {
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let first = with_suffix(path, &format!(".corrupt-{time}"));
+    (1..)
+        .map(|n| if n == 1 { first.clone() } else { with_suffix(&first, &format!("-{n}")) })
+        .find(|candidate| !candidate.exists())
+        .unwrap_or(first)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}

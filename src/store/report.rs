@@ -1,0 +1,153 @@
+//! Reading for people: tasks, their checkpoints, and what waits and why.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::rows;
+use super::{Store, StoreError, Tx};
+use crate::checkpoint::id::TaskKey;
+use crate::checkpoint::status::TaskState;
+use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Checkpoint, Task};
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Filter {
+    pub(crate) state: Option<TaskState>,
+    /// Only those with messages that wait or were refused.
+    pub(crate) waiting: bool,
+    pub(crate) limit: u64,
+}
+
+/// A task and what became of its messages.
+#[derive(Debug)]
+pub(crate) struct TaskReport {
+    pub(crate) task: Task,
+    pub(crate) checkpoints: u64,
+    pub(crate) waiting: Option<Wait>,
+    pub(crate) rejected: Option<Wait>,
+}
+
+/// Messages that are not in Slack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) count: u64,
+    /// When the first of them is due.
+    pub(crate) due_at: Moment,
+    /// Since when the oldest waits.
+    pub(crate) since: Moment,
+    /// Why the latest attempt failed; `None` when there was none.
+    pub(crate) reason: Option<String>,
+}
+
+/// What `doctor` wants to know of the outbox.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    pub(crate) waiting: Option<Wait>,
+    /// One for each reason.
+    pub(crate) rejected: Vec<Wait>,
+}
+
+impl Store {
+    /// Runs `work` on one consistent state of the cache.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports.
+    pub(crate) fn read<T>(
+        &mut self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let value = work(&Tx { connection: &transaction })?;
+        transaction.commit()?;
+        Ok(value)
+    }
+}
+
+impl Tx<'_> {
+    /// Lists tasks, the latest change first.
+    pub(crate) fn list(&self, filter: &Filter) -> Result<Vec<TaskReport>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM tasks
+             WHERE (?1 IS NULL OR state = ?1) AND (?2 = 0 OR EXISTS (SELECT 1 FROM entries WHERE task = tasks.key))
+             ORDER BY updated_at_ms DESC, key DESC LIMIT ?3",
+            rows::TASK
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        let tasks: Vec<Task> = statement
+            .query_map(params![filter.state.map(TaskState::name), filter.waiting, limit], rows::task)?
+            .collect::<Result<_, _>>()?;
+        tasks.into_iter().map(|task| self.report(task)).collect()
+    }
+
+    /// The task with this id, or the latest of the agent with this id.
+    pub(crate) fn find(&self, agent_or_task: &str) -> Result<Option<TaskReport>, StoreError> {
+        let by = |condition: &str| {
+            let sql =
+                format!("SELECT {} FROM tasks WHERE {condition} = ?1 ORDER BY key DESC LIMIT 1", rows::TASK);
+            self.connection.query_row(&sql, [agent_or_task], rows::task).optional()
+        };
+        let task = match by("agent_id")? {
+            Some(task) => Some(task),
+            None => by("id")?,
+        };
+        task.map(|task| self.report(task)).transpose()
+    }
+
+    fn report(&self, task: Task) -> Result<TaskReport, StoreError> {
+        let key = task.key.unwrap_or(TaskKey(0));
+        let checkpoints = self.connection.query_row(
+            "SELECT count(*) FROM checkpoints WHERE task = ?1",
+            [key.0],
+            |row| rows::count(row, 0),
+        )?;
+        let waiting = self.wait("task = ?1 AND state < 2", key.0)?;
+        let rejected = self.wait("task = ?1 AND state = 2", key.0)?;
+        Ok(TaskReport { task, checkpoints, waiting, rejected })
+    }
+
+    fn wait(&self, condition: &str, parameter: i64) -> Result<Option<Wait>, StoreError> {
+        let sql = format!(
+            "SELECT count(*), coalesce(min(due_at_ms), 0), coalesce(min(created_at_ms), 0),
+                 (SELECT reason FROM entries WHERE {condition} AND reason IS NOT NULL ORDER BY key DESC LIMIT 1)
+             FROM entries WHERE {condition}"
+        );
+        let wait = self.connection.query_row(&sql, [parameter], |row| {
+            Ok(Wait {
+                count: rows::count(row, 0)?,
+                due_at: Moment(row.get(1)?),
+                since: Moment(row.get(2)?),
+                reason: row.get(3)?,
+            })
+        })?;
+        Ok((wait.count > 0).then_some(wait))
+    }
+
+    /// A task's checkpoints in the order recorded.
+    pub(crate) fn checkpoints(&self, task: TaskKey) -> Result<Vec<Checkpoint>, StoreError> {
+        let sql = format!("SELECT {} FROM checkpoints WHERE task = ?1 ORDER BY key", rows::CHECKPOINT);
+        let mut statement = self.connection.prepare(&sql)?;
+        let found = statement.query_map([task.0], rows::checkpoint)?.collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// What waits and what was refused, over all tasks.
+    pub(crate) fn problems(&self) -> Result<Problems, StoreError> {
+        let waiting = self.wait("?1 = 0 AND state < 2", 0)?;
+        let mut statement = self.connection.prepare(
+            "SELECT count(*), min(due_at_ms), min(created_at_ms), reason FROM entries
+             WHERE state = 2 GROUP BY reason ORDER BY count(*) DESC",
+        )?;
+        let rejected = statement
+            .query_map([], |row| {
+                Ok(Wait {
+                    count: rows::count(row, 0)?,
+                    due_at: Moment(row.get(1)?),
+                    since: Moment(row.get(2)?),
+                    reason: row.get(3)?,
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(Problems { waiting, rejected })
+    }
+}

@@ -1,0 +1,103 @@
+//! The cache's schema: an append-only list of migrations under SQLite's `user_version`.
+//!
+//! Rules: a migration that has been released is never edited; a new one goes to the end of [`MIGRATIONS`]. A file
+//! whose version is newer than this list is left untouched. Times are milliseconds since 1970 UTC (`_ms`).
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// Each brings a cache from the version of its index to the next.
+pub(super) const MIGRATIONS: &[&str] = &[
+    // 1: tasks, their checkpoints, and the outbox to Slack with its pacing and leases.
+    "
+    CREATE TABLE tasks (
+        key INTEGER PRIMARY KEY,
+        id TEXT NOT NULL,
+        agent_id TEXT NOT NULL,
+        task_type TEXT NOT NULL,
+        state TEXT NOT NULL,
+        snapshot TEXT NOT NULL,
+        channel TEXT,
+        channel_id TEXT,
+        thread_ts TEXT,
+        card TEXT,
+        credential TEXT,
+        last_message_at_ms INTEGER,
+        started_at_ms INTEGER NOT NULL,
+        updated_at_ms INTEGER NOT NULL,
+        ended_at_ms INTEGER,
+        lease_owner TEXT,
+        lease_until_ms INTEGER
+    );
+    CREATE INDEX tasks_by_agent ON tasks (agent_id, key);
+    CREATE INDEX tasks_by_id ON tasks (id);
+    CREATE TABLE checkpoints (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        status TEXT NOT NULL,
+        progress INTEGER NOT NULL,
+        tokens INTEGER,
+        context_limit INTEGER NOT NULL,
+        action TEXT,
+        error TEXT,
+        artifacts TEXT,
+        meta TEXT,
+        elapsed_ms INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        delivery TEXT NOT NULL,
+        delivery_error TEXT,
+        message_ts TEXT
+    );
+    CREATE INDEX checkpoints_by_task ON checkpoints (task, key);
+    CREATE TABLE entries (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        priority INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        checkpoint INTEGER,
+        frozen TEXT,
+        due_at_ms INTEGER NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        maybe_sent INTEGER NOT NULL DEFAULT 0,
+        reason TEXT,
+        created_at_ms INTEGER NOT NULL
+    );
+    CREATE INDEX entries_open ON entries (task, kind, key) WHERE state < 2;
+    CREATE TABLE paces (
+        name TEXT PRIMARY KEY,
+        full_at_ms INTEGER NOT NULL,
+        hold_until_ms INTEGER NOT NULL,
+        failures INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE couriers (
+        credential TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
+];
+
+/// The version that this program writes.
+pub(super) fn version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// The version that a file has.
+pub(super) fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings the file up to [`version`] in one exclusive transaction, whatever other processes do meanwhile.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    // Outside the transaction, as SQLite demands. WAL is remembered in the file; it is set on creation only.
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    // Read again: another process may have been quicker.
+    let from = version_of(&transaction)?;
+    for migration in MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or(0)) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", version().max(from))?;
+    transaction.commit()
+}

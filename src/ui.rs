@@ -1,0 +1,113 @@
+//! The only printer: answers on standard output, talk on standard error, and colour decided once for each.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+
+use crate::args::ColorChoice;
+use crate::exit::Failure;
+
+/// What a piece of text means; how that looks is decided here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Warn,
+    Bad,
+    Dim,
+}
+
+/// Prints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ui {
+    quiet: bool,
+    verbose: u8,
+    out_colour: bool,
+    err_colour: bool,
+}
+
+impl Ui {
+    pub(crate) fn new(color: ColorChoice, quiet: bool, verbose: u8) -> Self {
+        let colour = |terminal: bool| match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal,
+        };
+        Self {
+            quiet,
+            verbose,
+            out_colour: colour(io::stdout().is_terminal()),
+            err_colour: colour(io::stderr().is_terminal()),
+        }
+    }
+
+    /// Before the configuration is known.
+    pub(crate) fn plain() -> Self {
+        Self { quiet: false, verbose: 0, out_colour: false, err_colour: false }
+    }
+
+    /// Writes the answer to standard output, with a line break behind it. Nobody listening is no failure.
+    ///
+    /// # Errors
+    /// Standard output cannot be written for another reason, such as a full disk.
+    pub(crate) fn answer(&self, text: &str) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("could not write to standard output")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The text in the tone's colour, for standard output.
+    pub(crate) fn tint(&self, tone: Tone, text: &str) -> String {
+        paint(self.out_colour, tone, text)
+    }
+
+    /// Something the user should know, and how to mend it.
+    pub(crate) fn warn(&self, message: &str, hint: Option<&str>) {
+        if !self.quiet {
+            self.say(&format!("{} {message}", paint(self.err_colour, Tone::Warn, "warning:")), hint);
+        }
+    }
+
+    /// Something that is wrong, although we go on; not silenced by `--quiet`.
+    pub(crate) fn wrong(&self, message: &str, hint: Option<&str>) {
+        self.say(message, hint);
+    }
+
+    /// Something for whoever wants to know more.
+    pub(crate) fn detail(&self, message: &str) {
+        if self.verbose > 0 {
+            self.say(message, None);
+        }
+    }
+
+    /// The one error that ends a command.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        self.say(&failure.message, failure.hint.as_deref());
+    }
+
+    fn say(&self, message: &str, hint: Option<&str>) {
+        let name = paint(self.err_colour, Tone::Bad, "agent-checkpoint:");
+        let mut text = format!("{name} {message}\n");
+        if let Some(hint) = hint {
+            text.push_str(&format!("{} {hint}\n", paint(self.err_colour, Tone::Dim, "hint:")));
+        }
+        // Whoever closed standard error does not want to hear it.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+fn paint(colour: bool, tone: Tone, text: &str) -> String {
+    if !colour {
+        return text.to_owned();
+    }
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Warn => "33",
+        Tone::Bad => "31",
+        Tone::Dim => "2",
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}

@@ -1,0 +1,6 @@
+//! One integration binary that drives the real program.
+
+mod emit;
+#[path = "../fake_slack/mod.rs"]
+mod fake_slack;
+mod support;

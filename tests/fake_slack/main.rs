@@ -1,0 +1,74 @@
+//! A Slack to try things with when there is no workspace at hand.
+//!
+//! It prints the two settings that point a client at it, then serves until it is killed. `--port N` fixes the port,
+//! `--lenient-rate` takes any number of messages, `--log` prints one line for each call.
+
+#[path = "mod.rs"]
+mod fake_slack;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use fake_slack::{FakeSlack, Request};
+
+const USAGE: &str = "usage: fake-slack [--port N] [--lenient-rate] [--log]";
+
+struct Options {
+    port: u16,
+    lenient_rate: bool,
+    log: bool,
+}
+
+fn main() -> ExitCode {
+    let Some(options) = parse(std::env::args().skip(1)) else {
+        let _ = writeln!(io::stderr(), "{USAGE}");
+        return ExitCode::from(64);
+    };
+    match serve(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "fake-slack: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
+    let mut options = Options { port: 0, lenient_rate: false, log: false };
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--port" => options.port = args.next()?.parse().ok()?,
+            "--lenient-rate" => options.lenient_rate = true,
+            "--log" => options.log = true,
+            other => options.port = other.strip_prefix("--port=")?.parse().ok()?,
+        }
+    }
+    Some(options)
+}
+
+fn serve(options: &Options) -> io::Result<()> {
+    let fake = FakeSlack::start_on(options.port)?;
+    if options.lenient_rate {
+        fake.set_lenient_rate();
+    }
+    if options.log {
+        fake.observe(|request| {
+            let _ = writeln!(io::stdout(), "{}", line(request));
+        });
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "SLACK_API_URL={}", fake.url())?;
+    writeln!(out, "SLACK_WEBHOOK_URL={}", fake.webhook_url())?;
+    out.flush()?;
+    drop(out);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The method, the answer's status, the channel, the thread and the beginning of the text.
+fn line(request: &Request) -> String {
+    let part = |name: &str| request.args[name].as_str().unwrap_or("-");
+    let text: String = part("text").chars().take(100).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{} {} {} {} {text}", request.name(), request.status, part("channel"), part("thread_ts"))
+}

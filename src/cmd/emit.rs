@@ -89,17 +89,12 @@ fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
         Some(action) => Some(action.to_string_lossy().into_owned()),
         None => None,
     };
-    let around = (config.agent_id.is_none() || config.repo.is_none()).then(|| {
-        let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
-        surroundings(&environment, &dir)
-    });
-    let (id_default, repo_default) =
-        around.map_or((None, None), |around| (Some(around.agent_id), around.repo));
-    let agent_id = config.agent_id.clone().or(id_default).unwrap_or_default();
+    let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+    let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
     let said = |text: &Option<String>| text.as_deref().map(mask);
     Ok(Draft {
         id: CheckpointId::new(now()),
-        agent_id: mask(&agent_id),
+        agent_id: mask(&around.agent_id),
         status: args.status.unwrap_or(Status::Checkpoint),
         progress: args.progress,
         tokens: args.tokens,
@@ -107,7 +102,7 @@ fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
         name: said(&config.task_name),
         task_type: said(&config.task_type),
         repo: said(&config.repo),
-        repo_default: said(&repo_default),
+        repo_default: said(&around.repo),
         action: free("ACTION", action)?,
         error: free("--error", args.error.as_ref().map(|error| error.to_string_lossy().into_owned()))?,
         artifacts: args

@@ -116,8 +116,8 @@ pub(crate) struct Surroundings {
     pub(crate) repo: Option<String>,
 }
 
-/// Looks around.
-pub(crate) fn surroundings(env: Environment<'_>, dir: &Path) -> Surroundings {
+/// Looks around, for the agent's id only if nobody `said` it.
+pub(crate) fn surroundings(said: Option<&str>, env: Environment<'_>, dir: &Path) -> Surroundings {
     let text = |name: &str| {
         env(name).map(lossy).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     };
@@ -129,6 +129,9 @@ pub(crate) fn surroundings(env: Environment<'_>, dir: &Path) -> Surroundings {
     let ci_repo = ci.and_then(|ci| joined(ci.repo, "/", &text)).map(|repo| origin_name(&repo));
     let repo = ci_repo.or_else(|| git.as_ref()?.origin().map(|url| origin_name(&url)));
 
+    if let Some(agent_id) = said {
+        return Surroundings { agent_id: agent_id.to_owned(), repo };
+    }
     let session = SESSIONS.iter().find_map(|(variable, agent)| Some(format!("{agent}:{}", text(variable)?)));
     let agent_id = session
         .or_else(|| {
@@ -242,7 +245,7 @@ mod tests {
         let env = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
         };
-        surroundings(&env, Path::new("/nowhere/project"))
+        surroundings(None, &env, Path::new("/nowhere/project"))
     }
 
     #[test]

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use ureq::http::{HeaderMap, Response};
+use ureq::config::Config;
+use ureq::http::{HeaderMap, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
 use crate::secret::Secret;
@@ -19,6 +21,9 @@ use crate::secret::Secret;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, in bytes; Slack's are a few kilobytes.
 const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+
+/// The size of the buffers of a connection, in bytes.
+const BUFFER: usize = 16 * 1024;
 
 const USER_AGENT: &str = concat!("agent-checkpoint/", env!("CARGO_PKG_VERSION"));
 
@@ -212,8 +217,10 @@ fn build(network: &Network, url: &str, progress: Arc<Progress>) -> Result<Agent,
         config =
             config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
     }
+    // Slack's messages and answers are a few kilobytes; ureq's default is 128 for each direction.
+    config = config.input_buffer_size(BUFFER).output_buffer_size(BUFFER);
     let connector = Watched { inner: DefaultConnector::default(), progress };
-    Ok(Agent::with_parts(config.build(), connector, DefaultResolver::default()))
+    Ok(Agent::with_parts(config.build(), connector, Literal(DefaultResolver::default())))
 }
 
 fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
@@ -274,6 +281,30 @@ fn io_words(error: &std::io::Error) -> String {
         ErrorKind::UnexpectedEof => "connection closed before the answer".to_owned(),
         ErrorKind::BrokenPipe => "connection closed while sending".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+/// Takes an address for what it is: looking a name up costs a thread, so that it can be given up in time.
+#[derive(Debug)]
+struct Literal(DefaultResolver);
+
+impl Resolver for Literal {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+        match host.parse::<IpAddr>() {
+            Ok(address) => {
+                let mut found = self.empty();
+                found.push(SocketAddr::new(address, uri.port_u16().unwrap_or(default_port)));
+                Ok(found)
+            }
+            Err(_) => self.0.resolve(uri, config, timeout),
+        }
     }
 }
 

@@ -26,11 +26,11 @@ pub(crate) use outbox::{Claim, ClaimFor, Scope, Why};
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, TaskReport, Wait};
 
-/// How many pages the write-ahead log may hold before a writer moves them into the database.
+/// How large the write-ahead log may grow, in bytes, before a writer moves it into the database.
 ///
 /// Every process that opens the cache alone reads the log through once, so it is kept much shorter than SQLite's
-/// default of 1000; moving pages costs two more syncs, so it is not kept shorter still.
-const WAL_PAGES: i32 = 96;
+/// default of 1000 pages; moving it costs two more syncs, so it is not kept shorter still.
+const WAL_MAX: u64 = 64 * 4120;
 
 /// An open cache.
 #[derive(Debug)]
@@ -138,8 +138,10 @@ impl Store {
                 return Err(Failure::Other("it is another program's database".to_owned()));
             }
             schema::migrate(&mut connection)?;
+            sync_directory(path).map_err(Failure::Io)?;
         }
-        connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+        // SQLite's own way leaves the log as long as it is, and the next process would read all of it again.
+        connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
         Ok(Self { connection, path: path.to_owned(), inode: metadata.ino(), busy_timeout })
     }
 
@@ -154,7 +156,24 @@ impl Store {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let value = work(&Tx { connection: &transaction })?;
         transaction.commit()?;
+        self.trim_log();
         Ok(value)
+    }
+
+    /// Moves the write-ahead log into the database once it is long. Whoever else uses the cache goes first: a log that
+    /// cannot be moved now is moved by the next writer.
+    fn trim_log(&self) {
+        let log = repair::with_suffix(&self.path, "-wal");
+        if !fs::metadata(log).is_ok_and(|metadata| metadata.len() > WAL_MAX) {
+            return;
+        }
+        let trim = || {
+            self.connection.busy_timeout(Duration::ZERO)?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            self.connection.busy_timeout(self.busy_timeout)
+        };
+        // What was committed is safe in the log as well.
+        let _ = trim();
     }
 
     /// Looks into an existing cache without changing anything, not even an old schema.
@@ -194,6 +213,12 @@ fn create(path: &Path) -> std::io::Result<fs::Metadata> {
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.metadata()
+}
+
+/// Makes the names of the cache and its log survive a power loss; their content is SQLite's business.
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(parent)?.sync_all()
 }
 
 fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {

@@ -81,7 +81,7 @@ fn free_name(path: &Path) -> PathBuf {
         .unwrap_or(first)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)

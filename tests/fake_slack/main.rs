@@ -1,22 +1,25 @@
 //! A Slack to try things with when there is no workspace at hand.
 //!
 //! It prints the two settings that point a client at it, then serves until it is killed. `--port N` fixes the port,
-//! `--lenient-rate` takes any number of messages, `--log` prints one line for each call.
+//! `--lenient-rate` takes any number of messages, `--log` prints one line for each call, `--save FILE` keeps the body of
+//! the latest one.
 
 #[path = "mod.rs"]
 mod fake_slack;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use fake_slack::{FakeSlack, Request};
 
-const USAGE: &str = "usage: fake-slack [--port N] [--lenient-rate] [--log]";
+const USAGE: &str = "usage: fake-slack [--port N] [--lenient-rate] [--log] [--save FILE]";
 
 struct Options {
     port: u16,
     lenient_rate: bool,
     log: bool,
+    save: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -34,12 +37,13 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
-    let mut options = Options { port: 0, lenient_rate: false, log: false };
+    let mut options = Options { port: 0, lenient_rate: false, log: false, save: None };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--port" => options.port = args.next()?.parse().ok()?,
             "--lenient-rate" => options.lenient_rate = true,
             "--log" => options.log = true,
+            "--save" => options.save = Some(PathBuf::from(args.next()?)),
             other => options.port = other.strip_prefix("--port=")?.parse().ok()?,
         }
     }
@@ -51,11 +55,15 @@ fn serve(options: &Options) -> io::Result<()> {
     if options.lenient_rate {
         fake.set_lenient_rate();
     }
-    if options.log {
-        fake.observe(|request| {
+    let (log, save) = (options.log, options.save.clone());
+    fake.observe(move |request| {
+        if log {
             let _ = writeln!(io::stdout(), "{}", line(request));
-        });
-    }
+        }
+        if let Some(file) = &save {
+            let _ = std::fs::write(file, &request.body);
+        }
+    });
     let mut out = io::stdout().lock();
     writeln!(out, "SLACK_API_URL={}", fake.url())?;
     writeln!(out, "SLACK_WEBHOOK_URL={}", fake.webhook_url())?;

@@ -67,14 +67,6 @@ impl Sender {
         &self.owner
     }
 
-    pub(super) fn destination(&self) -> &Destination {
-        &self.destination
-    }
-
-    pub(super) fn http(&mut self) -> &mut Http {
-        &mut self.http
-    }
-
     /// What is left until the deadline.
     pub(super) fn time_left(&self) -> Duration {
         self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))

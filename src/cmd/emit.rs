@@ -24,7 +24,7 @@ use crate::delivery::{Cause, Outcome, Retry};
 use crate::exit::{Exit, Failure};
 use crate::render::{console, slack, text};
 use crate::secret::Secret;
-use crate::store::{Claim, Recorded, Scope, Store, StoreError, Tx, Why};
+use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Tx, Why};
 use crate::ui::Ui;
 
 /// How long settled rows are kept.
@@ -291,7 +291,7 @@ impl Emission<'_> {
     }
 
     fn is_settled(&self, store: &mut Store, recorded: &Recorded) -> Result<bool, StoreError> {
-        let (delivery, ..) = store.read(|tx| tx.delivery_of(recorded.checkpoint))?;
+        let Standing { delivery, .. } = store.read(|tx| tx.delivery_of(recorded.checkpoint))?;
         Ok(!matches!(delivery, Delivery::Queued | Delivery::Unconfirmed))
     }
 
@@ -299,10 +299,10 @@ impl Emission<'_> {
     fn receipt(&self, store: &mut Store, recorded: &Recorded, plan: &Plan) -> Receipt {
         let append = &plan.append;
         let found = store.read(|tx| Ok((tx.delivery_of(recorded.checkpoint)?, tx.task(recorded.task)?)));
-        let ((delivery, message_ts, error, due_at), task) = match found {
-            Ok(found) => found,
-            Err(_) => ((append.checkpoint.delivery, None, None, None), append.task.clone()),
-        };
+        let (Standing { delivery, message_ts, reason, due_at }, task) = found.unwrap_or_else(|_| {
+            let delivery = append.checkpoint.delivery;
+            (Standing { delivery, message_ts: None, reason: None, due_at: None }, append.task.clone())
+        });
         let waits = matches!(delivery, Delivery::Queued | Delivery::Unconfirmed | Delivery::Coalesced);
         Receipt {
             checkpoint_id: self.draft.id.to_string(),
@@ -317,7 +317,7 @@ impl Emission<'_> {
             thread_ts: task.thread_ts,
             message_ts,
             retry_at: due_at.filter(|_| waits),
-            error: error.or_else(|| self.broken().filter(|_| waits)),
+            error: reason.or_else(|| self.broken().filter(|_| waits)),
             warnings: self.warnings.clone(),
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
         .with_context(|| format!("could not make directory {}", args.dir.display()))?;
     let mut root = visible(Cli::command());
     root.build();
-    let mut write = |name: &str, command: Command, is_root: bool| -> anyhow::Result<()> {
+    let write = |name: &str, command: Command, is_root: bool| -> anyhow::Result<()> {
         let path = args.dir.join(format!("{name}.1"));
         fs::write(&path, page(name, command, is_root)?)
             .with_context(|| format!("could not write {}", path.display()))

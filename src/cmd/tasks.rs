@@ -137,7 +137,7 @@ fn row(report: &TaskReport, now: Moment) -> [(Tone, String); 7] {
 pub(super) fn waits(report: &TaskReport, now: Moment) -> (Tone, String) {
     let mut parts = Vec::new();
     if let Some(wait) = &report.waiting {
-        parts.push(format!("{} waiting: {}", wait.count, why(wait, now)));
+        parts.push(format!("{} waiting: {}", wait.count, wait_words(wait, now)));
     }
     if let Some(wait) = &report.rejected {
         parts.push(format!("{} refused: {}", wait.count, wait.reason.as_deref().unwrap_or("unknown")));
@@ -150,7 +150,8 @@ pub(super) fn waits(report: &TaskReport, now: Moment) -> (Tone, String) {
     (tone, if parts.is_empty() { "-".to_owned() } else { text::plain(&parts.join("; "), false) })
 }
 
-fn why(wait: &Wait, now: Moment) -> String {
+/// Why messages wait, and for how long.
+pub(super) fn wait_words(wait: &Wait, now: Moment) -> String {
     let left = wait.due_at.since(now);
     match (&wait.reason, left) {
         (Some(reason), Duration::ZERO) => format!("{reason}; due now"),

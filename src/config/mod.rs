@@ -10,11 +10,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use directories::ProjectDirs;
 
 use crate::args::{BackgroundChoice, ColorChoice, GlobalArgs};
-use crate::checkpoint::context::Thresholds;
+use crate::checkpoint::context::{self, Thresholds};
 use crate::checkpoint::parse::{self, Invalid, Thread};
+use crate::checkpoint::time::spoken;
 use crate::delivery::Destination;
 use crate::delivery::http::Network;
 use crate::exit::{Exit, Failure};
@@ -154,8 +156,8 @@ pub(crate) struct Config {
     /// Every secret that was read, to be masked wherever it turns up.
     pub(crate) secrets: Vec<Secret>,
     pub(crate) problems: Vec<Problem>,
-    /// Where each setting came from and what it is (secrets are not shown), for `doctor`.
-    pub(crate) origins: Vec<(&'static str, String, Origin)>,
+    /// The settings that somebody made: name, value (secrets are not shown) and where it came from.
+    origins: Vec<(&'static str, String, Origin)>,
     /// The files that were read, so that a courier reads the same.
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) env_file: Option<PathBuf>,
@@ -165,6 +167,33 @@ impl Config {
     /// Whether anything is wrong that a strict caller must not pass over.
     pub(crate) fn is_wrong(&self) -> bool {
         self.problems.iter().any(|problem| !problem.harmless)
+    }
+
+    /// Every setting in force: name, value (secrets are not shown) and where it came from, for `doctor`.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String, Origin)> {
+        let defaults = [
+            (CACHE, self.cache.as_ref().map(|path| path.display().to_string())),
+            (CHANNEL, self.default_channel.clone()),
+            (MIN_INTERVAL, Some(spoken(self.min_interval))),
+            (DEADLINE, Some(spoken(self.deadline))),
+            (BACKGROUND, self.background.to_possible_value().map(|value| value.get_name().to_owned())),
+            (STRICT, Some(self.strict.to_string())),
+            (NO_POST, Some(self.no_post.to_string())),
+            (CONTEXT_LIMIT, Some(self.context_limit.unwrap_or(context::DEFAULT_LIMIT).to_string())),
+            (CONTEXT_WARN, Some(self.thresholds.warn.to_string())),
+            (CONTEXT_ALERT, Some(self.thresholds.alert.to_string())),
+            (SLACK_API_URL, Some(DEFAULT_API_URL.to_owned())),
+        ];
+        KEYS.iter()
+            .filter_map(|key| {
+                let made = self.origins.iter().find(|(name, ..)| *name == key.file).cloned();
+                let default = || {
+                    let (_, value) = defaults.iter().find(|(default, _)| default == key)?;
+                    Some((key.file, value.clone()?, Origin::Default))
+                };
+                made.or_else(default)
+            })
+            .collect()
     }
 
     /// Refuses to go on with wrong settings, for commands that a person waits for.
@@ -200,6 +229,22 @@ pub(crate) struct Flags {
     pub(crate) context_alert: Option<u8>,
 }
 
+impl Flags {
+    /// The settings that were given as flags, as far as a report shows them.
+    fn given(&self) -> Vec<(Key, String)> {
+        let given = [
+            (AGENT_ID, self.agent_id.clone()),
+            (CHANNEL, self.channel.clone()),
+            (DEADLINE, self.deadline.map(spoken)),
+        ];
+        given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
+fn global_flags(global: &GlobalArgs) -> Option<(Key, String)> {
+    global.cache.as_ref().map(|path| (CACHE, path.display().to_string()))
+}
+
 /// The environment, by value: a lookup that tests can replace.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
@@ -213,6 +258,9 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     let dirs = ProjectDirs::from("", "", "agent-checkpoint");
     let (env_file, config_file) = sources.read_files(global, dirs.as_ref())?;
 
+    for (key, value) in flags.given().into_iter().chain(global_flags(global)) {
+        sources.note(key, &value, Origin::Flag);
+    }
     let mut secrets = Vec::new();
     let target = sources.target(&mut secrets);
     for key in [SLACK_SIGNING_SECRET, SLACK_APP_TOKEN, DATABASE_URL, NEON_DATABASE_URL] {
@@ -275,9 +323,15 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         color: global.color.or_else(|| sources.tuning(COLOR, choice)).unwrap_or(default_color),
         cache: cache.map(|path| std::path::absolute(&path).unwrap_or(path)),
         agent_id: flags.agent_id.or_else(|| sources.tuning(AGENT_ID, parse::agent_id)),
-        task_name: flags.task_name.or_else(|| sources.tuning(TASK_NAME, parse::line)).filter(not_empty),
-        task_type: flags.task_type.or_else(|| sources.tuning(TASK_TYPE, parse::line)).filter(not_empty),
-        repo: flags.repo.or_else(|| sources.tuning(REPO, parse::line)).filter(not_empty),
+        task_name: flags
+            .task_name
+            .or_else(|| sources.tuning(TASK_NAME, parse::line))
+            .filter(|text| !text.is_empty()),
+        task_type: flags
+            .task_type
+            .or_else(|| sources.tuning(TASK_TYPE, parse::line))
+            .filter(|text| !text.is_empty()),
+        repo: flags.repo.or_else(|| sources.tuning(REPO, parse::line)).filter(|text| !text.is_empty()),
         channel,
         default_channel,
         thread,
@@ -314,10 +368,6 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         config_file,
         env_file,
     })
-}
-
-fn not_empty(text: &String) -> bool {
-    !text.is_empty()
 }
 
 fn absolute(path: String) -> PathBuf {

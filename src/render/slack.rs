@@ -16,9 +16,9 @@ use crate::checkpoint::snapshot::{Excerpt, Snapshot};
 use crate::checkpoint::time::spoken;
 
 /// Most that `chat.update` takes as `text`; counted in UTF-16 units, the strictest way to count.
-pub(crate) const TEXT_MAX: usize = 4000;
+const TEXT_MAX: usize = 4000;
 /// Most that one text object takes.
-pub(crate) const SECTION_MAX: usize = 3000;
+const SECTION_MAX: usize = 3000;
 
 /// How much room each text gets, in UTF-16 units after escaping. Each set adds up to less than its limit.
 struct Room {
@@ -33,6 +33,15 @@ struct Room {
 const IN_BLOCKS: Room =
     Room { name: 300, repo: 200, action: 2000, steps: 2800, error: 2800, artifacts: 2800 };
 const IN_TEXT: Room = Room { name: 200, repo: 150, action: 700, steps: 700, error: 900, artifacts: 700 };
+/// What labels, numbers and a context warning take at most, in UTF-16 units.
+const FIXED: usize = 350;
+const _: () = {
+    let Room { name, repo, action, steps, error, artifacts } = IN_TEXT;
+    assert!(AGENT_ID_ROOM + name + repo + action + steps + error + artifacts + FIXED <= TEXT_MAX);
+    let Room { name, repo, action, steps, error, artifacts } = IN_BLOCKS;
+    assert!(name + repo + action + FIXED <= SECTION_MAX);
+    assert!(steps + 100 <= SECTION_MAX && error + 100 <= SECTION_MAX && artifacts + 100 <= SECTION_MAX);
+};
 /// An agent's id has at most 255 characters, each of which may take five units once escaped.
 const AGENT_ID_ROOM: usize = 300;
 

@@ -22,9 +22,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 pub(crate) use lease::Owner;
-pub(crate) use outbox::{Claim, ClaimFor, Scope, Why};
+pub(crate) use outbox::{Claim, ClaimFor, Scope, Standing, Why};
 pub(crate) use record::Recorded;
-pub(crate) use report::{Filter, TaskReport, Wait};
+pub(crate) use report::{Filter, Problems, TaskReport, Wait};
 
 /// How large the write-ahead log may grow, in bytes, before a writer moves it into the database.
 ///

@@ -62,6 +62,17 @@ pub(crate) enum Why {
     Paced,
 }
 
+/// What became of a checkpoint's message so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) delivery: Delivery,
+    pub(crate) message_ts: Option<String>,
+    /// Why the latest attempt failed.
+    pub(crate) reason: Option<String>,
+    /// When its entry is due, if it still has one.
+    pub(crate) due_at: Option<Moment>,
+}
+
 /// What `flush` found to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Flushable {
@@ -556,12 +567,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What the cache says of a checkpoint's delivery: the delivery, the message's `ts`, the reason, and when its
-    /// entry is due, if it still has one.
-    pub(crate) fn delivery_of(
-        &self,
-        checkpoint: CheckpointKey,
-    ) -> Result<(Delivery, Option<String>, Option<String>, Option<Moment>), StoreError> {
+    /// What the cache says of a checkpoint's delivery.
+    pub(crate) fn delivery_of(&self, checkpoint: CheckpointKey) -> Result<Standing, StoreError> {
         let sql = format!("SELECT {} FROM checkpoints WHERE key = ?1", rows::CHECKPOINT);
         let found = self.connection.query_row(&sql, [checkpoint.0], rows::checkpoint)?;
         let due_at = self
@@ -573,7 +580,12 @@ impl Tx<'_> {
                 |row| row.get(0),
             )
             .optional()?;
-        Ok((found.delivery, found.message_ts, found.delivery_error, due_at.map(Moment)))
+        Ok(Standing {
+            delivery: found.delivery,
+            message_ts: found.message_ts,
+            reason: found.delivery_error,
+            due_at: due_at.map(Moment),
+        })
     }
 
     /// The task as it stands.

@@ -1,5 +1,6 @@
 //! One integration binary that drives the real program.
 
+mod doctor;
 mod emit;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;

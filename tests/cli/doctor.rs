@@ -1,0 +1,207 @@
+//! `doctor`: what it checks, what it says, and how it exits.
+
+use serde_json::Value;
+
+use crate::fake_slack::FakeSlack;
+use crate::support::{Output, Sandbox};
+
+fn set_up() -> (FakeSlack, Sandbox) {
+    let slack = FakeSlack::start();
+    let sandbox = Sandbox::new();
+    sandbox.slack(&slack);
+    (slack, sandbox)
+}
+
+/// The verdict and message of a check.
+#[track_caller]
+fn check(output: &Output, name: &str) -> (String, String) {
+    let report = output.json();
+    let found = report["checks"]
+        .as_array()
+        .and_then(|checks| checks.iter().rev().find(|check| check["check"] == name));
+    let found = found.unwrap_or_else(|| panic!("no check '{name}' in {report}"));
+    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    if text("verdict") != "ok" {
+        assert!(!text("hint").is_empty(), "a finding without a hint: {found}");
+    }
+    (text("verdict"), text("message"))
+}
+
+#[track_caller]
+fn assert_check(output: &Output, name: &str, verdict: &str, words: &str) {
+    let (found, message) = check(output, name);
+    assert_eq!(found, verdict, "{name}: {message}");
+    assert!(message.contains(words), "{name}: {message}");
+}
+
+#[test]
+fn a_sound_set_up_passes_every_check_and_changes_nothing() {
+    let (slack, sandbox) = set_up();
+    let output = sandbox.cmd(["doctor", "--json"]).run();
+    for name in
+        ["settings", "identity", "cache", "outbox", "network", "clock", "credentials", "scopes", "channel"]
+    {
+        assert_eq!(check(&output, name).0, "ok", "{name}");
+    }
+    assert_eq!(output.json()["ok"], true);
+    output.success().stderr_is("");
+    assert!(slack.calls("chat.postMessage").is_empty());
+    let text = sandbox.cmd(["doctor"]).run().success().stderr_is("");
+    text.stdout_has("ok   channel      #agent-supervisory (C0AGENT000), the bot is a member")
+        .lacks(slack.token());
+}
+
+#[test]
+fn every_setting_is_shown_with_its_origin_and_no_secret() {
+    let (slack, sandbox) = set_up();
+    sandbox.write(sandbox.config_path(), "min_interval = \"1m\"\n");
+    let env_file = sandbox.write("extra.env", "AGENT_CHECKPOINT_CONTEXT_WARN=60\n");
+    let output = sandbox
+        .cmd(["doctor", "--json", "--channel", "#general", "--env-file", "extra.env"])
+        .env("AGENT_CHECKPOINT_DEADLINE", "5s")
+        .run();
+    let report = output.json();
+    let origin = |name: &str| {
+        let settings = report["settings"].as_array().expect("settings");
+        let found = settings.iter().find(|setting| setting["setting"] == name).expect("the setting");
+        (
+            found["value"].as_str().expect("value").to_owned(),
+            found["origin"].as_str().expect("origin").to_owned(),
+        )
+    };
+    let path = |path: &std::path::Path| path.display().to_string();
+    assert_eq!(origin("channel"), ("#general".into(), "flag".into()));
+    assert_eq!(origin("deadline"), ("5s".into(), "environment".into()));
+    assert_eq!(origin("context_warn"), ("60".into(), path(&env_file)));
+    assert_eq!(origin("min_interval"), ("1m".into(), path(&sandbox.config_path())));
+    assert_eq!(origin("context_alert"), ("85".into(), "default".into()));
+    assert_eq!(origin("slack_bot_token"), ("(set)".into(), "environment".into()));
+    output.lacks(slack.token());
+}
+
+#[test]
+fn wrong_settings_are_refused_with_78() {
+    let (_slack, sandbox) = set_up();
+    let output = sandbox.cmd(["doctor", "--json"]).env("AGENT_CHECKPOINT_DEADLINE", "soon").run();
+    assert_check(&output, "settings", "fail", "'soon' is not a length of time");
+    output.code(78).stderr_is("");
+}
+
+#[test]
+fn a_refused_token_is_explained() {
+    let (slack, sandbox) = set_up();
+    slack.revoke_token();
+    let output = sandbox.cmd(["doctor", "--json"]).run();
+    assert_check(&output, "credentials", "fail", "Slack refused the token");
+    output.code(78);
+}
+
+#[test]
+fn missing_scopes_are_named_with_what_they_are_for() {
+    let (slack, sandbox) = set_up();
+    slack.set_scopes(&["chat:write", "channels:read"]);
+    let output = sandbox.cmd(["doctor"]).run().success();
+    output.stdout_has("warn scopes       channels:history is missing: find a message whose answer was lost");
+    slack.set_scopes(&["channels:read"]);
+    sandbox.cmd(["doctor"]).run().code(78).stdout_has("FAIL scopes       chat:write is missing");
+}
+
+#[test]
+fn the_channel_is_looked_up() {
+    let (_slack, sandbox) = set_up();
+    for (channel, verdict, words) in [
+        ("#general", "warn", "public and the bot is not a member"),
+        ("#nowhere", "fail", "not there, or private"),
+        ("#old", "fail", "archived"),
+        ("C0AGENT000", "ok", "the bot is a member"),
+        ("C0NOWHERE0", "fail", "not there, or private"),
+    ] {
+        let output = sandbox.cmd(["doctor", "--json", "--channel", channel]).run();
+        assert_check(&output, "channel", verdict, words);
+        output.code(if verdict == "fail" { 78 } else { 0 });
+    }
+}
+
+#[test]
+fn a_wrong_clock_and_a_dead_network_are_noticed() {
+    let (slack, sandbox) = set_up();
+    slack.set_date_skew(-7200);
+    assert_check(&sandbox.cmd(["doctor", "--json"]).run(), "clock", "warn", "2h 0m ahead");
+    drop(slack);
+    let output = sandbox.cmd(["doctor", "--json"]).run();
+    assert_check(&output, "network", "fail", "connection refused");
+    output.code(78);
+}
+
+#[test]
+fn what_waits_and_what_was_refused_is_told_with_the_way_out() {
+    let (slack, sandbox) = set_up();
+    sandbox.cmd(["emit", "-a", "a", "-c", "#secret", "one"]).run().success();
+    sandbox.cmd(["emit", "-a", "b", "--deadline", "0", "two"]).run().success();
+    let output = sandbox.cmd(["doctor", "--json"]).run().code(78);
+    let report = output.json();
+    let outbox: Vec<&Value> = report["checks"]
+        .as_array()
+        .expect("checks")
+        .iter()
+        .filter(|check| check["check"] == "outbox")
+        .collect();
+    assert_eq!(outbox.len(), 2, "{report}");
+    assert_eq!(outbox[0]["verdict"], "warn");
+    assert!(outbox[0]["message"].as_str().is_some_and(|text| text.starts_with("1 waiting")), "{report}");
+    assert_eq!(outbox[1]["message"], "1 refused by Slack: channel_not_found");
+    assert!(outbox[1]["hint"].as_str().is_some_and(|text| text.contains("flush --rejected")), "{report}");
+    drop(slack);
+}
+
+#[test]
+fn post_sends_one_test_message() {
+    let (slack, sandbox) = set_up();
+    let output = sandbox.cmd(["doctor", "--post", "--json"]).run();
+    assert_check(&output, "post", "ok", "a test message is in C0AGENT000");
+    output.success();
+    assert_eq!(slack.roots().len(), 1);
+    sandbox.cmd(["tasks", "--json"]).run().success().stdout_is("[]\n");
+
+    let output = sandbox.cmd(["doctor", "--post", "--json", "-c", "#secret"]).run();
+    assert_check(&output, "post", "fail", "channel_not_found");
+    output.code(78);
+}
+
+#[test]
+fn a_webhook_is_tried_by_posting_only() {
+    let slack = FakeSlack::start();
+    let sandbox = Sandbox::new();
+    sandbox.webhook(&slack);
+    let output = sandbox.cmd(["doctor", "--json"]).run().success();
+    assert_check(&output, "webhook", "warn", "messages stand alone");
+    assert!(slack.requests().is_empty());
+    let output = sandbox.cmd(["doctor", "--json", "--post"]).run().success();
+    assert_check(&output, "post", "ok", "the webhook's channel");
+    output.lacks("secret");
+}
+
+#[test]
+fn without_a_destination_it_says_what_to_set() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.cmd(["doctor", "--json"]).run().success();
+    assert_check(&output, "destination", "warn", "recorded and printed");
+    sandbox.cmd(["doctor", "--post"]).run().code(78);
+}
+
+#[test]
+fn the_manifest_asks_for_what_is_used_and_no_more() {
+    let sandbox = Sandbox::new();
+    let manifest = sandbox.cmd(["doctor", "--manifest"]).run().success().stderr_is("").json();
+    let scopes = manifest["oauth_config"]["scopes"]["bot"].as_array().expect("scopes").clone();
+    let slack = FakeSlack::start();
+    sandbox.slack(&slack);
+    let scopes: Vec<&str> = scopes.iter().filter_map(Value::as_str).collect();
+    slack.set_scopes(&scopes);
+    assert_check(&sandbox.cmd(["doctor", "--json"]).run(), "scopes", "ok", "");
+    for scope in &scopes {
+        let rest: Vec<&str> = scopes.iter().copied().filter(|other| other != scope).collect();
+        slack.set_scopes(&rest);
+        sandbox.cmd(["doctor"]).run().stdout_has(&format!("{scope} is missing"));
+    }
+}

@@ -18,6 +18,12 @@ pub(crate) enum Exit {
     Config,
 }
 
+/// What went wrong with a file or a socket, without the number that only programs care for.
+pub(crate) fn cause(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
+}
+
 /// What each code means, for the manual.
 pub(crate) const CODES: &[(u8, &str)] = &[
     (0, "recorded, or at least delivered, whatever became of the other"),

@@ -44,6 +44,27 @@ pub(super) struct Attempt {
     pub(super) outcome: Outcome,
 }
 
+impl Attempt {
+    /// For whoever wants to know more.
+    pub(super) fn words(&self) -> String {
+        let what = match self.kind {
+            EntryKind::Post => "message",
+            EntryKind::Card => "live card",
+        };
+        let outcome = match &self.outcome {
+            Outcome::Posted { ts, .. } => format!("posted {}", ts.as_deref().unwrap_or_default()),
+            Outcome::Edited => "edited".to_owned(),
+            Outcome::Retry(Retry { reason, maybe_sent: true, .. }) => format!("unconfirmed: {reason}"),
+            Outcome::Retry(Retry { reason, .. }) => format!("waits: {reason}"),
+            Outcome::Rejected(reason) => format!("refused: {reason}"),
+            Outcome::CardGone => "the card was deleted: a new one follows".to_owned(),
+            Outcome::CardFrozen => "the card cannot be edited any more".to_owned(),
+            Outcome::ThreadGone => "the thread was deleted: a new one follows".to_owned(),
+        };
+        format!("{what} of {}: {}", self.agent_id, outcome.trim_end())
+    }
+}
+
 impl Sender {
     /// A sender for the configured destination; `None` when there is none that works.
     pub(super) fn new(config: &Config, explicit: bool, deadline: Option<Instant>) -> Option<Self> {

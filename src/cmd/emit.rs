@@ -31,8 +31,9 @@ use crate::ui::Ui;
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often to look whether the process that is sending for the same task is done.
 const POLL: Duration = Duration::from_millis(10);
-/// The longest wait for other processes that are writing to the cache.
-const BUSY_MIN: Duration = Duration::from_secs(5);
+/// The least time to wait for other processes that are writing to the cache, however short the deadline: they take
+/// milliseconds each.
+const BUSY_MIN: Duration = Duration::from_secs(1);
 
 pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
@@ -45,7 +46,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let deadline = started + config.deadline.min(Duration::from_secs(86_400));
     let sender = Sender::new(&config, false, Some(deadline));
     let mut emission = Emission { config: &config, ui: &ui, draft: &draft, sender, warnings: Vec::new() };
-    let receipt = match open(&config, &ui, BUSY_MIN.max(config.deadline).min(super::BUSY_MAX)) {
+    let receipt = match open(&config, &ui, config.deadline.clamp(BUSY_MIN, super::BUSY_MAX)) {
         Ok(store) => emission.with_store(store)?,
         Err(error) => emission.without_store(&error.to_string())?,
     };
@@ -257,6 +258,7 @@ impl Emission<'_> {
             claim = match claim {
                 Claim::Job(job) => {
                     let (attempt, next) = sender.attempt(store, &job, reach)?;
+                    self.ui.detail(&attempt.words());
                     if Some(attempt.entry) == recorded.entry {
                         open = match &attempt.outcome {
                             Outcome::Retry(Retry { cause: Cause::Limited(_), .. }) => patient(Why::Paced),
@@ -435,8 +437,8 @@ impl Emission<'_> {
             } else {
                 format!("recorded, but not in Slack yet ({name}){reason}")
             };
-            // A courier will see to what is merely late.
-            if refused || self.config.background != BackgroundChoice::Always {
+            // A courier will see to what was left to it, and what is wrong with the destination was said already.
+            if refused || (self.config.background != BackgroundChoice::Always && self.broken().is_none()) {
                 self.ui.warn(&message, Some(self.advice(refused)));
                 receipt.warnings.push(message);
             }
@@ -466,7 +468,7 @@ impl Emission<'_> {
     fn advice(&self, refused: bool) -> &'static str {
         if refused {
             "run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected"
-        } else if self.config.background == BackgroundChoice::Never || self.broken().is_some() {
+        } else if self.config.background == BackgroundChoice::Never {
             "the next call or agent-checkpoint flush sends it"
         } else {
             "it is sent as soon as that is possible"

@@ -36,6 +36,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
         claim = match claim {
             Claim::Job(job) => {
                 let (attempt, next) = sender.attempt(&mut store, &job, reach)?;
+                ui.detail(&attempt.words());
                 match attempt.outcome {
                     Outcome::Posted { .. } if attempt.kind == EntryKind::Post => sent += 1,
                     Outcome::Rejected(why) if attempt.kind == EntryKind::Post => {
@@ -45,13 +46,14 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
                             None,
                         );
                     }
-                    Outcome::Retry(retry) => {
-                        ui.detail(&format!("a message of {} waits: {}", attempt.agent_id, retry.reason));
-                        reason = Some(retry.reason);
-                    }
+                    Outcome::Retry(retry) => reason = Some(retry.reason),
                     _ => {}
                 }
                 next
+            }
+            // What was recorded after the start has its own time, and its own callers.
+            Claim::Wait { .. } if store.read(|tx| tx.left(sender.credential(), found.last))?.ours == 0 => {
+                break;
             }
             Claim::Wait { until, why } => {
                 let wait =
@@ -65,7 +67,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
             Claim::Nothing => break,
         };
     }
-    let left = store.write(|tx| tx.hurry(sender.credential(), false, now()))?;
+    let left = store.read(|tx| tx.left(sender.credential(), found.last))?;
     if config.json {
         let waiting = left.ours + left.foreign;
         ui.answer(&json!({ "sent": sent, "rejected": refused, "waiting": waiting }).to_string())?;

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::exit::cause;
+
 use super::{KEYS, Key, Origin, Problem};
 
 /// A file's settings.
@@ -79,7 +81,7 @@ fn read(path: &Path, what: &str) -> Result<(String, bool), Unreadable> {
         message: format!("could not read {what}: {}: {error}", path.display()),
         hint: "name a file that you may read".to_owned(),
     };
-    let bytes = fs::read(path).map_err(|error| unreadable(&error))?;
+    let bytes = fs::read(path).map_err(|error| unreadable(&cause(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable(&"it is not valid UTF-8"))?;
     let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode()).unwrap_or(0);
     Ok((text, mode & 0o077 != 0))

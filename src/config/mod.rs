@@ -19,7 +19,7 @@ use crate::checkpoint::parse::{self, Invalid, Thread};
 use crate::checkpoint::time::spoken;
 use crate::delivery::Destination;
 use crate::delivery::http::Network;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, cause};
 use crate::secret::Secret;
 use file::Layer;
 
@@ -567,7 +567,7 @@ impl Sources<'_> {
         let Some(path) = text.strip_prefix("file:").filter(|_| key.secret) else { return Ok(text) };
         let content = std::fs::read(path).map_err(|error| {
             Invalid::new(
-                format!("names the file '{path}', which could not be read: {error}"),
+                format!("names the file '{path}', which could not be read: {}", cause(&error)),
                 "make the file readable",
             )
         })?;

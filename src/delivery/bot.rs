@@ -274,8 +274,10 @@ impl Bot<'_> {
                 };
             }
             let found = reply.messages.into_iter().find(|message| {
+                let payload = &message.metadata["event_payload"];
                 message.metadata["event_type"] == EVENT_TYPE
-                    && message.metadata["event_payload"]["checkpoint_id"] == *wanted
+                    && payload["checkpoint_id"] == *wanted
+                    && payload["kind"] == kind(job)
             });
             if let Some(Message { ts, thread_ts, .. }) = found {
                 let thread_ts = thread_ts.filter(|thread| Some(thread) != ts.as_ref());
@@ -364,6 +366,14 @@ impl Reply {
             reason.push_str(&format!(" ({})", self.response_metadata.messages.join("; ")));
         }
         reason
+    }
+}
+
+/// Tells a card that was posted anew from the reply for the same checkpoint.
+pub(super) fn kind(job: &Job) -> &'static str {
+    match job.kind {
+        EntryKind::Post => "message",
+        EntryKind::Card => "card",
     }
 }
 

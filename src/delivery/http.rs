@@ -15,6 +15,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
+use crate::exit::cause;
 use crate::secret::Secret;
 
 /// The longest that setting up a connection may take.
@@ -280,7 +281,7 @@ fn io_words(error: &std::io::Error) -> String {
         ErrorKind::ConnectionReset => "connection reset".to_owned(),
         ErrorKind::UnexpectedEof => "connection closed before the answer".to_owned(),
         ErrorKind::BrokenPipe => "connection closed while sending".to_owned(),
-        _ => error.to_string(),
+        _ => cause(error),
     }
 }
 

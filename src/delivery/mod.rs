@@ -153,6 +153,7 @@ fn dress(mut message: Value, job: &Job) -> Value {
         "event_type": bot::EVENT_TYPE,
         "event_payload": {
             "checkpoint_id": job.checkpoint.to_string(),
+            "kind": bot::kind(job),
             "task_id": job.task.id.to_string(),
             "status": job.snapshot.status.name(),
         },

@@ -21,6 +21,7 @@ use std::{error, fmt};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use crate::exit::cause;
 pub(crate) use lease::Owner;
 pub(crate) use outbox::{Claim, ClaimFor, Scope, Standing, Why};
 pub(crate) use record::Recorded;
@@ -85,7 +86,7 @@ impl Store {
             Ok(store) => Ok(Opened { store, set_aside: None }),
             Err(Failure::Corrupt(_)) => {
                 let set_aside = repair::set_aside(path, busy_timeout).map_err(|error| {
-                    unusable(path, &format!("it is damaged and cannot be set aside: {error}"))
+                    unusable(path, &format!("it is damaged and cannot be set aside: {}", cause(&error)))
                 })?;
                 match Self::connect(path, busy_timeout) {
                     Ok(store) => Ok(Opened { store, set_aside }),
@@ -103,8 +104,9 @@ impl Store {
     pub(crate) fn start_afresh(self) -> Result<Opened, OpenError> {
         let Self { connection, path, inode, busy_timeout } = self;
         drop(connection);
-        let set_aside = repair::set_aside_inode(&path, inode)
-            .map_err(|error| unusable(&path, &format!("it is damaged and cannot be set aside: {error}")))?;
+        let set_aside = repair::set_aside_inode(&path, inode).map_err(|error| {
+            unusable(&path, &format!("it is damaged and cannot be set aside: {}", cause(&error)))
+        })?;
         match Self::connect(&path, busy_timeout) {
             Ok(store) => Ok(Opened { store, set_aside }),
             Err(failure) => Err(failure.into_open_error(&path)),
@@ -241,7 +243,7 @@ impl Failure {
     fn into_open_error(self, path: &Path) -> OpenError {
         match self {
             Self::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
-            Self::Io(error) => unusable(path, &error.to_string()),
+            Self::Io(error) => unusable(path, &cause(&error)),
             Self::Corrupt(reason) | Self::Other(reason) => unusable(path, &reason),
         }
     }

@@ -74,12 +74,14 @@ pub(crate) struct Standing {
 }
 
 /// What `flush` found to do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flushable {
     /// Entries that this credential may send.
     pub(crate) ours: u64,
     /// Entries recorded for another workspace.
     pub(crate) foreign: u64,
+    /// The latest of them.
+    pub(crate) last: EntryKey,
 }
 
 /// An entry and what of its task decides whether it may go.
@@ -527,14 +529,25 @@ impl Tx<'_> {
         if rejected {
             self.revive(credential, now)?;
         }
+        self.connection
+            .execute("UPDATE entries SET due_at_ms = ?1 WHERE state = 0 AND due_at_ms > ?1", [now.0])?;
+        let last =
+            self.connection.query_row("SELECT coalesce(max(key), 0) FROM entries", [], |row| row.get(0))?;
+        // Slack's own Retry-After stays; only our caution about the network is put aside.
+        self.connection.execute("DELETE FROM paces WHERE name = ?1", [pace::network_hold(credential)])?;
+        self.left(credential, EntryKey(last))
+    }
+
+    /// What of the entries up to `last` still waits, and the cards that follow from them.
+    pub(crate) fn left(&self, credential: &Credential, last: EntryKey) -> Result<Flushable, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT t.credential, count(*) FROM entries e JOIN tasks t ON t.key = e.task
-             WHERE e.state < 2 GROUP BY t.credential",
+             WHERE e.state < 2 AND (e.key <= ?1 OR e.kind = 1) GROUP BY t.credential",
         )?;
-        let mut found = Flushable::default();
-        for row in
-            statement.query_map([], |row| Ok((row.get::<_, Option<String>>(0)?, rows::count(row, 1)?)))?
-        {
+        let mut found = Flushable { ours: 0, foreign: 0, last };
+        let counts = statement
+            .query_map([last.0], |row| Ok((row.get::<_, Option<String>>(0)?, rows::count(row, 1)?)))?;
+        for row in counts {
             let (recorded, count) = row?;
             if credential.may_send(recorded.map(Credential::stored).as_ref(), true) {
                 found.ours += count;
@@ -542,10 +555,6 @@ impl Tx<'_> {
                 found.foreign += count;
             }
         }
-        self.connection
-            .execute("UPDATE entries SET due_at_ms = ?1 WHERE state = 0 AND due_at_ms > ?1", [now.0])?;
-        // Slack's own Retry-After stays; only our caution about the network is put aside.
-        self.connection.execute("DELETE FROM paces WHERE name = ?1", [pace::network_hold(credential)])?;
         Ok(found)
     }
 

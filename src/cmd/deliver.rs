@@ -128,7 +128,7 @@ impl Sender {
             None => Ok(self.send(job)),
         };
         let at = now();
-        let next = store.write(|tx| {
+        let work = |tx: &Tx<'_>| {
             let settlement = match &outcome {
                 Ok(outcome) => self.judge(tx, job, outcome, at)?,
                 Err(held_until) => Settlement::Released { at: *held_until },
@@ -138,7 +138,12 @@ impl Sender {
                 tx.release(task, &self.owner)?;
             }
             self.claim(tx, scope, patience, at)
-        })?;
+        };
+        let next = if matches!(outcome, Ok(Outcome::Edited)) {
+            store.write_relaxed(work)
+        } else {
+            store.write(work)
+        }?;
         let outcome = outcome.unwrap_or_else(|_| {
             let reason = "Slack asked everyone to wait".to_owned();
             Outcome::Retry(Retry { cause: Cause::Limited(None), reason, maybe_sent: false })

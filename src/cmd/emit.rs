@@ -45,7 +45,8 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     }
     let deadline = started + config.deadline.min(Duration::from_secs(86_400));
     let sender = Sender::new(&config, false, Some(deadline));
-    let mut emission = Emission { config: &config, ui: &ui, draft: &draft, sender, warnings: Vec::new() };
+    let mut emission =
+        Emission { config: &config, ui: &ui, draft: &draft, sender, warnings: Vec::new(), is_sent: false };
     let receipt = match open(&config, &ui, config.deadline.clamp(BUSY_MIN, super::BUSY_MAX)) {
         Ok(store) => emission.with_store(store)?,
         Err(error) => emission.without_store(&error.to_string())?,
@@ -153,6 +154,8 @@ struct Emission<'a> {
     /// `None` when nothing is configured, or nothing that works.
     sender: Option<Sender>,
     warnings: Vec<String>,
+    /// Whether our own message is in Slack: then there is nothing to look up.
+    is_sent: bool,
 }
 
 /// What the recording transaction did.
@@ -260,6 +263,7 @@ impl Emission<'_> {
                     let (attempt, next) = sender.attempt(store, &job, reach)?;
                     self.ui.detail(&attempt.words());
                     if Some(attempt.entry) == recorded.entry {
+                        self.is_sent = matches!(attempt.outcome, Outcome::Posted { .. });
                         open = match &attempt.outcome {
                             Outcome::Retry(Retry { cause: Cause::Limited(_), .. }) => patient(Why::Paced),
                             Outcome::Retry(_) => persistent,
@@ -289,6 +293,9 @@ impl Emission<'_> {
                 Claim::Wait { .. } | Claim::Nothing => break,
             };
         }
+        if self.config.background == BackgroundChoice::Never {
+            return Ok(None);
+        }
         store.write(|tx| self.appoint(&sender, tx, now()))
     }
 
@@ -300,7 +307,13 @@ impl Emission<'_> {
     /// What the cache says of the checkpoint in the end.
     fn receipt(&self, store: &mut Store, recorded: &Recorded, plan: &Plan) -> Receipt {
         let append = &plan.append;
-        let found = store.read(|tx| Ok((tx.delivery_of(recorded.checkpoint)?, tx.task(recorded.task)?)));
+        let found = if self.is_sent && !self.config.json {
+            let standing =
+                Standing { delivery: Delivery::Sent, message_ts: None, reason: None, due_at: None };
+            Ok((standing, append.task.clone()))
+        } else {
+            store.read(|tx| Ok((tx.delivery_of(recorded.checkpoint)?, tx.task(recorded.task)?)))
+        };
         let (Standing { delivery, message_ts, reason, due_at }, task) = found.unwrap_or_else(|_| {
             let delivery = append.checkpoint.delivery;
             (Standing { delivery, message_ts: None, reason: None, due_at: None }, append.task.clone())
@@ -431,7 +444,10 @@ impl Emission<'_> {
         let late = matches!(receipt.delivery, Delivery::Queued | Delivery::Unconfirmed);
         if refused || late {
             let name = receipt.delivery.name();
-            let reason = receipt.error.clone().map_or_else(String::new, |error| format!(": {error}"));
+            let reason = receipt
+                .error
+                .clone()
+                .map_or(": waiting for its turn".to_owned(), |error| format!(": {error}"));
             let message = if refused {
                 format!("Slack refused the message for good{reason}")
             } else {

@@ -162,6 +162,21 @@ impl Store {
         Ok(value)
     }
 
+    /// Like [`Store::write`], but a power loss may undo it: for what is merely done again then, such as an edit of a
+    /// card. It becomes durable with the next write.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports; nothing is changed then.
+    pub(crate) fn write_relaxed<T>(
+        &mut self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+        let written = self.write(work);
+        self.connection.execute_batch("PRAGMA synchronous = FULL")?;
+        written
+    }
+
     /// Moves the write-ahead log into the database once it is long. Whoever else uses the cache goes first: a log that
     /// cannot be moved now is moved by the next writer.
     fn trim_log(&self) {

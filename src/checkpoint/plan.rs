@@ -75,11 +75,10 @@ pub(crate) struct Append {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum EntryChange {
     None,
-    /// A new entry; an immediate one freezes the snapshot that it shows.
+    /// A new entry; an immediate one shows the task as it stands now, whatever happens before it is sent.
     Insert {
         priority: Priority,
         due_at: Moment,
-        frozen: Option<Snapshot>,
     },
     /// The waiting routine entry carries this checkpoint from now on.
     Repoint {
@@ -347,9 +346,8 @@ fn schedule(
         || waiting.iter().filter(|entry| entry.priority == Priority::Routine && !entry.in_flight);
     if immediate {
         let outdated = idle_routine().map(|entry| entry.key).collect();
-        let frozen = Some(task.snapshot.clone());
         return (
-            EntryChange::Insert { priority: Priority::Immediate, due_at: now, frozen },
+            EntryChange::Insert { priority: Priority::Immediate, due_at: now },
             outdated,
             Delivery::Queued,
         );
@@ -368,10 +366,6 @@ fn schedule(
             let due_at = due_at.min(entry.due_at).max(now);
             (EntryChange::Repoint { entry: entry.key, due_at }, Vec::new(), held(due_at))
         }
-        None => (
-            EntryChange::Insert { priority: Priority::Routine, due_at, frozen: None },
-            Vec::new(),
-            held(due_at),
-        ),
+        None => (EntryChange::Insert { priority: Priority::Routine, due_at }, Vec::new(), held(due_at)),
     }
 }

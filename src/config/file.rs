@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::cause;
 
-use super::{KEYS, Key, Origin, Problem};
+use super::Problem;
+use super::keys::{KEYS, Key, Origin};
 
 /// A file's settings.
 #[derive(Debug)]

@@ -4,13 +4,16 @@
 //! writer begins `IMMEDIATE`, so that writers queue instead of failing half-way; no transaction is ever held across
 //! the network. Callers compose what they need inside one [`Store::write`].
 
+mod claim;
+mod couriers;
+mod flush;
 mod lease;
-mod outbox;
 mod record;
 mod repair;
 mod report;
 mod rows;
 mod schema;
+mod settle;
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -22,10 +25,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::exit::cause;
+pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
 pub(crate) use lease::Owner;
-pub(crate) use outbox::{Claim, ClaimFor, Scope, Standing, Why};
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, Problems, TaskReport, Wait};
+pub(crate) use settle::Standing;
 
 /// How large the write-ahead log may grow, in bytes, before a writer moves it into the database.
 ///
@@ -42,7 +46,7 @@ pub(crate) struct Store {
     busy_timeout: Duration,
 }
 
-/// A transaction that writes; its methods are in `record` and `outbox`.
+/// A transaction that writes; its methods are in the files of this folder, by subject.
 #[derive(Debug)]
 pub(crate) struct Tx<'a> {
     connection: &'a Connection,

@@ -61,7 +61,7 @@ impl Tx<'_> {
             self.cover(*outdated, Delivery::Coalesced)?;
             self.connection.execute("DELETE FROM entries WHERE key = ?1", [outdated.0])?;
         }
-        let entry = self.change_entry(task, checkpoint, &append.entry, now)?;
+        let entry = self.change_entry(task, checkpoint, append, now)?;
         Ok(Recorded { task, checkpoint, entry })
     }
 
@@ -140,21 +140,14 @@ impl Tx<'_> {
         &self,
         task: TaskKey,
         checkpoint: CheckpointKey,
-        change: &EntryChange,
+        append: &Append,
         now: Moment,
     ) -> Result<Option<EntryKey>, StoreError> {
-        match change {
+        match &append.entry {
             EntryChange::None => Ok(None),
-            EntryChange::Insert { priority, due_at, frozen } => {
-                self.insert_entry(
-                    task,
-                    EntryKind::Post,
-                    *priority,
-                    Some(checkpoint),
-                    frozen.as_ref().map(to_json),
-                    *due_at,
-                    now,
-                )?;
+            EntryChange::Insert { priority, due_at } => {
+                let frozen = (*priority == Priority::Immediate).then(|| to_json(&append.task.snapshot));
+                self.insert_entry(task, EntryKind::Post, *priority, Some(checkpoint), frozen, *due_at, now)?;
                 Ok(Some(EntryKey(self.connection.last_insert_rowid())))
             }
             EntryChange::Repoint { entry, due_at } => {

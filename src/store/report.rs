@@ -150,4 +150,10 @@ impl Tx<'_> {
             .collect::<Result<_, _>>()?;
         Ok(Problems { waiting, rejected })
     }
+
+    /// The task as it stands.
+    pub(crate) fn task(&self, key: TaskKey) -> Result<Task, StoreError> {
+        let sql = format!("SELECT {} FROM tasks WHERE key = ?1", rows::TASK);
+        Ok(self.connection.query_row(&sql, [key.0], rows::task)?)
+    }
 }

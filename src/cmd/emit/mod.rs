@@ -1,29 +1,26 @@
 //! `emit`: record one checkpoint, then try to deliver it.
 
-use std::io::Read;
-use std::path::Path;
+mod draft;
+mod dry_run;
+mod stateless;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender};
 use super::receipt::Receipt;
-use super::{configure, courier, environment, now, open, report_problems, unpack};
+use super::{configure, courier, now, open, report_problems, unpack};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
+use crate::checkpoint::Draft;
 use crate::checkpoint::context::Level;
-use crate::checkpoint::id::{CheckpointId, EntryKey, TaskId};
-use crate::checkpoint::mask::Masker;
-use crate::checkpoint::outbox::{Delivery, EntryKind, Job, Priority};
-use crate::checkpoint::parse::{self, Artifact};
+use crate::checkpoint::id::{CheckpointId, TaskId};
+use crate::checkpoint::outbox::{Delivery, Priority};
 use crate::checkpoint::plan::{self, EntryChange, Notice, Plan, Policy, Route, Stored};
-use crate::checkpoint::status::Status;
 use crate::checkpoint::time::Moment;
-use crate::checkpoint::{Draft, Task};
-use crate::config::identity::surroundings;
-use crate::config::{Config, Flags, Target};
+use crate::config::{Config, Target};
 use crate::delivery::{Cause, Outcome, Retry};
-use crate::exit::{Exit, Failure};
-use crate::render::{console, slack, text};
-use crate::secret::Secret;
+use crate::exit::Exit;
+use crate::render::{console, text};
 use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Tx, Why};
 use crate::ui::Ui;
 
@@ -37,11 +34,11 @@ const BUSY_MIN: Duration = Duration::from_secs(1);
 
 pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let (config, ui) = configure(global, flags(&args))?;
-    let draft = draft(&args, &config)?;
+    let (config, ui) = configure(global, draft::flags(&args))?;
+    let draft = draft::draft(&args, &config)?;
     report_problems(&config, &ui);
     if args.dry_run {
-        return dry_run(&draft, &config, &ui);
+        return dry_run::dry_run(&draft, &config, &ui);
     }
     let deadline = started + config.deadline.min(Duration::from_secs(86_400));
     let sender = Sender::new(&config, false, Some(deadline));
@@ -52,80 +49,6 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         Err(error) => emission.without_store(&error.to_string())?,
     };
     emission.finish(receipt)
-}
-
-fn flags(args: &EmitArgs) -> Flags {
-    let (identity, delivery) = (args.identity.clone(), args.delivery.clone());
-    Flags {
-        agent_id: identity.agent_id,
-        task_name: identity.task_name,
-        task_type: identity.task_type,
-        repo: identity.repo,
-        channel: identity.channel,
-        thread: identity.thread,
-        min_interval: delivery.min_interval,
-        deadline: delivery.deadline,
-        background: delivery.background,
-        strict: delivery.strict,
-        no_post: delivery.no_post,
-        context_limit: args.context_limit,
-        context_warn: delivery.context_warn,
-        context_alert: delivery.context_alert,
-    }
-}
-
-/// Reads and masks what the caller says.
-fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
-    let masker = Masker::new(config.secrets.iter().map(Secret::reveal));
-    let mask = |text: &str| masker.mask(text);
-    let wrong = |what: &str, invalid: parse::Invalid| {
-        Failure::new(Exit::Usage, format!("{what}: the text {}", invalid.reason)).hint(invalid.hint)
-    };
-    let free = |what: &str, text: Option<String>| -> Result<Option<String>, Failure> {
-        let text =
-            text.map(|text| parse::free_text(text.trim())).transpose().map_err(|error| wrong(what, error))?;
-        Ok(text.filter(|text| !text.is_empty()).map(|text| mask(&text)))
-    };
-    let action = match &args.action {
-        Some(action) if action == "-" => Some(read_stdin()?),
-        Some(action) => Some(action.to_string_lossy().into_owned()),
-        None => None,
-    };
-    let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
-    let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
-    let said = |text: &Option<String>| text.as_deref().map(mask);
-    Ok(Draft {
-        id: CheckpointId::new(now()),
-        agent_id: mask(&around.agent_id),
-        status: args.status.unwrap_or(Status::Checkpoint),
-        progress: args.progress,
-        tokens: args.tokens,
-        context_limit: config.context_limit,
-        name: said(&config.task_name),
-        task_type: said(&config.task_type),
-        repo: said(&config.repo),
-        repo_default: said(&around.repo),
-        action: free("ACTION", action)?,
-        error: free("--error", args.error.as_ref().map(|error| error.to_string_lossy().into_owned()))?,
-        artifacts: args
-            .artifact
-            .iter()
-            .map(|Artifact { name, target }| Artifact { name: said(name), target: mask(target) })
-            .collect(),
-        meta: args.meta.iter().map(|(key, value)| (mask(key), mask(value))).collect(),
-        channel: config.channel.clone(),
-        thread: config.thread.clone(),
-        force: args.force,
-        new: args.identity.new,
-    })
-}
-
-fn read_stdin() -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
-        Failure::new(Exit::Usage, format!("could not read ACTION from standard input: {error}"))
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn policy(config: &Config) -> Policy {
@@ -347,71 +270,6 @@ impl Emission<'_> {
             .map(|problem| problem.message.clone())
     }
 
-    /// Posts without state, since that is still better than silence: once, and without a thread of our own.
-    fn without_store(&mut self, why: &str) -> anyhow::Result<Receipt> {
-        let plan = plan_now(&Stored::default(), self.draft, self.config, now());
-        let task = plan.append.task;
-        self.notice(&plan.notices);
-        let mut receipt = Receipt {
-            checkpoint_id: self.draft.id.to_string(),
-            task_id: None,
-            agent_id: self.draft.agent_id.clone(),
-            snapshot: task.snapshot.clone(),
-            delivery: plan.append.checkpoint.delivery,
-            channel: task.channel.clone(),
-            thread_ts: task.thread_ts.clone(),
-            message_ts: None,
-            retry_at: None,
-            error: None,
-            warnings: Vec::new(),
-        };
-        let delivered = match (plan.append.checkpoint.delivery, self.sender.take()) {
-            (Delivery::Printed, _) => Ok(()),
-            (Delivery::Off, _) => Err("--no-post leaves nothing else to do".to_owned()),
-            (_, None) => Err("the destination cannot be used".to_owned()),
-            (_, Some(_)) if self.config.background == BackgroundChoice::Always => {
-                Err("--background always never posts by itself".to_owned())
-            }
-            (_, Some(mut sender)) => match sender.send(&stateless_job(self.draft.id, task)) {
-                Outcome::Posted { channel_id, ts, thread_ts } => {
-                    receipt.delivery = Delivery::Sent;
-                    receipt.channel = channel_id.or(receipt.channel);
-                    receipt.thread_ts = thread_ts.or_else(|| ts.clone()).or(receipt.thread_ts);
-                    receipt.message_ts = ts;
-                    Ok(())
-                }
-                Outcome::Retry(Retry { reason, maybe_sent, .. }) => {
-                    receipt.delivery = if maybe_sent { Delivery::Unconfirmed } else { Delivery::Rejected };
-                    Err(reason)
-                }
-                Outcome::Rejected(reason) => {
-                    receipt.delivery = Delivery::Rejected;
-                    Err(reason)
-                }
-                Outcome::Edited | Outcome::CardGone | Outcome::CardFrozen | Outcome::ThreadGone => {
-                    receipt.delivery = Delivery::Rejected;
-                    Err("the thread is gone".to_owned())
-                }
-            },
-        };
-        match delivered {
-            Ok(()) => {
-                self.warn(format!("{why}; going on without state"), Some("run agent-checkpoint doctor"));
-                receipt.warnings.clone_from(&self.warnings);
-                Ok(receipt)
-            }
-            Err(reason) => {
-                receipt.error = Some(format!("{why}; {reason}"));
-                receipt.warnings.clone_from(&self.warnings);
-                if self.config.json {
-                    self.ui.answer(&receipt.json().to_string())?;
-                }
-                let message = format!("neither recorded nor delivered: {why}; {reason}");
-                Err(Failure::new(Exit::Failed, message).hint("run agent-checkpoint doctor").into())
-            }
-        }
-    }
-
     fn warn(&mut self, message: String, hint: Option<&str>) {
         self.ui.warn(&message, hint);
         self.warnings.push(message);
@@ -490,82 +348,4 @@ impl Emission<'_> {
             "it is sent as soon as that is possible"
         }
     }
-}
-
-/// A job that belongs to no outbox.
-fn stateless_job(checkpoint: CheckpointId, task: Task) -> Job {
-    Job {
-        entry: EntryKey(0),
-        kind: EntryKind::Post,
-        priority: Priority::Immediate,
-        snapshot: task.snapshot.clone(),
-        checkpoint,
-        attempts: 0,
-        maybe_sent: false,
-        created_at: task.started_at,
-        start_at: task.started_at,
-        task,
-    }
-}
-
-/// Shows what would be recorded and posted.
-fn dry_run(draft: &Draft, config: &Config, ui: &Ui) -> anyhow::Result<Exit> {
-    let stored = match &config.cache {
-        Some(path) if path.exists() => Store::peek(path, |tx| tx.stored(&draft.agent_id)).unwrap_or_default(),
-        _ => Stored::default(),
-    };
-    let plan = plan_now(&stored, draft, config, now());
-    let append = &plan.append;
-    let task = &append.task;
-    let message = slack::message(&task.agent_id, &task.snapshot);
-    let posts = !matches!(append.entry, EntryChange::None);
-    if config.json {
-        let due_at = match append.entry {
-            EntryChange::None => None,
-            EntryChange::Insert { due_at, .. } | EntryChange::Repoint { due_at, .. } => Some(due_at),
-        };
-        let receipt = Receipt {
-            checkpoint_id: append.checkpoint.id.to_string(),
-            task_id: Some(task.id.to_string()),
-            agent_id: task.agent_id.clone(),
-            snapshot: task.snapshot.clone(),
-            delivery: Delivery::Off,
-            channel: task.channel.clone().filter(|_| posts),
-            thread_ts: task.thread_ts.clone(),
-            message_ts: None,
-            retry_at: due_at,
-            error: None,
-            warnings: config.problems.iter().map(|problem| problem.message.clone()).collect(),
-        };
-        let mut json = receipt.json();
-        json["dry_run"] = serde_json::json!(true);
-        json["new_task"] = serde_json::json!(task.key.is_none());
-        json["message"] = if posts { message } else { serde_json::Value::Null };
-        ui.answer(&json.to_string())?;
-    } else {
-        ui.answer(&console::line(&task.agent_id, &task.snapshot))?;
-        let what = match (&append.entry, append.checkpoint.delivery) {
-            (EntryChange::None, Delivery::Off) => "would be recorded and not posted".to_owned(),
-            (EntryChange::None, _) => {
-                "would be recorded and printed: no destination is configured".to_owned()
-            }
-            (_, Delivery::Coalesced) => {
-                "would be held back: a message was posted inside the interval".to_owned()
-            }
-            _ => format!(
-                "would be posted to {} {}",
-                task.channel.as_deref().unwrap_or("a channel that cannot be read"),
-                if task.thread_ts.is_some() {
-                    "in the task's thread"
-                } else {
-                    "as the first message of a thread"
-                }
-            ),
-        };
-        ui.answer(&what)?;
-        if posts {
-            ui.answer(message["text"].as_str().unwrap_or_default())?;
-        }
-    }
-    Ok(if config.strict && config.is_wrong() { Exit::Config } else { Exit::Done })
 }

@@ -1,0 +1,91 @@
+//! From what was typed to what is said: read, defaulted and masked.
+
+use std::io::Read;
+use std::path::Path;
+
+use crate::args::EmitArgs;
+use crate::checkpoint::Draft;
+use crate::checkpoint::id::CheckpointId;
+use crate::checkpoint::mask::Masker;
+use crate::checkpoint::parse::{self, Artifact};
+use crate::checkpoint::status::Status;
+use crate::cmd::{environment, now};
+use crate::config::identity::surroundings;
+use crate::config::{Config, Flags};
+use crate::exit::{Exit, Failure};
+use crate::secret::Secret;
+
+/// The flags that are settings.
+pub(super) fn flags(args: &EmitArgs) -> Flags {
+    let (identity, delivery) = (args.identity.clone(), args.delivery.clone());
+    Flags {
+        agent_id: identity.agent_id,
+        task_name: identity.task_name,
+        task_type: identity.task_type,
+        repo: identity.repo,
+        channel: identity.channel,
+        thread: identity.thread,
+        min_interval: delivery.min_interval,
+        deadline: delivery.deadline,
+        background: delivery.background,
+        strict: delivery.strict,
+        no_post: delivery.no_post,
+        context_limit: args.context_limit,
+        context_warn: delivery.context_warn,
+        context_alert: delivery.context_alert,
+    }
+}
+
+/// Reads and masks what the caller says.
+pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
+    let masker = Masker::new(config.secrets.iter().map(Secret::reveal));
+    let mask = |text: &str| masker.mask(text);
+    let wrong = |what: &str, invalid: parse::Invalid| {
+        Failure::new(Exit::Usage, format!("{what}: the text {}", invalid.reason)).hint(invalid.hint)
+    };
+    let free = |what: &str, text: Option<String>| -> Result<Option<String>, Failure> {
+        let text =
+            text.map(|text| parse::free_text(text.trim())).transpose().map_err(|error| wrong(what, error))?;
+        Ok(text.filter(|text| !text.is_empty()).map(|text| mask(&text)))
+    };
+    let action = match &args.action {
+        Some(action) if action == "-" => Some(read_stdin()?),
+        Some(action) => Some(action.to_string_lossy().into_owned()),
+        None => None,
+    };
+    let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+    let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
+    let said = |text: &Option<String>| text.as_deref().map(mask);
+    Ok(Draft {
+        id: CheckpointId::new(now()),
+        agent_id: mask(&around.agent_id),
+        status: args.status.unwrap_or(Status::Checkpoint),
+        progress: args.progress,
+        tokens: args.tokens,
+        context_limit: config.context_limit,
+        name: said(&config.task_name),
+        task_type: said(&config.task_type),
+        repo: said(&config.repo),
+        repo_default: said(&around.repo),
+        action: free("ACTION", action)?,
+        error: free("--error", args.error.as_ref().map(|error| error.to_string_lossy().into_owned()))?,
+        artifacts: args
+            .artifact
+            .iter()
+            .map(|Artifact { name, target }| Artifact { name: said(name), target: mask(target) })
+            .collect(),
+        meta: args.meta.iter().map(|(key, value)| (mask(key), mask(value))).collect(),
+        channel: config.channel.clone(),
+        thread: config.thread.clone(),
+        force: args.force,
+        new: args.identity.new,
+    })
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
+        Failure::new(Exit::Usage, format!("could not read ACTION from standard input: {error}"))
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

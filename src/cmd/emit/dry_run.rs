@@ -1,0 +1,77 @@
+//! `emit --dry-run`: what would be recorded and posted, without doing either.
+
+use serde_json::{Value, json};
+
+use super::plan_now;
+use crate::checkpoint::Draft;
+use crate::checkpoint::outbox::Delivery;
+use crate::checkpoint::plan::{EntryChange, Stored};
+use crate::cmd::now;
+use crate::cmd::receipt::Receipt;
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::render::{console, slack};
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// Shows what would be recorded and posted.
+pub(super) fn dry_run(draft: &Draft, config: &Config, ui: &Ui) -> anyhow::Result<Exit> {
+    let stored = match &config.cache {
+        Some(path) if path.exists() => Store::peek(path, |tx| tx.stored(&draft.agent_id)).unwrap_or_default(),
+        _ => Stored::default(),
+    };
+    let plan = plan_now(&stored, draft, config, now());
+    let append = &plan.append;
+    let task = &append.task;
+    let message = slack::message(&task.agent_id, &task.snapshot);
+    let posts = !matches!(append.entry, EntryChange::None);
+    if config.json {
+        let due_at = match append.entry {
+            EntryChange::None => None,
+            EntryChange::Insert { due_at, .. } | EntryChange::Repoint { due_at, .. } => Some(due_at),
+        };
+        let receipt = Receipt {
+            checkpoint_id: append.checkpoint.id.to_string(),
+            task_id: Some(task.id.to_string()),
+            agent_id: task.agent_id.clone(),
+            snapshot: task.snapshot.clone(),
+            delivery: Delivery::Off,
+            channel: task.channel.clone().filter(|_| posts),
+            thread_ts: task.thread_ts.clone(),
+            message_ts: None,
+            retry_at: due_at,
+            error: None,
+            warnings: config.problems.iter().map(|problem| problem.message.clone()).collect(),
+        };
+        let mut json = receipt.json();
+        json["dry_run"] = json!(true);
+        json["new_task"] = json!(task.key.is_none());
+        json["message"] = if posts { message } else { Value::Null };
+        ui.answer(&json.to_string())?;
+    } else {
+        ui.answer(&console::line(&task.agent_id, &task.snapshot))?;
+        let what = match (&append.entry, append.checkpoint.delivery) {
+            (EntryChange::None, Delivery::Off) => "would be recorded and not posted".to_owned(),
+            (EntryChange::None, _) => {
+                "would be recorded and printed: no destination is configured".to_owned()
+            }
+            (_, Delivery::Coalesced) => {
+                "would be held back: a message was posted inside the interval".to_owned()
+            }
+            _ => format!(
+                "would be posted to {} {}",
+                task.channel.as_deref().unwrap_or("a channel that cannot be read"),
+                if task.thread_ts.is_some() {
+                    "in the task's thread"
+                } else {
+                    "as the first message of a thread"
+                }
+            ),
+        };
+        ui.answer(&what)?;
+        if posts {
+            ui.answer(message["text"].as_str().unwrap_or_default())?;
+        }
+    }
+    Ok(if config.strict && config.is_wrong() { Exit::Config } else { Exit::Done })
+}

@@ -1,0 +1,264 @@
+//! Where settings are looked up: environment, env-file and config file, in that order.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use directories::ProjectDirs;
+
+use super::file::{self, Layer};
+use super::keys::{CONFIG_ENV, ENV_FILE_ENV, Key, Origin, SLACK_API_URL, SLACK_BOT_TOKEN, SLACK_WEBHOOK_URL};
+use super::{DEFAULT_API_URL, Environment, Problem, Target};
+use crate::args::GlobalArgs;
+use crate::checkpoint::parse::{self, Invalid};
+use crate::delivery::Destination;
+use crate::exit::{Exit, Failure, cause};
+use crate::secret::Secret;
+
+/// A value is there, but not fit for use; the problem is already noted.
+#[derive(Debug)]
+pub(super) struct Unusable;
+
+/// The places where settings are looked up, and what was found wrong on the way.
+pub(super) struct Sources<'a> {
+    env: Environment<'a>,
+    /// Env-file and config file, in that order, as far as they could be read.
+    layers: Vec<Layer>,
+    /// The file that could not be read: any setting not found before it may have stood in there.
+    unreadable: Option<PathBuf>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) origins: Vec<(&'static str, String, Origin)>,
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn new(env: Environment<'a>) -> Self {
+        Self { env, layers: Vec::new(), unreadable: None, problems: Vec::new(), origins: Vec::new() }
+    }
+}
+
+impl Sources<'_> {
+    /// Reads env-file and config file.
+    pub(super) fn read_files(
+        &mut self,
+        global: &GlobalArgs,
+        dirs: Option<&ProjectDirs>,
+    ) -> Result<(Option<PathBuf>, Option<PathBuf>), Failure> {
+        let named = |flag: &Option<PathBuf>, variable: &str| match flag {
+            Some(path) => Some((path.clone(), true)),
+            None => {
+                (self.env)(variable).filter(|path| !path.is_empty()).map(|path| (PathBuf::from(path), false))
+            }
+        };
+        let env_file = named(&global.env_file, ENV_FILE_ENV);
+        let config_file = named(&global.config, CONFIG_ENV);
+        let default = || dirs.map(|dirs| dirs.config_dir().join("config.toml"));
+
+        let env_path = match env_file {
+            Some((path, by_flag)) => self.layer(path, by_flag, file::read_env_file)?,
+            None => None,
+        };
+        let config_path = match config_file {
+            Some((path, by_flag)) => self.layer(path, by_flag, file::read_config_file)?,
+            None => match default() {
+                Some(path) if path.exists() => self.layer(path, false, file::read_config_file)?,
+                _ => None,
+            },
+        };
+        Ok((env_path, config_path))
+    }
+
+    fn layer(
+        &mut self,
+        path: PathBuf,
+        by_flag: bool,
+        read: fn(&Path) -> Result<Layer, file::Unreadable>,
+    ) -> Result<Option<PathBuf>, Failure> {
+        let path = std::path::absolute(&path).unwrap_or(path);
+        match read(&path) {
+            Ok(layer) => {
+                self.problems.extend(layer.warnings());
+                self.layers.push(layer);
+            }
+            Err(file::Unreadable { message, hint }) if by_flag => {
+                return Err(Failure::new(Exit::Usage, message).hint(hint));
+            }
+            Err(file::Unreadable { message, hint }) => {
+                self.problems.push(Problem { message, hint, harmless: false });
+                self.unreadable.get_or_insert(path.clone());
+            }
+        }
+        Ok(Some(path))
+    }
+
+    /// A setting's text and where it came from: environment, then files.
+    fn find(&self, key: Key) -> Option<(Result<String, OsString>, Origin)> {
+        if let Some(value) = (self.env)(key.env) {
+            return Some((value.into_string(), Origin::Environment));
+        }
+        self.layers.iter().find_map(|layer| layer.find(key))
+    }
+
+    /// A variable of the environment or the env-file that is not one of our settings.
+    pub(super) fn plain_env(&self, name: &str) -> Option<String> {
+        (self.env)(name)
+            .and_then(|value| value.into_string().ok())
+            .or_else(|| self.layers.iter().find_map(|l| l.variable(name)))
+    }
+
+    pub(super) fn note(&mut self, key: Key, shown: &str, origin: Origin) {
+        let shown = if key.secret { "(set)".to_owned() } else { shown.to_owned() };
+        self.origins.push((key.file, shown, origin));
+    }
+
+    fn wrong(&mut self, key: Key, text: &str, origin: &Origin, invalid: &Invalid, instead: &str) {
+        let name = match origin {
+            Origin::ConfigFile(path) => format!("{} in {}", key.file, path.display()),
+            Origin::EnvFile(path) => format!("{} in {}", key.env, path.display()),
+            _ => key.env.to_owned(),
+        };
+        let value = if key.secret { "the value".to_owned() } else { format!("'{}'", clip(text)) };
+        self.problems.push(Problem {
+            message: format!("{name}: {value} {}; {instead}", invalid.reason),
+            hint: invalid.hint.clone(),
+            harmless: false,
+        });
+    }
+
+    /// A setting that has a sensible default: a wrong value falls back to it.
+    pub(super) fn tuning<T>(&mut self, key: Key, read: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
+        let (text, origin) = self.find(key)?;
+        let (text, value) = match text {
+            Ok(text) => {
+                let value = parse::free_text(&text).and_then(|text| read(&text));
+                (text, value)
+            }
+            Err(raw) => (raw.to_string_lossy().into_owned(), Err(not_utf8())),
+        };
+        match value {
+            Ok(value) => {
+                self.note(key, &text, origin);
+                Some(value)
+            }
+            Err(invalid) => {
+                self.wrong(key, &text, &origin, &invalid, "using the default");
+                None
+            }
+        }
+    }
+
+    /// A setting that says where messages go: a wrong value is never replaced by another.
+    pub(super) fn destination<T>(
+        &mut self,
+        key: Key,
+        read: impl Fn(&str) -> Result<T, Invalid>,
+    ) -> Result<Option<T>, Unusable> {
+        let waits = "messages wait until it is mended";
+        match self.find(key) {
+            None if self.unreadable.is_some() => Err(Unusable),
+            None => Ok(None),
+            // An empty variable is how scripts and CI systems spell "not set".
+            Some((Ok(text), _)) if text.trim().is_empty() => Ok(None),
+            Some((Ok(text), origin)) => {
+                match self.reveal(key, text).and_then(|text| read(&text).map(|value| (text, value))) {
+                    Ok((text, value)) => {
+                        self.note(key, &text, origin);
+                        Ok(Some(value))
+                    }
+                    Err(invalid) => {
+                        let text = self.find(key).and_then(|(text, _)| text.ok()).unwrap_or_default();
+                        self.wrong(key, &text, &origin, &invalid, waits);
+                        Err(Unusable)
+                    }
+                }
+            }
+            Some((Err(raw), origin)) => {
+                self.wrong(key, &raw.to_string_lossy(), &origin, &not_utf8(), waits);
+                Err(Unusable)
+            }
+        }
+    }
+
+    pub(super) fn secret(&mut self, key: Key) -> Result<Option<Secret>, Unusable> {
+        self.destination(key, |text| parse::free_text(text).map(Secret::new))
+    }
+
+    /// Follows `file:PATH` for a secret.
+    fn reveal(&self, key: Key, text: String) -> Result<String, Invalid> {
+        let text = text.trim().to_owned();
+        let Some(path) = text.strip_prefix("file:").filter(|_| key.secret) else { return Ok(text) };
+        let content = std::fs::read(path).map_err(|error| {
+            Invalid::new(
+                format!("names the file '{path}', which could not be read: {}", cause(&error)),
+                "make the file readable",
+            )
+        })?;
+        let content = String::from_utf8(content).map_err(|_| not_utf8())?;
+        let content = content.trim();
+        if content.is_empty() {
+            return Err(Invalid::new(
+                format!("names the file '{path}', which is empty"),
+                "write the secret into the file",
+            ));
+        }
+        Ok(content.to_owned())
+    }
+
+    /// Bot token before webhook; neither replaces the other when it is wrong.
+    pub(super) fn target(&mut self, secrets: &mut Vec<Secret>) -> Target {
+        let token = self.destination(SLACK_BOT_TOKEN, bot_token);
+        let api_url = self.destination(SLACK_API_URL, parse::url);
+        let webhook = self.destination(SLACK_WEBHOOK_URL, webhook_url);
+        secrets.extend(token.as_ref().ok().cloned().flatten());
+        secrets.extend(webhook.as_ref().ok().cloned().flatten());
+        match (token, webhook) {
+            (Ok(Some(token)), _) => match api_url {
+                Ok(url) => {
+                    let mut api_url = url.unwrap_or_else(|| DEFAULT_API_URL.to_owned());
+                    if !api_url.ends_with('/') {
+                        api_url.push('/');
+                    }
+                    Target::Slack(Destination::Bot { token, api_url })
+                }
+                Err(Unusable) => Target::Broken,
+            },
+            (Err(Unusable), _) | (Ok(None), Err(Unusable)) => Target::Broken,
+            (Ok(None), Ok(Some(url))) => Target::Slack(Destination::Webhook { url }),
+            (Ok(None), Ok(None)) => Target::Nowhere,
+        }
+    }
+}
+
+/// Enough of a wrong value to recognise it by.
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn not_utf8() -> Invalid {
+    Invalid::new("is not valid UTF-8", "write it in UTF-8")
+}
+
+/// Something that can stand in an HTTP header.
+fn bot_token(text: &str) -> Result<Secret, Invalid> {
+    let hint = "copy the Bot User OAuth Token, which begins with xoxb-";
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Invalid::new("is not a token", hint));
+    }
+    if text.starts_with("xapp-") {
+        return Err(Invalid::new("is an app-level token", hint));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// An incoming webhook's URL.
+fn webhook_url(text: &str) -> Result<Secret, Invalid> {
+    let hint = "copy the incoming webhook's URL, https://hooks.slack.com/services/…";
+    if !parse::is_web_url(text) {
+        return Err(Invalid::new("is not a URL", hint));
+    }
+    if text.contains("/triggers/") || text.contains("/workflows/") {
+        return Err(Invalid::new("is a Workflow Builder trigger, which takes no messages", hint));
+    }
+    Ok(Secret::new(text.to_owned()))
+}

@@ -1,0 +1,262 @@
+//! Claiming: who may send which entry now.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::lease::{self, Owner};
+use super::rows::{self, state};
+use super::{StoreError, Tx};
+use crate::checkpoint::id::{CheckpointId, EntryKey, TaskKey};
+use crate::checkpoint::outbox::{Credential, EntryKind, Job, Priority};
+use crate::checkpoint::time::Moment;
+use crate::pace::{self, Bucket};
+
+/// A channel's pacing name while a task has no channel.
+const NO_CHANNEL: &str = "-";
+
+/// Whose entries a caller wants to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Task(TaskKey),
+    All,
+}
+
+/// Who asks for an entry, and until when it can wait.
+#[derive(Debug, Clone)]
+pub(crate) struct ClaimFor<'a> {
+    pub(crate) owner: &'a Owner,
+    pub(crate) credential: &'a Credential,
+    /// A person asked: see [`Credential::may_send`].
+    pub(crate) explicit: bool,
+    pub(crate) scope: Scope,
+    pub(crate) now: Moment,
+    /// The latest moment at which an immediate entry may still start.
+    pub(crate) latest: Moment,
+    /// How long the task's lease runs beyond the start.
+    pub(crate) lease: Duration,
+}
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// The caller alone may send this.
+    Job(Box<Job>),
+    /// Nothing may be sent before this moment.
+    Wait { until: Moment, why: Why },
+    /// Nothing waits (for this credential).
+    Nothing,
+}
+
+/// Why something has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Another process is sending for the task; it may be done sooner.
+    Held,
+    /// Its time has not come: inside the interval, or after a failure.
+    NotDue,
+    /// Slack's limits.
+    Paced,
+}
+
+/// An entry and what of its task decides whether it may go.
+struct Candidate {
+    entry: EntryKey,
+    task: TaskKey,
+    kind: EntryKind,
+    priority: Priority,
+    due_at: Moment,
+    channel: Option<String>,
+    credential: Option<Credential>,
+    lease_owner: Option<String>,
+    lease_until: Option<Moment>,
+}
+
+const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, t.channel, t.credential, t.lease_owner, \
+     t.lease_until_ms";
+
+fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
+    Ok(Candidate {
+        entry: EntryKey(row.get(0)?),
+        task: TaskKey(row.get(1)?),
+        kind: rows::kind(row, 2)?,
+        priority: rows::priority(row, 3)?,
+        due_at: Moment(row.get(4)?),
+        channel: row.get(5)?,
+        credential: row.get::<_, Option<String>>(6)?.map(Credential::stored),
+        lease_owner: row.get(7)?,
+        lease_until: row.get::<_, Option<i64>>(8)?.map(Moment),
+    })
+}
+
+impl Tx<'_> {
+    /// Takes the next entry that may be sent, its task's lease, and a slot within Slack's limits.
+    ///
+    /// Posts of a task go in the order recorded, its card after them; between tasks immediate entries go first.
+    pub(crate) fn claim(&self, want: &ClaimFor<'_>) -> Result<Claim, StoreError> {
+        let candidates = self.candidates(want)?;
+        let mut paces = HashMap::new();
+        let mut wake: Option<(Moment, Why)> = None;
+        let mut wait = |until: Moment, why: Why| {
+            if wake.is_none_or(|(earliest, _)| until < earliest) {
+                wake = Some((until, why));
+            }
+        };
+        for candidate in candidates {
+            if lease::keeps_out(candidate.lease_owner.as_deref(), candidate.lease_until, want.owner, want.now)
+            {
+                wait(candidate.lease_until.unwrap_or(want.now), Why::Held);
+                continue;
+            }
+            if candidate.due_at > want.now {
+                wait(candidate.due_at, Why::NotDue);
+                continue;
+            }
+            match self.reserve(&candidate, want, &mut paces)? {
+                Ok(start_at) => {
+                    return self.take(&candidate, want, start_at).map(|job| Claim::Job(Box::new(job)));
+                }
+                Err((at, why)) => wait(at, why),
+            }
+        }
+        Ok(wake.map_or(Claim::Nothing, |(until, why)| Claim::Wait { until, why }))
+    }
+
+    /// The first post and the card of each task in scope, those that go first in front.
+    fn candidates(&self, want: &ClaimFor<'_>) -> Result<Vec<Candidate>, StoreError> {
+        // A card may overtake a post that is not due yet, but no post may overtake another of its task.
+        let firsts = "e.state < 2 AND e.key = (SELECT min(f.key) FROM entries f
+                         WHERE f.task = e.task AND f.kind = e.kind AND f.state < 2)";
+        let (scope, task) = match want.scope {
+            Scope::Task(task) => ("e.task = ?1", task.0),
+            Scope::All => ("?1 = 0", 0),
+        };
+        let sql = format!(
+            "SELECT {CANDIDATE} FROM entries e JOIN tasks t ON t.key = e.task
+             WHERE {scope} AND {firsts} ORDER BY e.kind, e.priority, e.due_at_ms, e.key"
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut candidates = Vec::new();
+        for found in statement.query_map([task], candidate)? {
+            let found = found?;
+            if want.credential.may_send(found.credential.as_ref(), want.explicit) {
+                candidates.push(found);
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Takes a slot for the candidate; the error is the moment at which there will be one.
+    fn reserve(
+        &self,
+        candidate: &Candidate,
+        want: &ClaimFor<'_>,
+        paces: &mut HashMap<String, Bucket>,
+    ) -> Result<Result<Moment, (Moment, Why)>, StoreError> {
+        let channel = candidate.channel.as_deref().unwrap_or(NO_CHANNEL);
+        let name = pace::bucket(want.credential, candidate.kind, channel);
+        let mut look_up = |name: String| -> Result<Bucket, StoreError> {
+            Ok(match paces.entry(name) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => {
+                    let bucket = self.pace(unknown.key())?;
+                    *unknown.insert(bucket)
+                }
+            })
+        };
+        let network = look_up(pace::network_hold(want.credential))?.hold_until;
+        if network > want.now {
+            return Ok(Err((network, Why::NotDue)));
+        }
+        let method = look_up(pace::method_hold(want.credential, candidate.kind))?.hold_until;
+        let mut bucket = look_up(name.clone())?;
+        bucket.hold_until = bucket.hold_until.max(method);
+        // Only what is urgent reserves a slot ahead of time: so it always goes before what is not.
+        let latest = if candidate.priority == Priority::Immediate { want.latest } else { want.now };
+        match pace::reserve(bucket, pace::limit(candidate.kind), want.now, latest.max(want.now)) {
+            Ok((start_at, next)) => {
+                self.connection.execute(
+                    "INSERT INTO paces (name, full_at_ms, hold_until_ms) VALUES (?1, ?2, 0)
+                     ON CONFLICT (name) DO UPDATE SET full_at_ms = ?2",
+                    params![name, next.full_at.0],
+                )?;
+                Ok(Ok(start_at))
+            }
+            Err(at) => Ok(Err((at, Why::Paced))),
+        }
+    }
+
+    fn take(&self, candidate: &Candidate, want: &ClaimFor<'_>, start_at: Moment) -> Result<Job, StoreError> {
+        self.connection.execute(
+            "UPDATE tasks SET lease_owner = ?2, lease_until_ms = ?3, credential = ?4,
+                 last_message_at_ms = CASE ?5 WHEN 0 THEN ?6 ELSE last_message_at_ms END
+             WHERE key = ?1",
+            params![
+                candidate.task.0,
+                want.owner.as_str(),
+                start_at.plus(want.lease).0,
+                want.credential.as_str(),
+                rows::kind_column(candidate.kind),
+                start_at.0,
+            ],
+        )?;
+        let sql = format!("SELECT {} FROM tasks WHERE key = ?1", rows::TASK);
+        let task = self.connection.query_row(&sql, [candidate.task.0], rows::task)?;
+        let job = self.connection.query_row(
+            "SELECT e.frozen, e.attempts, e.maybe_sent, e.state, e.created_at_ms,
+                 coalesce((SELECT id FROM checkpoints WHERE key = e.checkpoint),
+                          (SELECT id FROM checkpoints WHERE task = e.task ORDER BY key DESC LIMIT 1))
+             FROM entries e WHERE e.key = ?1",
+            [candidate.entry.0],
+            |row| {
+                let frozen: Option<String> = row.get(0)?;
+                // Still marked as being sent although its lease is free: whoever sent it died before the answer.
+                let interrupted = row.get::<_, i64>(3)? == state::SENDING;
+                Ok(Job {
+                    entry: candidate.entry,
+                    kind: candidate.kind,
+                    priority: candidate.priority,
+                    snapshot: if frozen.is_some() { rows::json(row, 0)? } else { task.snapshot.clone() },
+                    checkpoint: CheckpointId(rows::uuid(row, 5)?),
+                    attempts: row.get(1)?,
+                    maybe_sent: row.get::<_, bool>(2)? || interrupted,
+                    created_at: Moment(row.get(4)?),
+                    start_at,
+                    task: task.clone(),
+                })
+            },
+        )?;
+        self.connection.execute(
+            "UPDATE entries SET state = ?2, maybe_sent = ?3 WHERE key = ?1",
+            params![candidate.entry.0, state::SENDING, job.maybe_sent],
+        )?;
+        Ok(job)
+    }
+
+    fn pace(&self, name: &str) -> Result<Bucket, StoreError> {
+        let bucket = self
+            .connection
+            .query_row("SELECT full_at_ms, hold_until_ms FROM paces WHERE name = ?1", [name], |row| {
+                Ok(Bucket { full_at: Moment(row.get(0)?), hold_until: Moment(row.get(1)?) })
+            })
+            .optional()?;
+        Ok(bucket.unwrap_or_default())
+    }
+
+    /// Until when a call of this kind is held back.
+    pub(crate) fn held_until(&self, credential: &Credential, kind: EntryKind) -> Result<Moment, StoreError> {
+        let method = self.pace(&pace::method_hold(credential, kind))?.hold_until;
+        Ok(method.max(self.pace(&pace::network_hold(credential))?.hold_until))
+    }
+
+    /// Gives the task's lease up.
+    pub(crate) fn release(&self, task: TaskKey, owner: &Owner) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE tasks SET lease_owner = NULL, lease_until_ms = NULL WHERE key = ?1 AND lease_owner = ?2",
+            params![task.0, owner.as_str()],
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! Flushing: everything that waits becomes due, and is counted until it is gone.
+
+use rusqlite::params;
+
+use super::rows;
+use super::{StoreError, Tx};
+use crate::checkpoint::id::EntryKey;
+use crate::checkpoint::outbox::{Credential, Delivery};
+use crate::checkpoint::time::Moment;
+use crate::pace;
+
+/// What `flush` found to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flushable {
+    /// Entries that this credential may send.
+    pub(crate) ours: u64,
+    /// Entries recorded for another workspace.
+    pub(crate) foreign: u64,
+    /// The latest of them.
+    pub(crate) last: EntryKey,
+}
+
+impl Tx<'_> {
+    /// Makes everything that waits due now, held-back states included; with `rejected`, what was refused as well.
+    pub(crate) fn hurry(
+        &self,
+        credential: &Credential,
+        rejected: bool,
+        now: Moment,
+    ) -> Result<Flushable, StoreError> {
+        if rejected {
+            self.revive(credential, now)?;
+        }
+        self.connection
+            .execute("UPDATE entries SET due_at_ms = ?1 WHERE state = 0 AND due_at_ms > ?1", [now.0])?;
+        let last =
+            self.connection.query_row("SELECT coalesce(max(key), 0) FROM entries", [], |row| row.get(0))?;
+        // Slack's own Retry-After stays; only our caution about the network is put aside.
+        self.connection.execute("DELETE FROM paces WHERE name = ?1", [pace::network_hold(credential)])?;
+        self.left(credential, EntryKey(last))
+    }
+
+    /// What of the entries up to `last` still waits, and the cards that follow from them.
+    pub(crate) fn left(&self, credential: &Credential, last: EntryKey) -> Result<Flushable, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT t.credential, count(*) FROM entries e JOIN tasks t ON t.key = e.task
+             WHERE e.state < 2 AND (e.key <= ?1 OR e.kind = 1) GROUP BY t.credential",
+        )?;
+        let mut found = Flushable { ours: 0, foreign: 0, last };
+        let counts = statement
+            .query_map([last.0], |row| Ok((row.get::<_, Option<String>>(0)?, rows::count(row, 1)?)))?;
+        for row in counts {
+            let (recorded, count) = row?;
+            if credential.may_send(recorded.map(Credential::stored).as_ref(), true) {
+                found.ours += count;
+            } else {
+                found.foreign += count;
+            }
+        }
+        Ok(found)
+    }
+
+    fn revive(&self, credential: &Credential, now: Moment) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT e.key, t.credential FROM entries e JOIN tasks t ON t.key = e.task WHERE e.state = 2",
+        )?;
+        let found: Vec<(i64, Option<String>)> =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        for (entry, recorded) in found {
+            if credential.may_send(recorded.map(Credential::stored).as_ref(), true) {
+                self.conclude(EntryKey(entry), Delivery::Queued, None, None)?;
+                self.connection.execute(
+                    "UPDATE entries SET state = 0, due_at_ms = ?2, attempts = 0 WHERE key = ?1",
+                    params![entry, now.0],
+                )?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Settling: what became of an attempt, and what that holds back.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::rows::{self, state};
+use super::{StoreError, Tx};
+use crate::checkpoint::Card;
+use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskKey};
+use crate::checkpoint::outbox::{Delivery, EntryKind, Job, Priority, Settlement};
+use crate::checkpoint::time::Moment;
+
+/// What became of a checkpoint's message so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) delivery: Delivery,
+    pub(crate) message_ts: Option<String>,
+    /// Why the latest attempt failed.
+    pub(crate) reason: Option<String>,
+    /// When its entry is due, if it still has one.
+    pub(crate) due_at: Option<Moment>,
+}
+
+impl Tx<'_> {
+    /// Writes back what became of a job. The caller keeps the task's lease until [`Tx::release`].
+    pub(crate) fn settle(&self, job: &Job, settlement: &Settlement, now: Moment) -> Result<(), StoreError> {
+        let Some(task) = job.task.key else { return Ok(()) };
+        match settlement {
+            Settlement::Posted { channel_id, ts, thread_ts } => {
+                if job.kind == EntryKind::Post {
+                    self.conclude(job.entry, Delivery::Sent, None, ts.as_deref())?;
+                }
+                self.delete(job.entry)?;
+                self.posted(task, job, channel_id.as_deref(), ts.as_deref(), thread_ts.as_deref(), now)
+            }
+            Settlement::Edited => self.delete(job.entry),
+            Settlement::Retry { at, reason, maybe_sent } => {
+                let maybe_sent = *maybe_sent || job.maybe_sent;
+                let delivery = if maybe_sent { Delivery::Unconfirmed } else { Delivery::Queued };
+                if job.kind == EntryKind::Post {
+                    self.conclude(job.entry, delivery, Some(reason), None)?;
+                }
+                self.connection.execute(
+                    "UPDATE entries SET state = ?2, due_at_ms = ?3, attempts = attempts + 1, maybe_sent = ?4, reason = ?5
+                     WHERE key = ?1",
+                    params![job.entry.0, state::WAITING, at.0, maybe_sent, reason],
+                )?;
+                Ok(())
+            }
+            Settlement::Rejected { reason } => match job.kind {
+                EntryKind::Post => {
+                    self.conclude(job.entry, Delivery::Rejected, Some(reason), None)?;
+                    self.connection.execute(
+                        "UPDATE entries SET state = ?2, reason = ?3, attempts = attempts + 1 WHERE key = ?1",
+                        params![job.entry.0, state::REJECTED, reason],
+                    )?;
+                    Ok(())
+                }
+                EntryKind::Card => self.delete(job.entry),
+            },
+            Settlement::CardGone => {
+                self.connection.execute("UPDATE tasks SET card = NULL WHERE key = ?1", [task.0])?;
+                self.put_back(job.entry, now)
+            }
+            Settlement::CardFrozen => {
+                let frozen = rows::card_column(&Card::Frozen);
+                self.connection
+                    .execute("UPDATE tasks SET card = ?2 WHERE key = ?1", params![task.0, frozen])?;
+                self.delete(job.entry)
+            }
+            Settlement::ThreadGone => {
+                self.connection
+                    .execute("UPDATE tasks SET card = NULL, thread_ts = NULL WHERE key = ?1", [task.0])?;
+                self.put_back(job.entry, now)
+            }
+            Settlement::Released { at } => self.put_back(job.entry, *at),
+        }
+    }
+
+    fn posted(
+        &self,
+        task: TaskKey,
+        job: &Job,
+        channel_id: Option<&str>,
+        ts: Option<&str>,
+        thread_ts: Option<&str>,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        // The first message that is not a reply opens the thread; the first message of all is the card.
+        self.connection.execute(
+            "UPDATE tasks SET channel_id = coalesce(?2, channel_id), thread_ts = coalesce(?3, thread_ts),
+                 card = coalesce(card, ?4)
+             WHERE key = ?1",
+            params![task.0, channel_id, thread_ts.or(ts), ts],
+        )?;
+        let is_reply_beside_a_card = matches!(&job.task.card, Card::At(_));
+        if job.kind == EntryKind::Post && is_reply_beside_a_card {
+            self.refresh_card(task, now)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves an entry that edits the card, unless one waits already: it shows the newest state when it goes.
+    fn refresh_card(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
+        let waits = self
+            .connection
+            .query_row("SELECT 1 FROM entries WHERE task = ?1 AND kind = 1 AND state < 2", [task.0], |_| {
+                Ok(())
+            })
+            .optional()?;
+        if waits.is_none() {
+            self.insert_entry(task, EntryKind::Card, Priority::Routine, None, None, now, now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn conclude(
+        &self,
+        entry: EntryKey,
+        delivery: Delivery,
+        reason: Option<&str>,
+        ts: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE checkpoints SET delivery = ?2, delivery_error = ?3, message_ts = ?4
+             WHERE key = (SELECT checkpoint FROM entries WHERE key = ?1)",
+            params![entry.0, delivery.name(), reason, ts],
+        )?;
+        Ok(())
+    }
+
+    fn delete(&self, entry: EntryKey) -> Result<(), StoreError> {
+        self.connection.execute("DELETE FROM entries WHERE key = ?1", [entry.0])?;
+        Ok(())
+    }
+
+    fn put_back(&self, entry: EntryKey, due_at: Moment) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE entries SET state = ?2, due_at_ms = ?3 WHERE key = ?1",
+            params![entry.0, state::WAITING, due_at.0],
+        )?;
+        Ok(())
+    }
+
+    /// Holds everyone who uses this name back until then.
+    pub(crate) fn hold(&self, name: &str, until: Moment) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO paces (name, full_at_ms, hold_until_ms, failures) VALUES (?1, 0, ?2, 1)
+             ON CONFLICT (name) DO UPDATE SET hold_until_ms = max(hold_until_ms, ?2), failures = failures + 1",
+            params![name, until.0],
+        )?;
+        Ok(())
+    }
+
+    /// How often a hold was set since it was last lifted.
+    pub(crate) fn failures(&self, name: &str) -> Result<u32, StoreError> {
+        let failures = self
+            .connection
+            .query_row("SELECT failures FROM paces WHERE name = ?1", [name], |row| row.get(0))
+            .optional()?;
+        Ok(failures.unwrap_or(0))
+    }
+
+    /// Lifts a hold, as after a call that went through.
+    pub(crate) fn lift(&self, name: &str) -> Result<(), StoreError> {
+        self.connection.execute("DELETE FROM paces WHERE name = ?1", [name])?;
+        Ok(())
+    }
+
+    /// What the cache says of a checkpoint's delivery.
+    pub(crate) fn delivery_of(&self, checkpoint: CheckpointKey) -> Result<Standing, StoreError> {
+        let sql = format!("SELECT {} FROM checkpoints WHERE key = ?1", rows::CHECKPOINT);
+        let found = self.connection.query_row(&sql, [checkpoint.0], rows::checkpoint)?;
+        let due_at = self
+            .connection
+            .query_row(
+                "SELECT due_at_ms FROM entries WHERE checkpoint = ?1 AND state < 2
+                     AND task = (SELECT task FROM checkpoints WHERE key = ?1)",
+                [checkpoint.0],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(Standing {
+            delivery: found.delivery,
+            message_ts: found.message_ts,
+            reason: found.delivery_error,
+            due_at: due_at.map(Moment),
+        })
+    }
+}

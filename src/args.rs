@@ -1,10 +1,10 @@
 //! What was typed: clap types and nothing else. No I/O, and no defaults from the environment.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueHint};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -13,10 +13,15 @@ use crate::checkpoint::status::{Status, TaskState};
 use crate::exit::{Exit, Failure};
 
 /// One quiet Slack thread per agent, from any shell script, subprocess or CI step
+///
+/// Agents, scripts and CI steps call emit to say where they stand. People watch one Slack thread
+/// per agent, whose first message always shows the latest state. Every checkpoint is kept in a
+/// local file first, so that nothing is lost while Slack cannot be reached, and no caller fails or
+/// waits because of it.
 #[derive(Debug, Parser)]
 #[command(name = "agent-checkpoint", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(arg_required_else_help = false, subcommand_required = true)]
-#[command(after_long_help = AFTER_HELP)]
+#[command(after_long_help = AFTER_HELP, verbatim_doc_comment)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
@@ -24,9 +29,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const AFTER_HELP: &str = "Settings come from flags, then the environment, then the config file, then defaults. \
-SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL says where to post; without either, checkpoints are printed. \
-Every other setting is AGENT_CHECKPOINT_<FLAG>, such as AGENT_CHECKPOINT_MIN_INTERVAL=1m.";
+const AFTER_HELP: &str =
+    "Settings come from flags, then the environment, then the config file, then defaults.
+SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL says where to post; without either, checkpoints are printed.
+Every other setting is AGENT_CHECKPOINT_<FLAG>, such as AGENT_CHECKPOINT_MIN_INTERVAL=1m.
+
+Examples:
+  agent-checkpoint emit --status working --progress 50 'Running tests'
+  agent-checkpoint tasks
+  agent-checkpoint doctor";
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,13 +56,13 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "WHEN", value_enum)]
     pub(crate) color: Option<ColorChoice>,
     /// Read settings from this file instead of config.toml in the config directory
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// Read environment variables from this file (KEY=VALUE lines); the real environment wins
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Read variables from this file (KEY=VALUE lines); the real environment wins
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) env_file: Option<PathBuf>,
     /// Keep state in this file instead of cache.db in the state directory
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) cache: Option<PathBuf>,
 }
 
@@ -99,7 +110,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Identity")]
 pub(crate) struct IdentityArgs {
-    /// Name the agent; otherwise the coding agent's session, the CI job, or USER@HOST:DIRECTORY
+    /// Name the agent [default: its session, CI job or USER@HOST:DIRECTORY]
     #[arg(short, long, value_name = "ID", value_parser = parse::agent_id)]
     pub(crate) agent_id: Option<String>,
     /// Name the task
@@ -108,7 +119,7 @@ pub(crate) struct IdentityArgs {
     /// Say what kind of task it is, such as test, refactor or docs
     #[arg(long, value_name = "NAME", value_parser = parse::line)]
     pub(crate) task_type: Option<String>,
-    /// Name the repository; otherwise CI's or git's origin
+    /// Name the repository [default: the CI system's, or that of git's origin]
     #[arg(long, value_name = "NAME", value_parser = parse::line)]
     pub(crate) repo: Option<String>,
     /// Post to this channel, #name or id
@@ -126,13 +137,15 @@ pub(crate) struct IdentityArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Delivery")]
 pub(crate) struct DeliveryArgs {
-    /// Post at most one routine message per task in this time [default: 30s]
+    /// The least time between routine messages of a task [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]
     pub(crate) min_interval: Option<Duration>,
     /// Spend at most this long on the network [default: 10s]
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]
     pub(crate) deadline: Option<Duration>,
-    /// Leave what cannot be sent now to a detached courier [default: auto]
+    /// Use a courier [default: auto]
+    ///
+    /// A courier is a background process that sends what cannot be sent at once, then ends.
     #[arg(long, value_name = "WHEN", value_enum)]
     pub(crate) background: Option<BackgroundChoice>,
     /// Exit 75 when not delivered yet, 78 when refused or misconfigured
@@ -142,10 +155,10 @@ pub(crate) struct DeliveryArgs {
     #[arg(long)]
     pub(crate) no_post: bool,
     /// Warn at this percentage of the context limit [default: 70]
-    #[arg(long, value_name = "PERCENT", value_parser = parse::threshold, allow_negative_numbers = true)]
+    #[arg(long, value_name = "PCT", value_parser = parse::threshold, allow_negative_numbers = true)]
     pub(crate) context_warn: Option<u8>,
     /// Alert at this percentage of the context limit [default: 85]
-    #[arg(long, value_name = "PERCENT", value_parser = parse::threshold, allow_negative_numbers = true)]
+    #[arg(long, value_name = "PCT", value_parser = parse::threshold, allow_negative_numbers = true)]
     pub(crate) context_alert: Option<u8>,
 }
 
@@ -157,8 +170,9 @@ pub(crate) struct EmitArgs {
     pub(crate) action: Option<OsString>,
     /// Where the agent stands [default: checkpoint]
     ///
-    /// One of starting, planning, working, checkpoint, waiting_approval, blocked, error, complete, cancelled.
-    #[arg(short, long, value_name = "NAME", value_parser = Status::parse)]
+    /// One of starting, planning, working, checkpoint, waiting_approval, blocked, error,
+    /// complete and cancelled.
+    #[arg(short, long, value_name = "NAME", hide_possible_values = true, value_parser = statuses(), verbatim_doc_comment)]
     pub(crate) status: Option<Status>,
     /// How much is done, 0 to 100
     #[arg(short, long, value_name = "PERCENT", value_parser = parse::progress, allow_negative_numbers = true)]
@@ -173,7 +187,7 @@ pub(crate) struct EmitArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) error: Option<OsString>,
     /// Something the agent made (repeatable)
-    #[arg(long, value_name = "[NAME=]URL|PATH", value_parser = parse::artifact)]
+    #[arg(long, value_name = "[NAME=]URL|PATH", value_hint = ValueHint::AnyPath, value_parser = parse::artifact)]
     pub(crate) artifact: Vec<Artifact>,
     /// Something to keep with the checkpoint (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse::meta)]
@@ -197,10 +211,16 @@ const EMIT_EXAMPLES: &str = "Examples:
   agent-checkpoint emit --status complete --artifact PR=https://example.com/pull/1 'Done'
   git log -1 --format=%s | agent-checkpoint emit --status working -";
 
+const TASKS_EXAMPLES: &str = "Examples:
+  agent-checkpoint tasks
+  agent-checkpoint tasks --state running
+  agent-checkpoint tasks --waiting --json";
+
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = TASKS_EXAMPLES)]
 pub(crate) struct TasksArgs {
     /// Only tasks in this state: running, failed, completed or cancelled
-    #[arg(long, value_name = "STATE", value_parser = TaskState::parse)]
+    #[arg(long, value_name = "STATE", hide_possible_values = true, value_parser = task_states())]
     pub(crate) state: Option<TaskState>,
     /// Only tasks with messages that wait or were refused
     #[arg(long)]
@@ -210,14 +230,25 @@ pub(crate) struct TasksArgs {
     pub(crate) limit: u64,
 }
 
+const SHOW_EXAMPLES: &str = "Examples:
+  agent-checkpoint show deploy-bot
+  agent-checkpoint show deploy-bot --json";
+
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = SHOW_EXAMPLES)]
 pub(crate) struct ShowArgs {
     /// An agent's id, for its latest task, or a task's id
     #[arg(value_name = "AGENT")]
     pub(crate) agent: String,
 }
 
+const FLUSH_EXAMPLES: &str = "Examples:
+  agent-checkpoint flush
+  agent-checkpoint flush --deadline 30s
+  agent-checkpoint flush --rejected";
+
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = FLUSH_EXAMPLES)]
 pub(crate) struct FlushArgs {
     /// Also send again what Slack refused, once the cause is mended
     #[arg(long)]
@@ -227,7 +258,13 @@ pub(crate) struct FlushArgs {
     pub(crate) deadline: Option<Duration>,
 }
 
+const DOCTOR_EXAMPLES: &str = "Examples:
+  agent-checkpoint doctor --manifest
+  agent-checkpoint doctor --channel '#agents'
+  agent-checkpoint doctor --post";
+
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = DOCTOR_EXAMPLES)]
 pub(crate) struct DoctorArgs {
     /// Also send a test message
     #[arg(long)]
@@ -243,17 +280,27 @@ pub(crate) struct DoctorArgs {
     pub(crate) deadline: Option<Duration>,
 }
 
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  agent-checkpoint completions bash >~/.local/share/bash-completion/completions/agent-checkpoint
+  agent-checkpoint completions zsh >~/.zfunc/_agent-checkpoint
+  agent-checkpoint completions fish >~/.config/fish/completions/agent-checkpoint.fish";
+
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = COMPLETIONS_EXAMPLES)]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL", value_parser = PossibleValuesParser::new(["bash", "zsh", "fish", "powershell", "elvish"]))]
     pub(crate) shell: String,
 }
 
+const MAN_EXAMPLES: &str = "Examples:
+  agent-checkpoint man ~/.local/share/man/man1";
+
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = MAN_EXAMPLES)]
 pub(crate) struct ManArgs {
     /// Where to write; made if it does not exist
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
 }
 
@@ -262,6 +309,38 @@ pub(crate) struct CourierArgs {
     /// The office that was left for this courier in the cache
     #[arg(long)]
     pub(crate) office: String,
+}
+
+/// Reads a word as `read` does, so that errors stay ours, and tells completions which words there are.
+#[derive(Clone)]
+struct Words<T> {
+    read: fn(&str) -> Result<T, Invalid>,
+    names: Vec<&'static str>,
+}
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for Words<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        TypedValueParser::parse_ref(&self.read, command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.names.iter().map(PossibleValue::new)))
+    }
+}
+
+fn statuses() -> Words<Status> {
+    Words { read: Status::parse, names: Status::ALL.map(Status::name).to_vec() }
+}
+
+fn task_states() -> Words<TaskState> {
+    Words { read: TaskState::parse, names: TaskState::ALL.map(TaskState::name).to_vec() }
 }
 
 /// Reads a command line.

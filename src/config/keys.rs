@@ -7,16 +7,19 @@ use std::path::PathBuf;
 pub(crate) struct Key {
     /// In the environment and in `--env-file`.
     pub(crate) env: &'static str,
-    /// In the config file.
+    /// In the config file; as a flag, where there is one, with dashes.
     pub(crate) file: &'static str,
     /// Its value is never shown.
     pub(crate) secret: bool,
+    /// What it does, in one line, for the manual and the README.
+    pub(crate) meaning: &'static str,
 }
 
-/// Declares the settings once, for lookup, for `doctor` and for finding misspelt ones in a config file.
+/// Declares the settings once, for lookup, for `doctor`, for the manual and for finding misspelt ones in a config file.
 macro_rules! keys {
-    ($($name:ident = $env:literal, $file:literal $(, $secret:ident)?;)*) => {
-        $(pub(super) const $name: Key = Key { env: $env, file: $file, secret: keys!(@secret $($secret)?) };)*
+    ($($name:ident = $env:literal, $file:literal $(, $secret:ident)?: $meaning:literal;)*) => {
+        $(pub(super) const $name: Key =
+            Key { env: $env, file: $file, secret: keys!(@secret $($secret)?), meaning: $meaning };)*
         /// Every setting.
         pub(crate) const KEYS: &[Key] = &[$($name),*];
     };
@@ -25,37 +28,58 @@ macro_rules! keys {
 }
 
 keys! {
-    AGENT_ID = "AGENT_CHECKPOINT_AGENT_ID", "agent_id";
-    TASK_NAME = "AGENT_CHECKPOINT_TASK_NAME", "task_name";
-    TASK_TYPE = "AGENT_CHECKPOINT_TASK_TYPE", "task_type";
-    REPO = "AGENT_CHECKPOINT_REPO", "repo";
-    CHANNEL = "SLACK_CHANNEL", "channel";
-    THREAD = "AGENT_CHECKPOINT_THREAD", "thread";
-    MIN_INTERVAL = "AGENT_CHECKPOINT_MIN_INTERVAL", "min_interval";
-    DEADLINE = "AGENT_CHECKPOINT_DEADLINE", "deadline";
-    BACKGROUND = "AGENT_CHECKPOINT_BACKGROUND", "background";
-    STRICT = "AGENT_CHECKPOINT_STRICT", "strict";
-    NO_POST = "AGENT_CHECKPOINT_NO_POST", "no_post";
-    CONTEXT_LIMIT = "AGENT_CHECKPOINT_CONTEXT_LIMIT", "context_limit";
-    CONTEXT_WARN = "AGENT_CHECKPOINT_CONTEXT_WARN", "context_warn";
-    CONTEXT_ALERT = "AGENT_CHECKPOINT_CONTEXT_ALERT", "context_alert";
-    JSON = "AGENT_CHECKPOINT_JSON", "json";
-    QUIET = "AGENT_CHECKPOINT_QUIET", "quiet";
-    VERBOSE = "AGENT_CHECKPOINT_VERBOSE", "verbose";
-    COLOR = "AGENT_CHECKPOINT_COLOR", "color";
-    CACHE = "AGENT_CHECKPOINT_CACHE", "cache";
-    SLACK_BOT_TOKEN = "SLACK_BOT_TOKEN", "slack_bot_token", secret;
-    SLACK_WEBHOOK_URL = "SLACK_WEBHOOK_URL", "slack_webhook_url", secret;
-    SLACK_API_URL = "SLACK_API_URL", "slack_api_url";
-    SLACK_SIGNING_SECRET = "SLACK_SIGNING_SECRET", "slack_signing_secret", secret;
-    SLACK_APP_TOKEN = "SLACK_APP_TOKEN", "slack_app_token", secret;
-    DATABASE_URL = "DATABASE_URL", "database_url", secret;
-    NEON_DATABASE_URL = "NEON_DATABASE_URL", "neon_database_url", secret;
+    SLACK_BOT_TOKEN = "SLACK_BOT_TOKEN", "slack_bot_token", secret:
+        "The app's Bot User OAuth Token; with it every agent gets a thread";
+    SLACK_WEBHOOK_URL = "SLACK_WEBHOOK_URL", "slack_webhook_url", secret:
+        "An incoming webhook, used when there is no bot token; messages stand alone";
+    CHANNEL = "SLACK_CHANNEL", "channel": "Where threads are opened, as #name or id";
+    THREAD = "AGENT_CHECKPOINT_THREAD", "thread": "An existing thread to join, as CHANNEL:TS";
+    AGENT_ID = "AGENT_CHECKPOINT_AGENT_ID", "agent_id":
+        "Who the agent is; otherwise its session, its CI job or USER@HOST:DIRECTORY";
+    TASK_NAME = "AGENT_CHECKPOINT_TASK_NAME", "task_name": "What the agent works on";
+    TASK_TYPE = "AGENT_CHECKPOINT_TASK_TYPE", "task_type": "What kind of task it is, such as test or docs";
+    REPO = "AGENT_CHECKPOINT_REPO", "repo": "The repository's name; otherwise the CI system's or that of git's origin";
+    MIN_INTERVAL = "AGENT_CHECKPOINT_MIN_INTERVAL", "min_interval":
+        "The least time between routine messages of a task";
+    DEADLINE = "AGENT_CHECKPOINT_DEADLINE", "deadline": "The longest that a call spends on the network";
+    BACKGROUND = "AGENT_CHECKPOINT_BACKGROUND", "background":
+        "Use a courier: auto (for what cannot be sent at once), always (for everything) or never";
+    STRICT = "AGENT_CHECKPOINT_STRICT", "strict": "Exit 75 when not delivered yet, 78 when refused or misconfigured";
+    NO_POST = "AGENT_CHECKPOINT_NO_POST", "no_post": "Record, but do not post";
+    CONTEXT_LIMIT = "AGENT_CHECKPOINT_CONTEXT_LIMIT", "context_limit": "How many tokens the context holds";
+    CONTEXT_WARN = "AGENT_CHECKPOINT_CONTEXT_WARN", "context_warn": "Warn at this percentage of the context limit";
+    CONTEXT_ALERT = "AGENT_CHECKPOINT_CONTEXT_ALERT", "context_alert":
+        "Alert at this percentage of the context limit";
+    CACHE = "AGENT_CHECKPOINT_CACHE", "cache": "The file that holds what was recorded and what waits";
+    JSON = "AGENT_CHECKPOINT_JSON", "json": "Print one JSON object or array on standard output";
+    QUIET = "AGENT_CHECKPOINT_QUIET", "quiet": "Say nothing on standard error but errors";
+    VERBOSE = "AGENT_CHECKPOINT_VERBOSE", "verbose": "Say more on standard error, from 0 to 2";
+    COLOR = "AGENT_CHECKPOINT_COLOR", "color": "When to use colour: auto, always or never";
+    SLACK_API_URL = "SLACK_API_URL", "slack_api_url": "Where Slack's Web API is, for a gateway or a fake Slack";
+    SLACK_SIGNING_SECRET = "SLACK_SIGNING_SECRET", "slack_signing_secret", secret:
+        "Not used by any command yet, but masked wherever it turns up";
+    SLACK_APP_TOKEN = "SLACK_APP_TOKEN", "slack_app_token", secret:
+        "Not used by any command yet, but masked wherever it turns up";
+    DATABASE_URL = "DATABASE_URL", "database_url", secret:
+        "Not used by any command yet, but masked wherever it turns up";
+    NEON_DATABASE_URL = "NEON_DATABASE_URL", "neon_database_url", secret:
+        "Not used by any command yet, but masked wherever it turns up";
 }
 
 /// Settings that are read from the environment only, since they say where to look.
 pub(super) const CONFIG_ENV: &str = "AGENT_CHECKPOINT_CONFIG";
 pub(super) const ENV_FILE_ENV: &str = "AGENT_CHECKPOINT_ENV_FILE";
+
+/// Variables that are no settings of ours in a file, and what each means.
+pub(crate) const VARIABLES: &[(&str, &str)] = &[
+    (CONFIG_ENV, "The config file to read, as --config"),
+    (ENV_FILE_ENV, "The env file to read, as --env-file"),
+    ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY", "The proxy to reach Slack by; the first that is set"),
+    ("NO_PROXY", "Hosts that are reached without the proxy, separated by commas"),
+    ("SSL_CERT_FILE", "A file of certificates (PEM) to trust instead of the built-in ones"),
+    ("SSL_CERT_DIR", "A directory of such files"),
+    ("NO_COLOR", "No colour, if it is not empty; so does TERM=dumb"),
+];
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,9 +25,10 @@ use crate::exit::{Exit, Failure};
 use crate::secret::Secret;
 use keys::{
     AGENT_ID, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN, DATABASE_URL,
-    DEADLINE, JSON, KEYS, Key, MIN_INTERVAL, NEON_DATABASE_URL, NO_POST, Origin, QUIET, REPO, SLACK_API_URL,
+    DEADLINE, JSON, Key, MIN_INTERVAL, NEON_DATABASE_URL, NO_POST, Origin, QUIET, REPO, SLACK_API_URL,
     SLACK_APP_TOKEN, SLACK_SIGNING_SECRET, STRICT, TASK_NAME, TASK_TYPE, THREAD, VERBOSE,
 };
+pub(crate) use keys::{KEYS, VARIABLES};
 use sources::{Sources, Unusable};
 
 /// The channel of whoever names none.

@@ -4,4 +4,5 @@ mod doctor;
 mod emit;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;
+mod generated;
 mod support;

@@ -1,0 +1,160 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_agent_checkpoint_global_optspecs
+    string join \n json q/quiet v/verbose color= config= env-file= cache= h/help V/version
+end
+
+function __fish_agent_checkpoint_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_agent_checkpoint_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_agent_checkpoint_using_subcommand
+    set -l cmd (__fish_agent_checkpoint_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s V -l version -d 'Print version'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "emit" -d 'Record one checkpoint and deliver what is due'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "tasks" -d 'List tasks'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "show" -d 'Show one task with its checkpoints, artifacts and interventions'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "flush" -d 'Deliver everything that is waiting'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "doctor" -d 'Check every part of the set-up and say how to mend what is broken'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "completions" -d 'Print a completion script'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "man" -d 'Write the manual pages into a directory'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s s -l status -d 'Where the agent stands [default: checkpoint]' -r -f -a "starting\t''
+planning\t''
+working\t''
+checkpoint\t''
+waiting_approval\t''
+blocked\t''
+error\t''
+complete\t''
+cancelled\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s p -l progress -d 'How much is done, 0 to 100' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l tokens -d 'How many tokens are in the context now' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l context-limit -d 'How many tokens the context holds [default: 200000]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l error -d 'What went wrong' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l artifact -d 'Something the agent made (repeatable)' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l meta -d 'Something to keep with the checkpoint (repeatable)' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s a -l agent-id -d 'Name the agent [default: its session, CI job or USER@HOST:DIRECTORY]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s t -l task-name -d 'Name the task' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s c -l channel -d 'Post to this channel, #name or id' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l thread -d 'Join an existing thread' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l min-interval -d 'The least time between routine messages of a task [default: 30s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l background -d 'Use a courier [default: auto]' -r -f -a "auto\t'Send what is due now; a courier sends the rest'
+always\t'Never touch the network here; a courier sends everything'
+never\t'Send what is due now; leave the rest to the next call or to flush'"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l context-warn -d 'Warn at this percentage of the context limit [default: 70]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l context-alert -d 'Alert at this percentage of the context limit [default: 85]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s f -l force -d 'Post now, whatever the interval'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l dry-run -d 'Print what would be recorded and posted; change nothing'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l new -d 'Open a new task and thread'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l strict -d 'Exit 75 when not delivered yet, 78 when refused or misconfigured'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l no-post -d 'Record, but do not post'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l state -d 'Only tasks in this state: running, failed, completed or cancelled' -r -f -a "running\t''
+failed\t''
+completed\t''
+cancelled\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l limit -d 'At most this many, the latest first' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l waiting -d 'Only tasks with messages that wait or were refused'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l deadline -d 'Give up after this long [default: none]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l rejected -d 'Also send again what Slack refused, once the cause is mended'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s c -l channel -d 'Check this channel instead of the configured one' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l post -d 'Also send a test message'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l manifest -d 'Print a Slack app manifest with all that is needed, and do nothing else'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -f -a "bash zsh fish powershell elvish"

@@ -366,9 +366,10 @@ fn describe(error: &clap::Error) -> Failure {
         Some(ContextValue::StyledStrs(texts)) => texts.first().map(ToString::to_string),
         _ => None,
     };
-    let arg = text(ContextKind::InvalidArg).unwrap_or_default();
+    let shown = |kind| text(kind).map(|text| one_line(&text));
+    let arg = shown(ContextKind::InvalidArg).unwrap_or_default();
     let flag = arg.split(' ').next().unwrap_or_default().to_owned();
-    let value = text(ContextKind::InvalidValue);
+    let value = shown(ContextKind::InvalidValue);
     let suggested = text(ContextKind::SuggestedArg)
         .or_else(|| text(ContextKind::SuggestedValue))
         .or_else(|| text(ContextKind::SuggestedSubcommand));
@@ -404,7 +405,7 @@ fn describe(error: &clap::Error) -> Failure {
             ),
         ),
         ErrorKind::InvalidSubcommand => (
-            format!("unknown command '{}'", text(ContextKind::InvalidSubcommand).unwrap_or_default()),
+            format!("unknown command '{}'", shown(ContextKind::InvalidSubcommand).unwrap_or_default()),
             suggested.map_or(help, |one| format!("did you mean '{one}'?")),
         ),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -425,6 +426,12 @@ fn describe(error: &clap::Error) -> Failure {
         }
     };
     Failure::new(Exit::Usage, message).hint(hint)
+}
+
+/// What was typed, on one line and without what a terminal would obey.
+fn one_line(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    text.chars().map(visible).collect()
 }
 
 #[cfg(test)]
@@ -467,6 +474,11 @@ mod tests {
             ),
             ("emit --stauts working", "unknown argument '--stauts'", "did you mean '--status'?"),
             ("emti", "unknown command 'emti'", "did you mean 'emit'?"),
+            (
+                "emit -t a\n\u{1b}b",
+                "--task-name: 'a\\n\\u{1b}b' holds a control character",
+                "write it on one line of plain text",
+            ),
             ("emit a b", "unknown argument 'b'", "quote a text of several words"),
             ("emit --status", "--status needs a value", "write --status <NAME>"),
             ("emit --force --force", "--force was given more than once", "give it once"),

@@ -4,5 +4,9 @@ mod doctor;
 mod emit;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;
+mod flush;
 mod generated;
+mod help;
+mod show;
 mod support;
+mod tasks;

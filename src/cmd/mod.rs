@@ -6,6 +6,8 @@ mod doctor;
 mod emit;
 mod flush;
 mod generate;
+#[cfg(test)]
+mod readme;
 mod receipt;
 mod show;
 mod tasks;

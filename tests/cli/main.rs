@@ -7,6 +7,7 @@ mod fake_slack;
 mod flush;
 mod generated;
 mod help;
+mod readme;
 mod show;
 mod support;
 mod tasks;

@@ -1,0 +1,336 @@
+//! The README: its recipes are run as they stand there, and what it shows is what the program prints.
+
+use nix::unistd::gethostname;
+use serde_json::Value;
+
+use crate::fake_slack::{CHANNEL, FakeSlack, Message};
+use crate::support::{Output, Run, Sandbox};
+
+const README: &str = include_str!("../../README.md");
+
+/// What stands below a heading, up to the next one of any level.
+#[track_caller]
+fn section(heading: &str) -> &'static str {
+    let (_, rest) = README.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let mut fenced = false;
+    let mut end = 0;
+    for line in rest.split_inclusive('\n') {
+        fenced ^= line.starts_with("```");
+        if !fenced && line.starts_with('#') {
+            break;
+        }
+        end += line.len();
+    }
+    &rest[..end]
+}
+
+/// The fenced blocks of one language below a heading.
+#[track_caller]
+fn blocks(heading: &str, language: &str) -> Vec<&'static str> {
+    let begin = format!("```{language}\n");
+    let parts = section(heading).split(&begin).skip(1);
+    parts.map(|part| part.split_once("```").expect("an end of the block").0).collect()
+}
+
+#[track_caller]
+fn block(heading: &str, language: &str) -> &'static str {
+    let found = blocks(heading, language);
+    assert_eq!(found.len(), 1, "{heading}: {found:?}");
+    found[0]
+}
+
+fn set_up() -> (FakeSlack, Sandbox) {
+    let slack = FakeSlack::start();
+    slack.set_lenient_rate();
+    let sandbox = Sandbox::new();
+    sandbox.slack(&slack);
+    (slack, sandbox)
+}
+
+/// A line of shell that finds `agent-checkpoint` and the caller's programs by name.
+fn line<'a>(sandbox: &'a Sandbox, line: &str) -> Run<'a> {
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_agent-checkpoint")).parent().expect("a directory");
+    let path = format!("{}:{}", own.display(), std::env::var("PATH").unwrap_or_default());
+    sandbox.shell(line).env("PATH", path)
+}
+
+/// Whether a program is there; the recipe for one that is not cannot be tried.
+fn is_there(sandbox: &Sandbox, program: &str) -> bool {
+    line(sandbox, &format!("{program} --version")).run().code == Some(0)
+}
+
+/// The latest message of the channel, and the card, which must show the same.
+#[track_caller]
+fn latest(slack: &FakeSlack) -> Message {
+    let messages = slack.messages(CHANNEL);
+    let last = messages.last().expect("a message").clone();
+    let root = messages.iter().rfind(|message| message.thread_ts.is_none()).expect("a first message");
+    assert_eq!(root.text, last.text, "the card does not show the latest state");
+    last
+}
+
+/// A message without the time that its agent took.
+fn timeless(text: &str) -> String {
+    text.lines().filter(|line| !line.contains("Elapsed: ")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn the_shell_recipe_reports_every_end_and_keeps_the_exit_code() {
+    for (build, check, code, status, words) in [
+        ("exit 0", "exit 0", 0, "COMPLETE", "Last Action: Rolled out"),
+        ("exit 3", "exit 0", 3, "ERROR", "Error: exit code 3"),
+        ("exit 0", "exit 1", 1, "ERROR", "Last Action: Failed: Running tests"),
+        ("kill -TERM $PPID", "exit 0", 143, "CANCELLED", "Last Action: Stopped by a signal"),
+        ("exit 0", "kill -INT $PPID", 130, "CANCELLED", "Last Action: Stopped by a signal"),
+    ] {
+        let (slack, sandbox) = set_up();
+        sandbox.write("recipe", block("### Shell script", "sh"));
+        sandbox.write("build", format!("#!/bin/sh\n{build}\n"));
+        sandbox.write("check", format!("#!/bin/sh\n{check}\n"));
+        let output = line(&sandbox, "chmod +x build check; exec sh recipe").run().code(code).silent();
+        let roots = slack.roots();
+        assert_eq!(roots.len(), 1, "{output}");
+        let text = latest(&slack).text;
+        assert!(text.contains(&format!("– {status}")) && text.contains(words), "{text}\n{output}");
+        assert!(text.contains("Task: Deploy X") && text.contains("Steps: Building → "), "{text}");
+    }
+}
+
+#[test]
+fn the_shell_recipe_goes_on_without_the_program() {
+    let sandbox = Sandbox::new();
+    sandbox.write("recipe", block("### Shell script", "sh"));
+    for step in ["build", "check"] {
+        sandbox.write(step, "#!/bin/sh\necho done\n");
+    }
+    let output = sandbox.shell("chmod +x build check; exec sh recipe").run().success();
+    output.stdout_is("done\ndone\n").stderr_has("agent-checkpoint");
+}
+
+/// Runs a recipe three times: as it is, with work that fails, and where the program is not installed.
+fn try_program(program: &str, recipe: &str, (work, failing): (&str, &str), error: &str) {
+    let (slack, sandbox) = set_up();
+    if !is_there(&sandbox, program) {
+        return;
+    }
+    sandbox.write("recipe", recipe);
+    let run = format!("exec {program} recipe");
+    line(&sandbox, &run).run().success().silent();
+    let text = latest(&slack).text;
+    for words in ["– COMPLETE", "Task: Nightly report", "100%", "• Report: <https://example.com/report>"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let replies = slack.messages(CHANNEL).len();
+    assert_eq!((slack.roots().len(), replies), (1, 2), "what is routine is held back");
+    assert!(text.contains("Reading files → Part 1 of 3 → Part 2 of 3 → Part 3 of 3 →"), "{text}");
+
+    assert!(recipe.contains(work), "{recipe}");
+    sandbox.write("recipe", recipe.replace(work, failing));
+    line(&sandbox, &run).run().code(1);
+    let text = latest(&slack).text;
+    assert!(text.contains("– ERROR") && text.contains(error), "{text}");
+    assert_eq!(slack.roots().len(), 2);
+
+    sandbox.write("recipe", recipe);
+    let path = std::env::var("PATH").unwrap_or_default();
+    sandbox.shell(&run).env("PATH", path).run().success().stderr_has("no checkpoint: ");
+}
+
+#[test]
+fn the_python_recipe_reports_every_end_and_never_stops_the_work() {
+    let recipe = block("### Python", "python");
+    try_program("python3", recipe, ("    work()\n", "    raise ValueError('bad')\n"), "ValueError('bad')");
+}
+
+#[test]
+fn an_interrupted_python_recipe_is_cancelled() {
+    let (slack, sandbox) = set_up();
+    if is_there(&sandbox, "python3") {
+        let recipe = block("### Python", "python").replace("    work()\n", "    raise KeyboardInterrupt\n");
+        sandbox.write("recipe", recipe);
+        line(&sandbox, "python3 recipe || exit 9").run().code(9);
+        assert!(latest(&slack).text.contains("– CANCELLED"), "{}", latest(&slack).text);
+    }
+}
+
+#[test]
+fn the_node_recipe_reports_every_end_and_never_stops_the_work() {
+    let recipe = block("### Node", "javascript");
+    try_program("node", recipe, ("work().then(", "Promise.reject(new Error('bad')).then("), "Error: bad");
+}
+
+/// The commands of a workflow that call the program, with blocks (`- |`) as one command.
+fn commands(yaml: &str) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    let mut block_indent = None;
+    for text in yaml.lines() {
+        assert!(!text.contains('\t'), "YAML is indented with spaces: {text}");
+        let indent = text.len() - text.trim_start().len();
+        match block_indent {
+            Some(outer) if indent > outer => {
+                let command = commands.last_mut().expect("a begun command");
+                *command += text.trim();
+                *command += "\n";
+                continue;
+            }
+            _ => block_indent = None,
+        }
+        let item = text.trim_start().trim_start_matches("- ").trim_start_matches("run: ");
+        if item == "|" {
+            block_indent = Some(indent);
+            commands.push(String::new());
+        } else if item.starts_with("agent-checkpoint ") {
+            commands.push(item.to_owned());
+        }
+    }
+    commands
+}
+
+#[test]
+fn the_workflow_recipes_call_the_program_rightly() {
+    let github = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_RUN_ID", "42"),
+        ("GITHUB_RUN_ATTEMPT", "1"),
+        ("GITHUB_JOB", "test"),
+        ("GITHUB_REPOSITORY", "acme/rocket"),
+        ("GITHUB_SERVER_URL", "https://github.com"),
+        ("GITHUB_WORKFLOW", "CI"),
+        ("GITHUB_SHA", "0123abc"),
+    ];
+    let gitlab = [
+        ("GITLAB_CI", "true"),
+        ("CI_PIPELINE_ID", "7"),
+        ("CI_JOB_ID", "8"),
+        ("CI_JOB_NAME", "test"),
+        ("CI_PROJECT_PATH", "acme/rocket"),
+        ("CI_COMMIT_SHORT_SHA", "0123abc"),
+        ("CI_JOB_URL", "https://gitlab.com/acme/rocket/-/jobs/8"),
+    ];
+    for (heading, variables, id, ends) in [
+        ("### GitHub Actions", &github[..], "github/acme/rocket/42.1/test", vec![("", "CANCELLED")]),
+        (
+            "### GitLab CI",
+            &gitlab[..],
+            "gitlab/acme/rocket/7/test/8",
+            vec![("success", "COMPLETE"), ("canceled", "CANCELLED"), ("failed", "ERROR")],
+        ),
+    ] {
+        let commands = commands(block(heading, "yaml"));
+        for (result, status) in ends {
+            let (slack, sandbox) = set_up();
+            for (name, value) in variables {
+                sandbox.env(name, value);
+            }
+            sandbox.env("CI_JOB_STATUS", result);
+            for command in &commands {
+                line(&sandbox, command).run().success().stderr_is("");
+            }
+            let texts: Vec<String> =
+                slack.messages(CHANNEL).into_iter().map(|message| message.text).collect();
+            assert!(texts[0].contains(&format!("`{id}`")) && texts[0].contains("0123abc"), "{texts:?}");
+            assert!(texts.last().expect("a message").contains(&format!("– {status}")), "{texts:?}");
+        }
+        assert!(commands.iter().any(|command| command.starts_with("agent-checkpoint flush")), "{commands:?}");
+    }
+}
+
+#[test]
+fn the_quick_start_goes_from_nothing_to_a_message() {
+    let slack = FakeSlack::start();
+    let sandbox = Sandbox::new();
+    let recipe = block("## Quick start", "sh");
+    let here = format!("127.0.0.1:{}/", slack.port());
+    assert!(recipe.contains("127.0.0.1:8765/") && recipe.contains(slack.token()), "{recipe}");
+    let output = line(&sandbox, &recipe.replace("127.0.0.1:8765/", &here)).run().success().stderr_is("");
+    let text = latest(&slack).text;
+    assert!(text.contains("– COMPLETE") && text.contains("Task: Deploy X"), "{text}");
+    assert!(
+        output.stdout.contains("\ncomplete ") && output.stdout.contains("\nok   credentials"),
+        "{output}"
+    );
+}
+
+#[test]
+fn the_pictures_are_what_the_program_shows() {
+    let (slack, sandbox) = set_up();
+    let shown = blocks("## What it looks like", "text");
+    std::fs::create_dir(sandbox.work().join("rocket")).expect("a directory");
+    let args = ["emit", "--status", "working", "--progress", "50", "Running tests"];
+    let printed =
+        sandbox.cmd(args).dir("rocket").env("USER", "ana").env_remove("SLACK_BOT_TOKEN").run().success();
+    let host = gethostname().expect("a host name").to_string_lossy().into_owned();
+    let host = host.split('.').next().expect("a name");
+    assert_eq!(printed.stdout.replace(&format!("@{host}:"), "@laptop:"), shown[0]);
+
+    sandbox.env("AGENT_CHECKPOINT_AGENT_ID", "deploy-bot").env("AGENT_CHECKPOINT_MIN_INTERVAL", "0");
+    let emit = |args: &str| line(&sandbox, &format!("agent-checkpoint emit {args}")).run().success().silent();
+    emit("--status starting --task-name 'Deploy X' --repo acme/rocket --tokens 21000 'Reading files'");
+    emit("--status working --progress 50 --tokens 96400 'Running tests'");
+    sandbox.env("AGENT_CHECKPOINT_MIN_INTERVAL", "30s");
+    emit("--status working --progress 80 --tokens 122000 'Building the image'");
+    emit("--status complete --artifact PR=https://example.com/pull/1 'Rolled out'");
+    let messages = slack.messages(CHANNEL);
+    assert_eq!(messages.len(), 3, "a card and two replies");
+    let picture: String =
+        shown[1].lines().map(|line| format!("{}\n", line.trim_start_matches([' ', '┃']))).collect();
+    let picture = timeless(&picture);
+    for message in &messages[..2] {
+        let text =
+            timeless(&message.text).replace("<https://example.com/pull/1>", "https://example.com/pull/1");
+        assert!(picture.contains(&text), "{text}\nis not in\n{picture}");
+    }
+    let page = sandbox.cmd(["show", "deploy-bot"]).run().success();
+    let bare = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .filter(|line| !["task", "thread", "started", "ended"].iter().any(|fact| line.starts_with(fact)));
+        let end = |line: &str| line.rsplit_once(" · ").map_or(line, |(line, _)| line).to_owned();
+        lines
+            .map(|line| {
+                line.get(10..).filter(|_| line.starts_with("  ")).map_or_else(|| end(line), str::to_owned)
+            })
+            .collect()
+    };
+    assert_eq!(bare(&page.stdout), bare(shown[2]), "{page}");
+}
+
+#[test]
+fn the_table_of_the_receipt_has_every_field() {
+    let sandbox = Sandbox::new();
+    let receipt = sandbox.cmd(["emit", "--json", "Hello"]).run().success().json();
+    let rows = section("## The receipt").lines().take_while(|line| !line.starts_with("| delivery |"));
+    let cells = rows.filter_map(|line| line.strip_prefix("| `")?.split_once(" |")).map(|(cell, _)| cell);
+    let mut named: Vec<String> =
+        cells.flat_map(|cell| cell.split(", ").map(|name| name.trim_matches('`').to_owned())).collect();
+    named.sort();
+    let fields: Vec<String> =
+        receipt.as_object().map(|object| object.keys().cloned().collect()).unwrap_or_default();
+    assert_eq!(named, fields);
+    assert_eq!(receipt["audit"], Value::from("off"));
+}
+
+#[test]
+fn every_command_in_the_text_can_be_typed() {
+    let sandbox = Sandbox::new();
+    let named =
+        README.split('`').filter(|text| text.starts_with("agent-checkpoint ") && !text.contains('\n'));
+    let mut count = 0;
+    for command in named {
+        count += 1;
+        let output: Output = line(&sandbox, &format!("{command} --help")).run();
+        output.success().stderr_is("").stdout_has("Usage: agent-checkpoint ");
+    }
+    assert!(count > 10, "{count}");
+}
+
+#[test]
+fn the_two_commands_stand_at_the_top() {
+    let top: Vec<&str> = README.lines().take(12).filter_map(|line| line.strip_prefix("    ")).collect();
+    let first = r#"cargo run --release -- emit --status working --progress 50 "Running tests""#;
+    assert_eq!(top, [first, "tests/run"]);
+    for heading in ["Quick start", "Settings", "Exit codes", "Troubleshooting", "Speed"] {
+        assert!(README.contains(&format!("\n## {heading}\n")), "{heading}");
+    }
+}

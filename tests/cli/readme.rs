@@ -334,3 +334,11 @@ fn the_two_commands_stand_at_the_top() {
         assert!(README.contains(&format!("\n## {heading}\n")), "{heading}");
     }
 }
+
+#[test]
+fn the_stated_rust_version_is_that_of_the_manifest() {
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    assert!(README.contains(&format!("Rust {version},")), "{version}");
+    let workflow = include_str!("../../.github/workflows/ci.yml");
+    assert!(workflow.contains(&format!("RUSTUP_TOOLCHAIN: \"{version}\"\n")), "{version}");
+}

@@ -57,7 +57,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l error -d 'What went wrong' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l artifact -d 'Something the agent made (repeatable)' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l meta -d 'Something to keep with the checkpoint (repeatable)' -r -f
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s a -l agent-id -d 'Name the agent [default: its session, CI job or USER@HOST:DIRECTORY]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s a -l agent-id -d 'Name the agent [default: its session, CI job or user and directory]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s t -l task-name -d 'Name the task' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f

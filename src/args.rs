@@ -110,7 +110,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Identity")]
 pub(crate) struct IdentityArgs {
-    /// Name the agent [default: its session, CI job or USER@HOST:DIRECTORY]
+    /// Name the agent [default: its session, CI job or user and directory]
     #[arg(short, long, value_name = "ID", value_parser = parse::agent_id)]
     pub(crate) agent_id: Option<String>,
     /// Name the task

@@ -2,10 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anyhow::Context;
+use anyhow::anyhow;
 
 use crate::args::ColorChoice;
-use crate::exit::Failure;
+use crate::checkpoint::mask::Masker;
+use crate::exit::{Failure, cause};
 
 /// What a piece of text means; how that looks is decided here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,17 +17,18 @@ pub(crate) enum Tone {
     Dim,
 }
 
-/// Prints.
-#[derive(Debug, Clone, Copy)]
+/// Prints. Whatever goes to standard error is masked: it quotes what people typed, and ends up in logs.
+#[derive(Debug, Clone)]
 pub(crate) struct Ui {
     quiet: bool,
     verbose: u8,
     out_colour: bool,
     err_colour: bool,
+    masker: Masker,
 }
 
 impl Ui {
-    pub(crate) fn new(color: ColorChoice, quiet: bool, verbose: u8) -> Self {
+    pub(crate) fn new(color: ColorChoice, quiet: bool, verbose: u8, masker: Masker) -> Self {
         let colour = |terminal: bool| match color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
@@ -37,12 +39,13 @@ impl Ui {
             verbose,
             out_colour: colour(io::stdout().is_terminal()),
             err_colour: colour(io::stderr().is_terminal()),
+            masker,
         }
     }
 
     /// Before the configuration is known.
     pub(crate) fn plain() -> Self {
-        Self { quiet: false, verbose: 0, out_colour: false, err_colour: false }
+        Self { quiet: false, verbose: 0, out_colour: false, err_colour: false, masker: Masker::default() }
     }
 
     /// Writes the answer to standard output, with a line break behind it. Nobody listening is no failure.
@@ -53,7 +56,7 @@ impl Ui {
         let mut out = io::stdout().lock();
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(error).context("could not write to standard output")
+                Err(anyhow!("could not write to standard output: {}", cause(&error)))
             }
             _ => Ok(()),
         }
@@ -90,8 +93,9 @@ impl Ui {
 
     fn say(&self, message: &str, hint: Option<&str>) {
         let name = paint(self.err_colour, Tone::Bad, "agent-checkpoint:");
-        let mut text = format!("{name} {message}\n");
+        let mut text = format!("{name} {}\n", self.masker.mask(message));
         if let Some(hint) = hint {
+            let hint = self.masker.mask(hint);
             text.push_str(&format!("{} {hint}\n", paint(self.err_colour, Tone::Dim, "hint:")));
         }
         // Whoever closed standard error does not want to hear it.

@@ -1,6 +1,7 @@
 //! Masks text that looks like a credential before it is stored or sent.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use regex_lite::Regex;
 
@@ -77,7 +78,7 @@ const SHAPES: &[Shape] = &[
 ];
 
 /// Masks our own secrets and the well-known shapes in texts.
-#[derive(Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Masker {
     own: Vec<String>,
 }
@@ -111,6 +112,12 @@ impl Masker {
             }
         }
         text.into_owned()
+    }
+}
+
+impl fmt::Debug for Masker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masker").finish_non_exhaustive()
     }
 }
 

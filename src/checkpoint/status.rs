@@ -118,11 +118,16 @@ impl Status {
         if let Some(status) = Self::ALL.into_iter().find(|status| status.name() == wanted) {
             return Ok(status);
         }
-        let nearest = Self::ALL
-            .into_iter()
-            .map(|status| (distance(&wanted, status.name()), status.name()))
-            .min()
-            .filter(|(far, name)| *far <= name.len() / 2);
+        // The beginning of a name is closer to it than any other word of the same length.
+        let begun =
+            Self::ALL.into_iter().find(|status| wanted.len() > 2 && status.name().starts_with(&wanted));
+        let nearest = begun.map(|status| (0, status.name())).or_else(|| {
+            Self::ALL
+                .into_iter()
+                .map(|status| (distance(&wanted, status.name()), status.name()))
+                .min()
+                .filter(|(far, name)| *far <= name.len() / 2)
+        });
         Err(Invalid::new(
             "is not a status",
             match nearest {
@@ -201,14 +206,11 @@ mod tests {
             ("workign", "did you mean 'working'?"),
             ("completed", "did you mean 'complete'?"),
             ("canceled", "did you mean 'cancelled'?"),
-            ("waiting", "did you mean 'starting'?"),
+            ("waiting", "did you mean 'waiting_approval'?"),
+            ("start", "did you mean 'starting'?"),
+            ("block", "did you mean 'blocked'?"),
         ] {
-            let hinted = Status::parse(typed).expect_err("not a status").hint;
-            if typed == "waiting" {
-                assert!(hinted.starts_with("did you mean"), "{hinted}");
-            } else {
-                assert_eq!(hinted, hint);
-            }
+            assert_eq!(Status::parse(typed).expect_err("not a status").hint, hint, "{typed}");
         }
         assert!(Status::parse("xyzzyxyzzyxyzzy").expect_err("not a status").hint.starts_with("use one of"));
     }

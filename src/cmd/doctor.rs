@@ -22,7 +22,6 @@ use crate::delivery::bot::{Bot, Channel};
 use crate::delivery::http::{Answer, Http};
 use crate::delivery::{Destination, Outcome, Place, Retry, deliver};
 use crate::exit::Exit;
-use crate::secret::Secret;
 use crate::store::{self, Store};
 use crate::ui::{Tone, Ui};
 
@@ -458,5 +457,5 @@ fn page(report: &Report, config: &Config, ui: &Ui) -> String {
 
 /// A report is pasted into issues and chats.
 fn mask(config: &Config, text: &str) -> String {
-    crate::checkpoint::mask::Masker::new(config.secrets.iter().map(Secret::reveal)).mask(text)
+    config.masker().mask(text)
 }

@@ -62,7 +62,7 @@ fn environment(name: &str) -> Option<OsString> {
 /// Resolves the configuration and says what is wrong with it.
 fn configure(global: &crate::args::GlobalArgs, flags: Flags) -> anyhow::Result<(Config, Ui)> {
     let config = crate::config::resolve(global, flags, &environment)?;
-    let ui = Ui::new(config.color, config.quiet, config.verbose);
+    let ui = Ui::new(config.color, config.quiet, config.verbose, config.masker());
     Ok((config, ui))
 }
 

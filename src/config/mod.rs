@@ -17,6 +17,7 @@ use directories::ProjectDirs;
 
 use crate::args::{BackgroundChoice, ColorChoice, GlobalArgs};
 use crate::checkpoint::context::{self, Thresholds};
+use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Invalid, Thread};
 use crate::checkpoint::time::spoken;
 use crate::delivery::Destination;
@@ -96,6 +97,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Masks the configured secrets and whatever else looks like one.
+    pub(crate) fn masker(&self) -> Masker {
+        Masker::new(self.secrets.iter().map(Secret::reveal))
+    }
+
     /// Whether anything is wrong that a strict caller must not pass over.
     pub(crate) fn is_wrong(&self) -> bool {
         self.problems.iter().any(|problem| !problem.harmless)

@@ -9,6 +9,7 @@ use super::file::{self, Layer};
 use super::keys::{CONFIG_ENV, ENV_FILE_ENV, Key, Origin, SLACK_API_URL, SLACK_BOT_TOKEN, SLACK_WEBHOOK_URL};
 use super::{DEFAULT_API_URL, Environment, Problem, Target};
 use crate::args::GlobalArgs;
+use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Invalid};
 use crate::delivery::Destination;
 use crate::exit::{Exit, Failure, cause};
@@ -115,7 +116,9 @@ impl Sources<'_> {
             Origin::EnvFile(path) => format!("{} in {}", key.env, path.display()),
             _ => key.env.to_owned(),
         };
-        let value = if key.secret { "the value".to_owned() } else { format!("'{}'", clip(text)) };
+        // A token that was put into the wrong variable is quoted too.
+        let quoted = || format!("'{}'", clip(&Masker::default().mask(text)));
+        let value = if key.secret { "the value".to_owned() } else { quoted() };
         self.problems.push(Problem {
             message: format!("{name}: {value} {}; {instead}", invalid.reason),
             hint: invalid.hint.clone(),
@@ -123,10 +126,11 @@ impl Sources<'_> {
         });
     }
 
-    /// A setting that has a sensible default: a wrong value falls back to it.
+    /// A setting that has a sensible default: a wrong value falls back to it, and so does an empty one.
     pub(super) fn tuning<T>(&mut self, key: Key, read: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
         let (text, origin) = self.find(key)?;
         let (text, value) = match text {
+            Ok(text) if is_unset(&text) => return None,
             Ok(text) => {
                 let value = parse::free_text(&text).and_then(|text| read(&text));
                 (text, value)
@@ -155,8 +159,7 @@ impl Sources<'_> {
         match self.find(key) {
             None if self.unreadable.is_some() => Err(Unusable),
             None => Ok(None),
-            // An empty variable is how scripts and CI systems spell "not set".
-            Some((Ok(text), _)) if text.trim().is_empty() => Ok(None),
+            Some((Ok(text), _)) if is_unset(&text) => Ok(None),
             Some((Ok(text), origin)) => {
                 match self.reveal(key, text).and_then(|text| read(&text).map(|value| (text, value))) {
                     Ok((text, value)) => {
@@ -225,6 +228,11 @@ impl Sources<'_> {
             (Ok(None), Ok(None)) => Target::Nowhere,
         }
     }
+}
+
+/// An empty value is how scripts and CI systems spell "not set"; it takes a setting back to its default.
+fn is_unset(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 /// Enough of a wrong value to recognise it by.

@@ -6,14 +6,12 @@ use std::path::Path;
 use crate::args::EmitArgs;
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::CheckpointId;
-use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Artifact};
 use crate::checkpoint::status::Status;
 use crate::cmd::{environment, now};
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags};
 use crate::exit::{Exit, Failure};
-use crate::secret::Secret;
 
 /// The flags that are settings.
 pub(super) fn flags(args: &EmitArgs) -> Flags {
@@ -38,7 +36,7 @@ pub(super) fn flags(args: &EmitArgs) -> Flags {
 
 /// Reads and masks what the caller says.
 pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
-    let masker = Masker::new(config.secrets.iter().map(Secret::reveal));
+    let masker = config.masker();
     let mask = |text: &str| masker.mask(text);
     let wrong = |what: &str, invalid: parse::Invalid| {
         Failure::new(Exit::Usage, format!("{what}: the text {}", invalid.reason)).hint(invalid.hint)

@@ -8,6 +8,7 @@ mod claim;
 mod couriers;
 mod flush;
 mod lease;
+mod prune;
 mod record;
 mod repair;
 mod report;
@@ -207,6 +208,14 @@ impl Store {
     ) -> Result<T, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         look(&Tx { connection: &connection })
+    }
+
+    /// A number that changes when another process has written, cheap to look at again and again.
+    ///
+    /// # Errors
+    /// Whatever SQLite reports.
+    pub(crate) fn version_of_data(&self) -> Result<i64, StoreError> {
+        Ok(self.connection.query_row("PRAGMA data_version", [], |row| row.get(0))?)
     }
 
     /// Whether the file that is open is still the one at its path; false once it was deleted or replaced.

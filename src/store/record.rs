@@ -1,4 +1,4 @@
-//! Recording: reads what planning needs, writes what it decided, and prunes a little of what is old.
+//! Recording: reads what planning needs and writes what it decided.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -8,11 +8,6 @@ use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskKey};
 use crate::checkpoint::outbox::{Delivery, EntryKind, Priority, Waiting};
 use crate::checkpoint::plan::{Append, EntryChange, Stored};
 use crate::checkpoint::time::Moment;
-
-/// How many old rows one call may delete; more than it adds, so that pruning keeps up.
-const PRUNE_ROWS: i64 = 8;
-/// How far from the oldest row a call looks for rows to delete.
-const PRUNE_WINDOW: i64 = 64;
 
 /// The rows that an append went to.
 #[derive(Debug, Clone, Copy)]
@@ -194,43 +189,6 @@ impl Tx<'_> {
             "UPDATE checkpoints SET delivery = ?2, delivery_error = NULL
              WHERE key = (SELECT checkpoint FROM entries WHERE key = ?1) AND delivery IN ('queued', 'unconfirmed')",
             params![entry.0, delivery.name()],
-        )?;
-        Ok(())
-    }
-
-    /// Deletes a few of the oldest checkpoints recorded before `before`, and tasks that ended before it, sparing all
-    /// that still waits.
-    pub(crate) fn prune(&self, before: Moment) -> Result<(), StoreError> {
-        // The oldest rows have the lowest keys, so that one look at the first tells whether there is any work.
-        let oldest: Option<(i64, i64)> = self
-            .connection
-            .query_row("SELECT key, created_at_ms FROM checkpoints ORDER BY key LIMIT 1", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        let Some((first, _)) = oldest.filter(|(_, created_at)| *created_at < before.0) else { return Ok(()) };
-        self.connection.execute(
-            "DELETE FROM checkpoints WHERE key IN (
-                 SELECT key FROM checkpoints
-                 WHERE key BETWEEN ?1 AND ?2 AND created_at_ms < ?3 AND delivery NOT IN ('queued', 'unconfirmed')
-                   AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.task = checkpoints.task
-                                   AND entries.checkpoint = checkpoints.key AND entries.state < 2)
-                 ORDER BY key LIMIT ?4)",
-            params![first, first + PRUNE_WINDOW, before.0, PRUNE_ROWS],
-        )?;
-        self.connection.execute(
-            "DELETE FROM entries
-             WHERE key <= (SELECT min(key) + ?2 FROM entries) AND state = 2 AND created_at_ms < ?1",
-            params![before.0, PRUNE_WINDOW],
-        )?;
-        self.connection.execute(
-            "DELETE FROM tasks WHERE key IN (
-                 SELECT key FROM tasks
-                 WHERE key <= (SELECT min(key) + ?2 FROM tasks) AND updated_at_ms < ?1 AND state <> 'running'
-                   AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE checkpoints.task = tasks.key)
-                   AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.task = tasks.key AND state < 2)
-                 ORDER BY key LIMIT ?3)",
-            params![before.0, PRUNE_WINDOW, PRUNE_ROWS],
         )?;
         Ok(())
     }

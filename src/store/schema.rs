@@ -76,6 +76,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
         until_ms INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
+    // 2: how far pruning has come in each table.
+    "
+    CREATE TABLE prunings (
+        name TEXT PRIMARY KEY,
+        after INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    ",
 ];
 
 /// The version that this program writes.

@@ -28,9 +28,11 @@ const LIFE: Duration = Duration::from_secs(3600);
 /// How long an appointed courier may take to start.
 const START_MAX: Duration = Duration::from_secs(15);
 /// How long its office lasts without a sign of life.
-const OFFICE: Duration = Duration::from_secs(60);
-/// How often a waiting courier looks for entries that have become due earlier than it knew.
-const LOOK: Duration = Duration::from_millis(500);
+const OFFICE: Duration = Duration::from_secs(120);
+/// How often a waiting courier looks whether something was recorded that may be due earlier than what it knew.
+const LOOK: Duration = Duration::from_millis(250);
+/// The longest that it waits without claiming anew, which prolongs its office.
+const REST_MAX: Duration = Duration::from_secs(20);
 
 /// An office in the cache that the courier takes over when it starts.
 #[derive(Debug)]
@@ -74,9 +76,9 @@ pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<()> {
 
 pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exit> {
     detach();
-    let born = Instant::now();
+    let end = Instant::now() + LIFE;
     let (config, _) = configure(global, Flags::default())?;
-    let Some(mut sender) = Sender::new(&config, false, None) else { return Ok(Exit::Done) };
+    let Some(mut sender) = Sender::new(&config, false, Some(end)) else { return Ok(Exit::Done) };
     let Some(path) = &config.cache else { return Ok(Exit::Done) };
     let mut store = Store::open_at(path, BUSY_MAX)?.store;
     let office = Office(args.office.clone());
@@ -89,22 +91,21 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
     if !took {
         return Ok(Exit::Done);
     }
-    let mut claim = next(&mut store, &sender)?;
+    let (mut seen, mut claim) =
+        (store.version_of_data()?, store.write(|tx| claim_in_office(&sender, tx, now()))?);
     loop {
         claim = match claim {
             Claim::Job(job) => {
-                let (_, next) = sender.attempt(&mut store, &job, (Scope::All, PATIENCE))?;
-                match next {
-                    // What is claimed is done, even if our time is over meanwhile.
-                    Claim::Job(job) => Claim::Job(job),
-                    _ => self::next(&mut store, &sender)?,
-                }
+                seen = store.version_of_data()?;
+                sender.attempt(&mut store, &job, claim_in_office)?.1
             }
-            Claim::Wait { until, .. } if born.elapsed() < LIFE && store.is_in_place() => {
-                thread::sleep(until.since(now()).clamp(Duration::from_millis(5), LOOK));
-                next(&mut store, &sender)?
+            Claim::Wait { until, .. } if store.is_in_place() => {
+                rest(&store, until, seen)?;
+                // Looked at before claiming: what is written in between must not be missed.
+                seen = store.version_of_data()?;
+                store.write(|tx| claim_in_office(&sender, tx, now()))?
             }
-            // The office of a courier that has nothing to wait for is closed already.
+            // The office of a courier that has nothing to wait for, or whose life is over, is closed already.
             Claim::Nothing => return Ok(Exit::Done),
             Claim::Wait { .. } => {
                 store.write(|tx| tx.leave_office(&credential, &owner))?;
@@ -116,18 +117,29 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
 
 /// Claims the next entry. When there is none, the office is closed in the same transaction: whoever records an entry
 /// later finds it closed and appoints another courier.
-fn next(store: &mut Store, sender: &Sender) -> Result<Claim, StoreError> {
-    store.write(|tx| {
-        let (credential, owner) = (sender.credential(), sender.owner());
-        if !tx.stay_in_office(credential, owner, now(), now().plus(OFFICE))? {
-            return Ok(Claim::Nothing);
+fn claim_in_office(sender: &Sender, tx: &Tx<'_>, at: Moment) -> Result<Claim, StoreError> {
+    let (credential, owner) = (sender.credential(), sender.owner());
+    if !tx.stay_in_office(credential, owner, at, at.plus(OFFICE))? {
+        return Ok(Claim::Nothing);
+    }
+    let claim = sender.claim(tx, Scope::All, PATIENCE, at)?;
+    if matches!(claim, Claim::Nothing) {
+        tx.leave_office(credential, owner)?;
+    }
+    Ok(claim)
+}
+
+/// Waits until then, or until the cache is no longer as it was seen.
+fn rest(store: &Store, until: Moment, seen: i64) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    loop {
+        let left = until.since(now());
+        thread::sleep(left.clamp(Duration::from_millis(5), LOOK));
+        let is_over = until <= now() || begun.elapsed() > REST_MAX;
+        if is_over || !store.is_in_place() || store.version_of_data()? != seen {
+            return Ok(());
         }
-        let claim = sender.claim(tx, Scope::All, PATIENCE, now())?;
-        if matches!(claim, Claim::Nothing) {
-            tx.leave_office(credential, owner)?;
-        }
-        Ok(claim)
-    })
+    }
 }
 
 /// Leaves the caller's session and closes whatever descriptors it let us inherit: a pipe that stays open would keep

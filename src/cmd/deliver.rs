@@ -116,19 +116,20 @@ impl Sender {
         })
     }
 
-    /// Attempts a claimed entry, writes the outcome back and claims the next one in the same transaction.
+    /// Attempts a claimed entry, writes the outcome back and claims the next one, in the same transaction where that
+    /// may be.
     pub(super) fn attempt(
         &mut self,
         store: &mut Store,
         job: &Job,
-        (scope, patience): (Scope, Duration),
+        claim_next: impl FnOnce(&Self, &Tx<'_>, Moment) -> Result<Claim, StoreError>,
     ) -> Result<(Attempt, Claim), StoreError> {
         let outcome = match self.wait_for_slot(store, job)? {
             Some(held_until) => Err(held_until),
             None => Ok(self.send(job)),
         };
         let at = now();
-        let work = |tx: &Tx<'_>| {
+        let settle = |tx: &Tx<'_>| {
             let settlement = match &outcome {
                 Ok(outcome) => self.judge(tx, job, outcome, at)?,
                 Err(held_until) => Settlement::Released { at: *held_until },
@@ -137,12 +138,15 @@ impl Sender {
             if let Some(task) = job.task.key {
                 tx.release(task, &self.owner)?;
             }
-            self.claim(tx, scope, patience, at)
+            Ok(())
         };
+        let claim = |tx: &Tx<'_>| claim_next(self, tx, at);
         let next = if matches!(outcome, Ok(Outcome::Edited)) {
-            store.write_relaxed(work)
+            // Not in one: a claim has to be durable before its message leaves.
+            store.write_relaxed(settle)?;
+            store.write(claim)
         } else {
-            store.write(work)
+            store.write(|tx| settle(tx).and_then(|()| claim(tx)))
         }?;
         let outcome = outcome.unwrap_or_else(|_| {
             let reason = "Slack asked everyone to wait".to_owned();

@@ -35,7 +35,8 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     loop {
         claim = match claim {
             Claim::Job(job) => {
-                let (attempt, next) = sender.attempt(&mut store, &job, reach)?;
+                let (attempt, next) = sender
+                    .attempt(&mut store, &job, |sender, tx, at| sender.claim(tx, reach.0, reach.1, at))?;
                 ui.detail(&attempt.words());
                 match attempt.outcome {
                     Outcome::Posted { .. } if attempt.kind == EntryKind::Post => sent += 1,

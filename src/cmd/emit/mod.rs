@@ -183,7 +183,8 @@ impl Emission<'_> {
         loop {
             claim = match claim {
                 Claim::Job(job) => {
-                    let (attempt, next) = sender.attempt(store, &job, reach)?;
+                    let (attempt, next) = sender
+                        .attempt(store, &job, |sender, tx, at| sender.claim(tx, reach.0, reach.1, at))?;
                     self.ui.detail(&attempt.words());
                     if Some(attempt.entry) == recorded.entry {
                         self.is_sent = matches!(attempt.outcome, Outcome::Posted { .. });
@@ -320,10 +321,18 @@ impl Emission<'_> {
         for problem in self.config.problems.iter() {
             receipt.warnings.push(problem.message.clone());
         }
-        if self.config.json {
-            self.ui.answer(&receipt.json().to_string())?;
-        } else if receipt.delivery == Delivery::Printed {
-            self.ui.answer(&console::line(&receipt.agent_id, &receipt.snapshot))?;
+        let answer = if self.config.json {
+            Some(receipt.json().to_string())
+        } else {
+            let printed = receipt.delivery == Delivery::Printed;
+            printed.then(|| console::line(&receipt.agent_id, &receipt.snapshot))
+        };
+        if let Some(Err(error)) = answer.map(|answer| self.ui.answer(&answer)) {
+            // The caller must not fail over an output that is full, unless nothing else came of the checkpoint.
+            if receipt.task_id.is_none() && receipt.delivery == Delivery::Printed {
+                return Err(error);
+            }
+            self.ui.warn(&format!("{error:#}"), None);
         }
         self.ui.detail(&format!(
             "checkpoint {} of {}: {}",

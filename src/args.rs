@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::parse::{self, Artifact, Invalid, Thread};
 use crate::checkpoint::status::{Status, TaskState};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, one_line};
 
 /// One quiet Slack thread per agent, from any shell script, subprocess or CI step
 ///
@@ -426,12 +426,6 @@ fn describe(error: &clap::Error) -> Failure {
         }
     };
     Failure::new(Exit::Usage, message).hint(hint)
-}
-
-/// What was typed, on one line and without what a terminal would obey.
-fn one_line(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
-    text.chars().map(visible).collect()
 }
 
 #[cfg(test)]

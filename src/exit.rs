@@ -24,6 +24,12 @@ pub(crate) fn cause(error: &std::io::Error) -> String {
     text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
 }
 
+/// What was typed or configured, on one line and without what a terminal would obey.
+pub(crate) fn one_line(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    text.chars().map(visible).collect()
+}
+
 /// What each code means, for the manual.
 pub(crate) const CODES: &[(u8, &str)] = &[
     (0, "recorded, or at least delivered, whatever became of the other"),

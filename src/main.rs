@@ -20,9 +20,12 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let ui = ui::Ui::plain();
+    let mut ui = ui::Ui::early(None);
     let exit = match args::parse(std::env::args_os()) {
-        Ok(Ok(cli)) => cmd::run(cli),
+        Ok(Ok(cli)) => {
+            ui = ui::Ui::early(cli.global.color);
+            cmd::run(cli)
+        }
         Ok(Err(help)) => ui.answer(help.trim_end()).map(|()| exit::Exit::Done),
         Err(failure) => Err(failure.into()),
     };

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use crate::args::ColorChoice;
 use crate::checkpoint::mask::Masker;
-use crate::exit::{Failure, cause};
+use crate::exit::{Failure, cause, one_line};
 
 /// What a piece of text means; how that looks is decided here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +43,9 @@ impl Ui {
         }
     }
 
-    /// Before the configuration is known.
-    pub(crate) fn plain() -> Self {
-        Self { quiet: false, verbose: 0, out_colour: false, err_colour: false, masker: Masker::default() }
+    /// Before the configuration is known: no colour unless a flag asks for it.
+    pub(crate) fn early(color: Option<ColorChoice>) -> Self {
+        Self::new(color.unwrap_or(ColorChoice::Never), false, 0, Masker::default())
     }
 
     /// Writes the answer to standard output, with a line break behind it. Nobody listening is no failure.
@@ -70,33 +70,34 @@ impl Ui {
     /// Something the user should know, and how to mend it.
     pub(crate) fn warn(&self, message: &str, hint: Option<&str>) {
         if !self.quiet {
-            self.say(&format!("{} {message}", paint(self.err_colour, Tone::Warn, "warning:")), hint);
+            self.say(Some("warning:"), message, hint);
         }
     }
 
     /// Something that is wrong, although we go on; not silenced by `--quiet`.
     pub(crate) fn wrong(&self, message: &str, hint: Option<&str>) {
-        self.say(message, hint);
+        self.say(None, message, hint);
     }
 
     /// Something for whoever wants to know more.
     pub(crate) fn detail(&self, message: &str) {
         if self.verbose > 0 {
-            self.say(message, None);
+            self.say(None, message, None);
         }
     }
 
     /// The one error that ends a command.
     pub(crate) fn failure(&self, failure: &Failure) {
-        self.say(&failure.message, failure.hint.as_deref());
+        self.say(None, &failure.message, failure.hint.as_deref());
     }
 
-    fn say(&self, message: &str, hint: Option<&str>) {
+    fn say(&self, kind: Option<&str>, message: &str, hint: Option<&str>) {
         let name = paint(self.err_colour, Tone::Bad, "agent-checkpoint:");
-        let mut text = format!("{name} {}\n", self.masker.mask(message));
+        let shown = |text: &str| one_line(&self.masker.mask(text));
+        let kind = kind.map_or_else(String::new, |kind| paint(self.err_colour, Tone::Warn, kind) + " ");
+        let mut text = format!("{name} {kind}{}\n", shown(message));
         if let Some(hint) = hint {
-            let hint = self.masker.mask(hint);
-            text.push_str(&format!("{} {hint}\n", paint(self.err_colour, Tone::Dim, "hint:")));
+            text.push_str(&format!("{} {}\n", paint(self.err_colour, Tone::Dim, "hint:"), shown(hint)));
         }
         // Whoever closed standard error does not want to hear it.
         let _ = io::stderr().lock().write_all(text.as_bytes());

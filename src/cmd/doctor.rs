@@ -94,7 +94,7 @@ impl Report {
 
 pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit> {
     if args.manifest {
-        Ui::plain().answer(MANIFEST.trim_end())?;
+        Ui::early(None).answer(MANIFEST.trim_end())?;
         return Ok(Exit::Done);
     }
     let flags = Flags { channel: args.channel.clone(), deadline: args.deadline, ..Flags::default() };

@@ -47,7 +47,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
         Shell::Fish => script.into_owned() + &fish_arguments(&command),
         _ => script.into_owned(),
     };
-    Ui::plain().answer(script.trim_end())?;
+    Ui::early(None).answer(script.trim_end())?;
     Ok(Exit::Done)
 }
 

@@ -12,7 +12,7 @@ use crate::args::GlobalArgs;
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Invalid};
 use crate::delivery::Destination;
-use crate::exit::{Exit, Failure, cause};
+use crate::exit::{Exit, Failure, cause, one_line};
 use crate::secret::Secret;
 
 /// A value is there, but not fit for use; the problem is already noted.
@@ -117,7 +117,7 @@ impl Sources<'_> {
             _ => key.env.to_owned(),
         };
         // A token that was put into the wrong variable is quoted too.
-        let quoted = || format!("'{}'", clip(&Masker::default().mask(text)));
+        let quoted = || format!("'{}'", one_line(&clip(&Masker::default().mask(text))));
         let value = if key.secret { "the value".to_owned() } else { quoted() };
         self.problems.push(Problem {
             message: format!("{name}: {value} {}; {instead}", invalid.reason),

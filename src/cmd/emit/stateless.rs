@@ -1,14 +1,19 @@
 //! When the cache cannot be used: post once, without a thread of our own, since that is still better than silence.
 
+use std::thread;
+
+use serde_json::Value;
+
 use super::{Emission, plan_now};
 use crate::args::BackgroundChoice;
 use crate::checkpoint::Task;
 use crate::checkpoint::id::{CheckpointId, EntryKey};
 use crate::checkpoint::outbox::{Delivery, EntryKind, Job, Priority};
 use crate::checkpoint::plan::Stored;
-use crate::cmd::now;
+use crate::cmd::deliver::Sender;
 use crate::cmd::receipt::Receipt;
-use crate::delivery::{Outcome, Retry};
+use crate::cmd::{jitter, now};
+use crate::delivery::{Cause, Outcome, Retry, retry};
 use crate::exit::{Exit, Failure};
 
 impl Emission<'_> {
@@ -37,7 +42,7 @@ impl Emission<'_> {
             (_, Some(_)) if self.config.background == BackgroundChoice::Always => {
                 Err("--background always never posts by itself".to_owned())
             }
-            (_, Some(mut sender)) => match sender.send(&stateless_job(self.draft.id, task)) {
+            (_, Some(mut sender)) => match patiently(&mut sender, &stateless_job(self.draft.id, task)) {
                 Outcome::Posted { channel_id, ts, thread_ts } => {
                     receipt.delivery = Delivery::Sent;
                     receipt.channel = channel_id.or(receipt.channel);
@@ -45,10 +50,11 @@ impl Emission<'_> {
                     receipt.message_ts = ts;
                     Ok(())
                 }
-                Outcome::Retry(Retry { reason, maybe_sent, .. }) => {
-                    receipt.delivery = if maybe_sent { Delivery::Unconfirmed } else { Delivery::Rejected };
+                Outcome::Retry(Retry { reason, maybe_sent: true, .. }) => {
+                    receipt.delivery = Delivery::Unconfirmed;
                     Err(reason)
                 }
+                Outcome::Retry(Retry { reason, .. }) => Err(reason),
                 Outcome::Rejected(reason) => {
                     receipt.delivery = Delivery::Rejected;
                     Err(reason)
@@ -68,13 +74,43 @@ impl Emission<'_> {
             Err(reason) => {
                 receipt.error = Some(format!("{why}; {reason}"));
                 receipt.warnings.clone_from(&self.warnings);
+                let is_unknown = receipt.delivery == Delivery::Unconfirmed;
                 if self.config.json {
-                    self.ui.answer(&receipt.json().to_string())?;
+                    let mut json = receipt.json();
+                    if !is_unknown && receipt.delivery != Delivery::Rejected {
+                        // Nobody will try again, so no word for a delivery fits.
+                        json["delivery"] = Value::Null;
+                    }
+                    self.ui.answer(&json.to_string())?;
                 }
-                let message = format!("neither recorded nor delivered: {why}; {reason}");
+                let what = if is_unknown {
+                    "not recorded, and perhaps not delivered"
+                } else {
+                    "neither recorded nor delivered"
+                };
+                let message = format!("{what}: {why}; {reason}");
                 Err(Failure::new(Exit::Failed, message).hint("run agent-checkpoint doctor").into())
             }
         }
+    }
+}
+
+/// Tries until the deadline, unless it may have arrived: nobody comes after us.
+fn patiently(sender: &mut Sender, job: &Job) -> Outcome {
+    let mut attempts = 0;
+    loop {
+        let outcome = sender.send(job);
+        let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome else { return outcome };
+        let again_at = match cause {
+            Cause::Limited(after) => retry::limited_until(*after, jitter(), now()),
+            Cause::Network | Cause::Server => retry::again_at(attempts, jitter(), now()),
+        };
+        let wait = again_at.since(now());
+        if wait >= sender.time_left() {
+            return outcome;
+        }
+        thread::sleep(wait);
+        attempts += 1;
     }
 }
 

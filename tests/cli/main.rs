@@ -7,6 +7,8 @@ mod fake_slack;
 mod flush;
 mod generated;
 mod help;
+mod identity;
+mod lifecycle;
 mod readme;
 mod show;
 mod support;

@@ -5,8 +5,10 @@ use serde_json::Value;
 
 use crate::support::{Run, Sandbox};
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// Records a checkpoint with these variables set; gives the agent's id and the task as stored.
-fn emit(sandbox: &Sandbox, variables: &[(&str, &str)], args: &[&str]) -> (String, Value) {
+fn emit(sandbox: &Sandbox, variables: Variables<'_>, args: &[&str]) -> (String, Value) {
     let run = sandbox.cmd(["emit", "--json", "--no-post"].iter().chain(args));
     ran(sandbox, variables.iter().fold(run, |run, (name, value)| run.env(name, value)))
 }
@@ -46,7 +48,7 @@ fn a_coding_agents_session_is_the_agent() {
 #[test]
 fn each_ci_system_names_its_run_and_job_and_repository() {
     let sandbox = Sandbox::new();
-    let rows: [(&[(&str, &str)], &str, Option<&str>); 11] = [
+    let rows: [(Variables, &str, Option<&str>); 11] = [
         (
             &[
                 ("GITHUB_ACTIONS", "true"),

@@ -10,6 +10,7 @@ mod help;
 mod identity;
 mod lifecycle;
 mod readme;
+mod receipt;
 mod show;
 mod support;
 mod tasks;

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser, ValueHint};
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser, ValueHint};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -111,22 +111,22 @@ pub(crate) enum Command {
 #[command(next_help_heading = "Identity")]
 pub(crate) struct IdentityArgs {
     /// Name the agent [default: its session, CI job or user and directory]
-    #[arg(short, long, value_name = "ID", value_parser = parse::agent_id)]
+    #[arg(short, long, value_name = "ID", value_parser = text(parse::agent_id))]
     pub(crate) agent_id: Option<String>,
     /// Name the task
-    #[arg(short, long, value_name = "NAME", value_parser = parse::line)]
+    #[arg(short, long, value_name = "NAME", value_parser = text(parse::line))]
     pub(crate) task_name: Option<String>,
     /// Say what kind of task it is, such as test, refactor or docs
-    #[arg(long, value_name = "NAME", value_parser = parse::line)]
+    #[arg(long, value_name = "NAME", value_parser = text(parse::line))]
     pub(crate) task_type: Option<String>,
     /// Name the repository [default: the CI system's, or that of git's origin]
-    #[arg(long, value_name = "NAME", value_parser = parse::line)]
+    #[arg(long, value_name = "NAME", value_parser = text(parse::line))]
     pub(crate) repo: Option<String>,
     /// Post to this channel, #name or id
-    #[arg(short, long, value_name = "CHANNEL", value_parser = parse::channel)]
+    #[arg(short, long, value_name = "CHANNEL", value_parser = text(parse::channel))]
     pub(crate) channel: Option<String>,
     /// Join an existing thread
-    #[arg(long, value_name = "CHANNEL:TS", value_parser = parse::thread)]
+    #[arg(long, value_name = "CHANNEL:TS", value_parser = text(parse::thread))]
     pub(crate) thread: Option<Thread>,
     /// Open a new task and thread
     #[arg(long)]
@@ -138,10 +138,10 @@ pub(crate) struct IdentityArgs {
 #[command(next_help_heading = "Delivery")]
 pub(crate) struct DeliveryArgs {
     /// The least time between routine messages of a task [default: 30s]
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) min_interval: Option<Duration>,
     /// Spend at most this long on the network [default: 10s]
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
     /// Use a courier [default: auto]
     ///
@@ -155,10 +155,10 @@ pub(crate) struct DeliveryArgs {
     #[arg(long)]
     pub(crate) no_post: bool,
     /// Warn at this percentage of the context limit [default: 70]
-    #[arg(long, value_name = "PCT", value_parser = parse::threshold, allow_negative_numbers = true)]
+    #[arg(long, value_name = "PCT", value_parser = text(parse::threshold), allow_negative_numbers = true)]
     pub(crate) context_warn: Option<u8>,
     /// Alert at this percentage of the context limit [default: 85]
-    #[arg(long, value_name = "PCT", value_parser = parse::threshold, allow_negative_numbers = true)]
+    #[arg(long, value_name = "PCT", value_parser = text(parse::threshold), allow_negative_numbers = true)]
     pub(crate) context_alert: Option<u8>,
 }
 
@@ -175,22 +175,22 @@ pub(crate) struct EmitArgs {
     #[arg(short, long, value_name = "NAME", hide_possible_values = true, value_parser = statuses(), verbatim_doc_comment)]
     pub(crate) status: Option<Status>,
     /// How much is done, 0 to 100
-    #[arg(short, long, value_name = "PERCENT", value_parser = parse::progress, allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "PERCENT", value_parser = text(parse::progress), allow_negative_numbers = true)]
     pub(crate) progress: Option<u8>,
     /// How many tokens are in the context now
-    #[arg(long, value_name = "N", value_parser = parse::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = text(parse::count), allow_negative_numbers = true)]
     pub(crate) tokens: Option<u64>,
     /// How many tokens the context holds [default: 200000]
-    #[arg(long, value_name = "N", value_parser = parse::context_limit, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = text(parse::context_limit), allow_negative_numbers = true)]
     pub(crate) context_limit: Option<u64>,
     /// What went wrong
     #[arg(long, value_name = "TEXT")]
     pub(crate) error: Option<OsString>,
     /// Something the agent made (repeatable)
-    #[arg(long, value_name = "[NAME=]URL|PATH", value_hint = ValueHint::AnyPath, value_parser = parse::artifact)]
+    #[arg(long, value_name = "[NAME=]URL|PATH", value_hint = ValueHint::AnyPath, value_parser = text(parse::artifact))]
     pub(crate) artifact: Vec<Artifact>,
     /// Something to keep with the checkpoint (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::meta)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = text(parse::meta))]
     pub(crate) meta: Vec<(String, String)>,
     /// Post now, whatever the interval
     #[arg(short, long)]
@@ -226,7 +226,7 @@ pub(crate) struct TasksArgs {
     #[arg(long)]
     pub(crate) waiting: bool,
     /// At most this many, the latest first
-    #[arg(long, value_name = "N", default_value = "50", value_parser = parse::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value = "50", value_parser = text(parse::count), allow_negative_numbers = true)]
     pub(crate) limit: u64,
 }
 
@@ -238,7 +238,7 @@ const SHOW_EXAMPLES: &str = "Examples:
 #[command(after_long_help = SHOW_EXAMPLES)]
 pub(crate) struct ShowArgs {
     /// An agent's id, for its latest task, or a task's id
-    #[arg(value_name = "AGENT")]
+    #[arg(value_name = "AGENT", value_parser = text(parse::free_text))]
     pub(crate) agent: String,
 }
 
@@ -254,7 +254,7 @@ pub(crate) struct FlushArgs {
     #[arg(long)]
     pub(crate) rejected: bool,
     /// Give up after this long [default: none]
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -273,10 +273,10 @@ pub(crate) struct DoctorArgs {
     #[arg(long)]
     pub(crate) manifest: bool,
     /// Check this channel instead of the configured one
-    #[arg(short, long, value_name = "CHANNEL", value_parser = parse::channel)]
+    #[arg(short, long, value_name = "CHANNEL", value_parser = text(parse::channel))]
     pub(crate) channel: Option<String>,
     /// Spend at most this long on the network [default: 10s]
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -327,7 +327,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Words<T> {
         arg: Option<&clap::Arg>,
         value: &OsStr,
     ) -> Result<T, clap::Error> {
-        TypedValueParser::parse_ref(&self.read, command, arg, value)
+        text(self.read).parse_ref(command, arg, value)
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
@@ -355,6 +355,16 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<C
         }
         Err(error) => Err(describe(&error)),
     }
+}
+
+/// Reads a value's text. Clap's own reader would not say which value is no text.
+fn text<T: Clone + Send + Sync + 'static>(
+    read: fn(&str) -> Result<T, Invalid>,
+) -> impl TypedValueParser<Value = T> {
+    OsStringValueParser::new().try_map(move |raw| match raw.to_str() {
+        Some(text) => read(text),
+        None => Err(Invalid::new("is not valid UTF-8", "write it in UTF-8")),
+    })
 }
 
 /// One clear line with the value quoted, and one hint.

@@ -1,5 +1,6 @@
 //! One integration binary that drives the real program.
 
+mod bad_input;
 mod doctor;
 mod emit;
 #[path = "../fake_slack/mod.rs"]

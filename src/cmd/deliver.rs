@@ -69,10 +69,16 @@ impl Sender {
     /// A sender for the configured destination; `None` when there is none that works.
     pub(super) fn new(config: &Config, explicit: bool, deadline: Option<Instant>) -> Option<Self> {
         let Target::Slack(destination) = &config.target else { return None };
+        // Another agent's channel or thread is not ours to guess: its own next call knows them, or a person does.
+        let place = if explicit {
+            Place { channel: config.default_channel.clone(), thread: config.thread.clone() }
+        } else {
+            Place::default()
+        };
         Some(Self {
             destination: destination.clone(),
             credential: destination.credential(),
-            place: Place { channel: config.default_channel.clone(), thread: config.thread.clone() },
+            place,
             http: Http::new(config.network.clone()),
             owner: Owner::current(now()),
             explicit,

@@ -103,20 +103,26 @@ pub(super) fn read_config_file(path: &Path) -> Result<Layer, Unreadable> {
             hint: "write settings as name = \"value\"".to_owned(),
         }
     })?;
-    let values = table
-        .into_iter()
-        .map(|(key, value)| {
-            let text = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Float(number) => number.to_string(),
-                toml::Value::Boolean(switch) => switch.to_string(),
-                // No setting is a list or a table: whatever reads it says so, or the name is unknown anyway.
-                other => other.type_str().to_owned(),
-            };
-            (key, text)
-        })
-        .collect();
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        let text = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(switch) => switch.to_string(),
+            // No setting is one: it must not be taken for a text, such as the name of a channel.
+            other if KEYS.iter().any(|known| known.file == key) => {
+                let kind = if other.is_array() { "list" } else { other.type_str() };
+                return Err(Unreadable {
+                    message: format!("could not read config file: {}: {key} is a {kind}", path.display()),
+                    hint: "write settings as name = \"value\"".to_owned(),
+                });
+            }
+            // An unknown name is pointed out whatever it holds.
+            _ => String::new(),
+        };
+        values.insert(key, text);
+    }
     Ok(Layer { path: path.to_owned(), values, is_env: false, readable_by_others })
 }
 

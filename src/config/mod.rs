@@ -59,6 +59,16 @@ pub(crate) enum Target {
     Broken,
 }
 
+impl Target {
+    /// The same, when one of its parts cannot be used.
+    fn broken(self) -> Self {
+        match self {
+            Self::Slack(_) | Self::Broken => Self::Broken,
+            Self::Nowhere => Self::Nowhere,
+        }
+    }
+}
+
 /// Everything that was configured, resolved.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -206,12 +216,12 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             secrets.push(secret);
         }
     }
-    let (mut channel, mut default_channel) = match flags.channel {
-        Some(channel) => (Some(channel.clone()), Some(channel)),
+    let (mut channel, mut default_channel, target) = match flags.channel {
+        Some(channel) => (Some(channel.clone()), Some(channel), target),
         None => match sources.destination(CHANNEL, parse::channel) {
-            Ok(Some(channel)) => (Some(channel.clone()), Some(channel)),
-            Ok(None) => (None, Some(DEFAULT_CHANNEL.to_owned())),
-            Err(Unusable) => (None, None),
+            Ok(Some(channel)) => (Some(channel.clone()), Some(channel), target),
+            Ok(None) => (None, Some(DEFAULT_CHANNEL.to_owned()), target),
+            Err(Unusable) => (None, None, target.broken()),
         },
     };
     let (thread, target) = match flags.thread {
@@ -221,7 +231,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             // Posting into the channel instead would be another place than was asked for.
             Err(Unusable) => {
                 (channel, default_channel) = (None, None);
-                (None, if matches!(target, Target::Slack(_)) { Target::Broken } else { target })
+                (None, target.broken())
             }
         },
     };

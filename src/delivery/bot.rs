@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::{Answer, Http, host};
-use super::{Cause, Outcome, Place, Retry, dress, foreign_answer};
+use super::{Cause, Outcome, Place, Retry, dress, foreign_answer, whither};
 use crate::checkpoint::Card;
 use crate::checkpoint::outbox::{EntryKind, Job};
 use crate::checkpoint::parse::is_conversation_id;
@@ -140,16 +140,9 @@ impl Bot<'_> {
         {
             return self.edit(job, channel, ts);
         }
-        let (known, thread_ts) =
-            (job.task.channel_id.as_deref().or(job.task.channel.as_deref()), job.task.thread_ts.as_deref());
-        let (channel, thread_ts) = match (known, &fallback.thread, &fallback.channel) {
-            (Some(channel), _, _) => (channel, thread_ts),
-            (None, Some(thread), _) => (thread.channel.as_str(), Some(thread.ts.as_str())),
-            (None, None, Some(channel)) => (channel.as_str(), None),
-            (None, None, None) => {
-                let reason = "the channel or thread could not be read when this was recorded".to_owned();
-                return Outcome::Retry(Retry { cause: Cause::Server, reason, maybe_sent: false });
-            }
+        let (channel, thread_ts) = match whither(job, fallback) {
+            Ok(place) => place,
+            Err(retry) => return Outcome::Retry(retry),
         };
         if job.maybe_sent {
             match self.find(job, channel, thread_ts) {

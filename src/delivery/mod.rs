@@ -118,6 +118,23 @@ pub(crate) struct Place {
     pub(crate) thread: Option<Thread>,
 }
 
+/// The conversation and thread that an entry goes to.
+///
+/// # Errors
+/// Nobody could tell when it was recorded, and nobody can now: another place than was asked for is none.
+fn whither<'a>(job: &'a Job, fallback: &'a Place) -> Result<(&'a str, Option<&'a str>), Retry> {
+    let known = job.task.channel_id.as_deref().or(job.task.channel.as_deref());
+    match (known, &fallback.thread, &fallback.channel) {
+        (Some(channel), _, _) => Ok((channel, job.task.thread_ts.as_deref())),
+        (None, Some(thread), _) => Ok((&thread.channel, Some(&thread.ts))),
+        (None, None, Some(channel)) => Ok((channel, None)),
+        (None, None, None) => {
+            let reason = "the channel or thread could not be read when this was recorded".to_owned();
+            Err(Retry { cause: Cause::Server, reason, maybe_sent: false })
+        }
+    }
+}
+
 /// Sends one entry.
 pub(crate) fn deliver(
     http: &mut Http,
@@ -130,7 +147,7 @@ pub(crate) fn deliver(
         Destination::Bot { token, api_url } => {
             bot::Bot { http, token, api_url, deadline }.deliver(job, fallback)
         }
-        Destination::Webhook { url } => webhook::deliver(http, url, job, deadline),
+        Destination::Webhook { url } => webhook::deliver(http, url, job, fallback, deadline),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::http::{Answer, Http, host};
-use super::{Outcome, Retry, dress, foreign_answer};
+use super::{Outcome, Place, Retry, dress, foreign_answer, whither};
 use crate::checkpoint::outbox::Job;
 use crate::render::slack;
 use crate::secret::Secret;
@@ -23,25 +23,33 @@ const PAYLOAD: &[&str] = &[
 ];
 
 /// Posts the entry; as plain text if Slack refuses its blocks.
-pub(super) fn deliver(http: &mut Http, url: &Secret, job: &Job, deadline: Instant) -> Outcome {
-    let rich = slack::message(&job.task.agent_id, &job.snapshot);
-    match post(http, url, job, rich, deadline) {
+pub(super) fn deliver(
+    http: &mut Http,
+    url: &Secret,
+    job: &Job,
+    fallback: &Place,
+    deadline: Instant,
+) -> Outcome {
+    // The channel is the webhook's own.
+    let thread_ts = match whither(job, fallback) {
+        Ok((_, thread_ts)) => thread_ts,
+        Err(retry) => return Outcome::Retry(retry),
+    };
+    let mut post = |message| {
+        let mut message = dress(message, job);
+        if let Some(thread_ts) = thread_ts {
+            message["thread_ts"] = json!(thread_ts);
+        }
+        match http.post(url.reveal(), None, &message.to_string(), deadline) {
+            Ok(answer) => classify(host(url.reveal()), &answer),
+            Err(trouble) => Outcome::Retry(trouble.into()),
+        }
+    };
+    match post(slack::message(&job.task.agent_id, &job.snapshot)) {
         Outcome::Rejected(reason) if PAYLOAD.iter().any(|known| reason.starts_with(known)) => {
-            let plain = slack::plain_message(&job.task.agent_id, &job.snapshot);
-            post(http, url, job, plain, deadline)
+            post(slack::plain_message(&job.task.agent_id, &job.snapshot))
         }
         outcome => outcome,
-    }
-}
-
-fn post(http: &mut Http, url: &Secret, job: &Job, message: serde_json::Value, deadline: Instant) -> Outcome {
-    let mut message = dress(message, job);
-    if let Some(thread_ts) = &job.task.thread_ts {
-        message["thread_ts"] = json!(thread_ts);
-    }
-    match http.post(url.reveal(), None, &message.to_string(), deadline) {
-        Ok(answer) => classify(host(url.reveal()), &answer),
-        Err(trouble) => Outcome::Retry(trouble.into()),
     }
 }
 

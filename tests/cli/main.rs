@@ -12,6 +12,8 @@ mod identity;
 mod lifecycle;
 mod readme;
 mod receipt;
+mod settings;
 mod show;
 mod support;
 mod tasks;
+mod wrong_settings;

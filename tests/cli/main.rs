@@ -2,7 +2,6 @@
 
 mod bad_input;
 mod doctor;
-mod emit;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;
 mod flush;
@@ -10,6 +9,7 @@ mod generated;
 mod help;
 mod identity;
 mod lifecycle;
+mod message;
 mod readme;
 mod receipt;
 mod settings;

@@ -213,6 +213,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     for key in [SLACK_SIGNING_SECRET, SLACK_APP_TOKEN, DATABASE_URL, NEON_DATABASE_URL] {
         // Not used yet by any command, but never to be shown either.
         if let Some(secret) = sources.secret(key).unwrap_or_default() {
+            secrets.extend(password_of(secret.reveal()).map(Secret::new));
             secrets.push(secret);
         }
     }

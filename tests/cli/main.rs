@@ -9,6 +9,7 @@ mod generated;
 mod help;
 mod identity;
 mod lifecycle;
+mod masking;
 mod message;
 mod readme;
 mod receipt;

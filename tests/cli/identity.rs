@@ -202,6 +202,20 @@ fn a_place_is_named_by_user_host_and_git_root_or_directory() {
 }
 
 #[test]
+fn a_place_has_a_name_whatever_the_surroundings_lack() {
+    let sandbox = Sandbox::new();
+    let words = ["emit", "--json", "--no-post"];
+    let (agent, _) = ran(&sandbox, sandbox.cmd(words).env_remove("USER").env("LOGNAME", "someone"));
+    assert_eq!(agent, format!("someone@{}:work", user_at_host().replace("tester@", "")));
+    let (agent, _) = ran(&sandbox, sandbox.cmd(words).env_remove("USER").env_remove("LOGNAME"));
+    assert!(!agent.starts_with('@') && agent.ends_with(":work"), "{agent}");
+    // What a variable holds stays one line of at most 255 characters.
+    let long = "s\n".repeat(200);
+    let (agent, _) = ran(&sandbox, sandbox.cmd(words).env("CLAUDE_CODE_SESSION_ID", &long));
+    assert_eq!((agent.chars().count(), agent.contains('\n')), (255, false), "{agent}");
+}
+
+#[test]
 fn what_is_said_comes_before_what_is_found() {
     let sandbox = Sandbox::new();
     sandbox.write(

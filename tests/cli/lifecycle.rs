@@ -196,6 +196,8 @@ fn an_existing_thread_is_joined() {
     let thread = slack.thread(&ts);
     assert_eq!(thread.len(), 3);
     assert_eq!(thread[0].text, "Please deploy");
+    // The live card is the task's own first message, not the one it hangs from.
+    assert_eq!(thread[1].text, thread[2].text);
 }
 
 #[test]

@@ -174,6 +174,21 @@ fn errors_and_artifacts_are_shown_and_links_can_be_clicked() {
 }
 
 #[test]
+fn of_many_artifacts_the_newest_are_listed_and_the_others_counted() {
+    let (slack, sandbox) = set_up();
+    let artifacts = (1..=30).flat_map(|number| ["--artifact".to_owned(), format!("out/{number}.log")]);
+    let words = ["emit", "-a", "bot"].map(str::to_owned).into_iter().chain(artifacts);
+    sandbox.cmd(words).run().success().silent();
+    let text = &slack.roots()[0].text;
+    assert!(
+        text.contains("Artifacts:\n• 20 more\n• out/21.log\n") && text.ends_with("• out/30.log"),
+        "{text}"
+    );
+    let shown = sandbox.cmd(["show", "--json", "bot"]).run().success().json();
+    assert_eq!(shown["artifacts"].as_array().map(Vec::len), Some(30));
+}
+
+#[test]
 fn the_context_line_warns_at_70_and_the_message_leads_with_a_warning_at_85() {
     let warning = "85.0% of the context is used (170,000 of 200,000 tokens): wrap up or compact now";
     for (tokens, line_end, lead, talk) in [

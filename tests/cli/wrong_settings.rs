@@ -306,6 +306,13 @@ fn a_config_file_that_cannot_be_used_is_named_and_nothing_is_posted_elsewhere() 
         sandbox.cmd(["show", "other"]).env_remove("SLACK_BOT_TOKEN").run().code(1);
         assert!(slack.requests().is_empty(), "{message}");
     }
+    // Nor is anything posted when an env-file is missing in which the channel may have stood.
+    let (slack, sandbox) = set_up();
+    sandbox.env("AGENT_CHECKPOINT_ENV_FILE", "missing.env");
+    let output = sandbox.cmd(["emit", "-a", "bot", "--json", "Text"]).run().success();
+    assert_eq!(output.json()["delivery"], "queued");
+    output.stderr_has("could not read env file: ").stderr_has("missing.env: No such file or directory\n");
+    assert!(slack.requests().is_empty());
     // The same without a token: it may have stood in the file.
     let sandbox = Sandbox::new();
     sandbox.env("AGENT_CHECKPOINT_CONFIG", "missing.toml");

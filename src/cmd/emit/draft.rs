@@ -43,6 +43,9 @@ pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
         let masked = masker.mask(text);
         // Colours and the like inside a credential must not hide it: people would see it without them.
         let seen = render::text::plain(&masked, true);
+        if seen == masked {
+            return masked;
+        }
         let masked_seen = masker.mask(&seen);
         if masked_seen == seen { masked } else { masked_seen }
     };

@@ -410,7 +410,11 @@ fn describe(error: &clap::Error) -> Failure {
         ErrorKind::UnknownArgument => (
             format!("unknown argument '{arg}'"),
             suggested.map_or_else(
-                || if arg.starts_with('-') { help } else { "quote a text of several words".to_owned() },
+                || match arg.strip_prefix('-').map(|name| name.trim_start_matches('-')) {
+                    None => "quote a text of several words".to_owned(),
+                    Some(name) if name.starts_with(|c: char| c.is_ascii_alphabetic()) => help,
+                    Some(_) => "write -- in front of a text that begins with a dash".to_owned(),
+                },
                 |one| if one.starts_with('-') { format!("did you mean '{one}'?") } else { one },
             ),
         ),

@@ -90,6 +90,12 @@ fn a_wrong_value_is_quoted_with_one_hint_and_changes_nothing() {
         ),
         (&["--color", "red"], "--color: 'red' is not a valid value", "use one of auto, always, never"),
         (&["--progres", "5"], "unknown argument '--progres'", "did you mean '--progress'?"),
+        (
+            &["- Fixed the login"],
+            "unknown argument '- '",
+            "write -- in front of a text that begins with a dash",
+        ),
+        (&["-5 degrees"], "unknown argument '-5'", "write -- in front of a text that begins with a dash"),
         (&["two", "words"], "unknown argument 'words'", "quote a text of several words"),
         (&["-p", "1", "-p", "2"], "--progress was given more than once", "give it once"),
         (&["-p"], "--progress needs a value", "write --progress <PERCENT>"),
@@ -181,6 +187,11 @@ fn a_dash_reads_the_action_from_standard_input() {
         let shown = sandbox.cmd(["show", "--json", agent]).run().success().json();
         assert_eq!(shown["checkpoints"][0]["action"].as_str(), action, "{input:?}");
     }
+    sandbox
+        .cmd(["emit", "-a", "f", "--", "- Fixed the login"])
+        .run()
+        .success()
+        .stdout_has(" · - Fixed the login · ");
     // Without it standard input is left alone: nobody waits for a pipe that stays open.
     let sandbox = Sandbox::new();
     let mut child = sandbox.cmd(["emit", "-a", "bot", "Text"]).spawn();

@@ -215,7 +215,7 @@ fn rejected_gives_slacks_reason_and_is_78_when_strict() {
 }
 
 #[test]
-fn a_webhook_tells_no_ts() {
+fn a_webhook_tells_neither_its_channel_nor_a_ts() {
     let slack = FakeSlack::start();
     let sandbox = Sandbox::new();
     sandbox.webhook(&slack);
@@ -223,9 +223,19 @@ fn a_webhook_tells_no_ts() {
         let output = sandbox.cmd(["emit", "--json"].iter().chain(&words)).run().success().stderr_is("");
         let sent = receipt(&output);
         assert_eq!(sent["delivery"], "sent");
-        assert_eq!((&sent["thread_ts"], &sent["message_ts"]), (&Value::Null, &Value::Null));
+        for field in ["channel", "thread_ts", "message_ts"] {
+            assert_eq!(sent[field], Value::Null, "{field}");
+        }
     }
     assert_eq!(slack.roots().len(), 2);
+    let output = sandbox.cmd(["emit", "-a", "b", "--dry-run", "Three"]).run().success();
+    output.stdout_has("\nwould be posted to the webhook's channel as a message of its own\n");
+    // A thread that was given is known.
+    let ts = &slack.roots()[0].ts;
+    let thread = format!("C0AGENT000:{ts}");
+    let output = sandbox.cmd(["emit", "--json", "-a", "c", "--thread", &thread, "Four"]).run().success();
+    let sent = receipt(&output);
+    assert_eq!((&sent["channel"], &sent["thread_ts"]), (&"C0AGENT000".into(), &ts.as_str().into()));
 }
 
 #[test]
@@ -383,6 +393,9 @@ fn a_dry_run_shows_all_and_changes_nothing() {
     assert_eq!(new["new_task"], true);
     let off = sandbox.cmd(words.iter().chain(&["--json", "--no-post"])).run().success().json();
     assert_eq!(off["message"], Value::Null);
+
+    let wrong = sandbox.cmd(words).env("SLACK_BOT_TOKEN", "file:/nowhere").run().success();
+    wrong.stdout_has("\nwould be recorded and wait until the destination is mended\n");
 
     assert!(cache() == before, "a dry run changed the cache");
     assert_eq!(shown(), task);

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::plan_now;
+use super::{conversation, plan_now};
 use crate::checkpoint::Draft;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{EntryChange, Stored};
 use crate::cmd::now;
 use crate::cmd::receipt::Receipt;
-use crate::config::Config;
+use crate::config::{Config, Target};
+use crate::delivery::Destination;
 use crate::exit::Exit;
 use crate::render::{console, slack};
 use crate::store::Store;
@@ -36,7 +37,7 @@ pub(super) fn dry_run(draft: &Draft, config: &Config, ui: &Ui) -> anyhow::Result
             agent_id: task.agent_id.clone(),
             snapshot: task.snapshot.clone(),
             delivery: Delivery::Off,
-            channel: task.channel.clone().filter(|_| posts),
+            channel: conversation(config, task).filter(|_| posts),
             thread_ts: task.thread_ts.clone(),
             message_ts: None,
             retry_at: due_at,
@@ -50,19 +51,29 @@ pub(super) fn dry_run(draft: &Draft, config: &Config, ui: &Ui) -> anyhow::Result
         ui.answer(&json.to_string())?;
     } else {
         ui.answer(&console::line(&task.agent_id, &task.snapshot))?;
+        let is_webhook = matches!(&config.target, Target::Slack(Destination::Webhook { .. }));
+        let place = if is_webhook {
+            task.channel_id.as_deref().unwrap_or("the webhook's channel")
+        } else {
+            task.channel.as_deref().unwrap_or("a channel that is not known yet")
+        };
         let what = match (&append.entry, append.checkpoint.delivery) {
             (EntryChange::None, Delivery::Off) => "would be recorded and not posted".to_owned(),
             (EntryChange::None, _) => {
                 "would be recorded and printed: no destination is configured".to_owned()
             }
+            _ if matches!(config.target, Target::Broken) => {
+                "would be recorded and wait until the destination is mended".to_owned()
+            }
             (_, Delivery::Coalesced) => {
                 "would be held back: a message was posted inside the interval".to_owned()
             }
             _ => format!(
-                "would be posted to {} {}",
-                task.channel.as_deref().unwrap_or("a channel that cannot be read"),
+                "would be posted to {place} {}",
                 if task.thread_ts.is_some() {
                     "in the task's thread"
+                } else if is_webhook {
+                    "as a message of its own"
                 } else {
                     "as the first message of a thread"
                 }

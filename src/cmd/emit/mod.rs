@@ -11,14 +11,14 @@ use super::deliver::{PATIENCE, Sender};
 use super::receipt::Receipt;
 use super::{configure, courier, now, open, report_problems, unpack};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
-use crate::checkpoint::Draft;
 use crate::checkpoint::context::Level;
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::outbox::{Delivery, Priority};
 use crate::checkpoint::plan::{self, EntryChange, Notice, Plan, Policy, Route, Stored};
 use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Draft, Task};
 use crate::config::{Config, Target};
-use crate::delivery::{Cause, Outcome, Retry};
+use crate::delivery::{Cause, Destination, Outcome, Retry};
 use crate::exit::Exit;
 use crate::render::{console, text};
 use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Tx, Why};
@@ -62,6 +62,17 @@ fn policy(config: &Config) -> Policy {
             Target::Broken => slack(None),
             Target::Slack(destination) => slack(Some(destination.credential())),
         },
+    }
+}
+
+/// The conversation that a task's messages go to, as far as it is known: a webhook posts to its own.
+fn conversation(config: &Config, task: &Task) -> Option<String> {
+    match &config.target {
+        Target::Nowhere => None,
+        Target::Slack(Destination::Webhook { .. }) => task.channel_id.clone(),
+        Target::Slack(Destination::Bot { .. }) | Target::Broken => {
+            task.channel_id.clone().or_else(|| task.channel.clone())
+        }
     }
 }
 
@@ -249,10 +260,7 @@ impl Emission<'_> {
             agent_id: self.draft.agent_id.clone(),
             snapshot: append.task.snapshot.clone(),
             delivery,
-            channel: match self.config.target {
-                Target::Nowhere => None,
-                _ => task.channel_id.or(task.channel),
-            },
+            channel: conversation(self.config, &task),
             thread_ts: task.thread_ts,
             message_ts,
             retry_at: due_at.filter(|_| waits),

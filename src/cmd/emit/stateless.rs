@@ -4,7 +4,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::{Emission, plan_now};
+use super::{Emission, conversation, plan_now};
 use crate::args::BackgroundChoice;
 use crate::checkpoint::Task;
 use crate::checkpoint::id::{CheckpointId, EntryKey};
@@ -28,7 +28,7 @@ impl Emission<'_> {
             agent_id: self.draft.agent_id.clone(),
             snapshot: task.snapshot.clone(),
             delivery: plan.append.checkpoint.delivery,
-            channel: task.channel.clone(),
+            channel: conversation(self.config, &task),
             thread_ts: task.thread_ts.clone(),
             message_ts: None,
             retry_at: None,

@@ -154,6 +154,24 @@ fn our_own_settings_are_masked_whatever_they_look_like() {
 }
 
 #[test]
+fn a_wrong_value_is_quoted_without_the_credential_in_it() {
+    let sandbox = Sandbox::new();
+    let (head, tail) = SHAPES[GITHUB];
+    // The quotation of the second is cut in the middle of the credential.
+    for value in [format!("{head}{tail}"), format!("{}{head}{tail}", "x".repeat(60))] {
+        for flag in ["--tokens", "--status", "--min-interval", "--thread", "--color", &format!("--{value}")] {
+            sandbox.cmd(["emit", flag, &value]).run().code(64).lacks(&tail[..10]);
+        }
+        sandbox.cmd([&value]).run().code(64).lacks(&tail[..10]);
+        for variable in ["MIN_INTERVAL", "CONTEXT_LIMIT", "BACKGROUND", "THREAD"] {
+            let run = sandbox.cmd(["emit", "-a", "bot", "--json"]);
+            let run = run.env(&format!("AGENT_CHECKPOINT_{variable}"), &value);
+            run.run().success().stderr_has(variable).lacks(&tail[..10]);
+        }
+    }
+}
+
+#[test]
 fn colours_inside_a_credential_do_not_hide_it() {
     let slack = FakeSlack::start();
     let sandbox = Sandbox::new();

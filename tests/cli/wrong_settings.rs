@@ -40,6 +40,7 @@ fn a_wrong_tuning_value_is_named_and_falls_back_to_its_default() {
         ("no_post", "maybe", "is neither true nor false", "use true or false"),
         ("color", "red", "is not a valid value", "use one of auto, always, never"),
         ("task_name", "a\u{7}b", "holds a control character", "write it on one line of plain text"),
+        ("repo", "a\nb", "holds a control character", "write it on one line of plain text"),
     ] {
         let variable = format!("AGENT_CHECKPOINT_{}", key.to_uppercase());
         let in_file = |sandbox: &Sandbox| format!("{key} in {}", sandbox.config_path().display());
@@ -48,15 +49,17 @@ fn a_wrong_tuning_value_is_named_and_falls_back_to_its_default() {
             let name = if from_file {
                 // Below a variable nobody would look into the file.
                 sandbox.env_remove(&variable);
-                let value = value.replace('\u{7}', "\\u0007");
+                let value = value.replace('\u{7}', "\\u0007").replace('\n', "\\n");
                 sandbox.write(sandbox.config_path(), format!("{key} = \"{value}\"\n"));
                 in_file(&sandbox)
             } else {
                 sandbox.env(&variable, value);
                 variable.clone()
             };
-            let start = format!("agent-checkpoint: {name}: '");
-            let end = format!("' {reason}; using the default\nhint: {hint}\n");
+            // On one line, whatever it holds.
+            let value = value.escape_default();
+            let wrong =
+                format!("agent-checkpoint: {name}: '{value}' {reason}; using the default\nhint: {hint}\n");
             let words =
                 ["emit", "-a", "bot", "--json", "--background", "never", "--tokens", "140000", "Text"];
             let words = if key == "background" {
@@ -65,7 +68,7 @@ fn a_wrong_tuning_value_is_named_and_falls_back_to_its_default() {
             } else {
                 words.to_vec()
             };
-            let output = sandbox.cmd(&words).run().success().stderr_has(&start).stderr_has(&end);
+            let output = sandbox.cmd(&words).run().success().stderr_has(&wrong);
             let receipt = output.json();
             let delivery = if key == "background" { "off" } else { "sent" };
             assert_eq!(receipt["delivery"], delivery, "{key}");
@@ -83,7 +86,7 @@ fn a_wrong_tuning_value_is_named_and_falls_back_to_its_default() {
                 let second = sandbox.cmd(&words).run().success().json();
                 assert_eq!(second["delivery"], "coalesced", "{key}");
             }
-            sandbox.cmd(words.iter().chain(&["--strict"])).run().code(78).stderr_has(&end);
+            sandbox.cmd(words.iter().chain(&["--strict"])).run().code(78).stderr_has(&wrong);
             let shown = sandbox.cmd(["show", "--json", "bot"]).run().json();
             assert!(shown["checkpoint_count"].as_u64() >= Some(2), "{key}: {shown}");
             drop(slack);

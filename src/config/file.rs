@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::exit::cause;
 
 use super::Problem;
-use super::keys::{KEYS, Key, Origin};
+use super::keys::{Found, KEYS, Key, Origin};
 
 /// A file's settings.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Unreadable {
 }
 
 impl Layer {
-    pub(super) fn find(&self, key: Key) -> Option<(Result<String, std::ffi::OsString>, Origin)> {
+    pub(super) fn find(&self, key: Key) -> Option<Found> {
         let name = if self.is_env { key.env } else { key.file };
         let value = self.values.get(name)?.clone();
         let origin = if self.is_env {

@@ -1,5 +1,6 @@
 //! The settings: how each source spells them.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// A setting: how each source spells it.
@@ -80,6 +81,9 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("SSL_CERT_DIR", "A directory of such files"),
     ("NO_COLOR", "No colour, if it is not empty; so does TERM=dumb"),
 ];
+
+/// A setting's text, or the bytes that are none, and where it came from.
+pub(super) type Found = (Result<String, OsString>, Origin);
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

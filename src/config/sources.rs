@@ -1,12 +1,13 @@
 //! Where settings are looked up: environment, env-file and config file, in that order.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
 
 use super::file::{self, Layer};
-use super::keys::{CONFIG_ENV, ENV_FILE_ENV, Key, Origin, SLACK_API_URL, SLACK_BOT_TOKEN, SLACK_WEBHOOK_URL};
+use super::keys::{
+    CONFIG_ENV, ENV_FILE_ENV, Found, Key, Origin, SLACK_API_URL, SLACK_BOT_TOKEN, SLACK_WEBHOOK_URL,
+};
 use super::{DEFAULT_API_URL, Environment, Problem, Target};
 use crate::args::GlobalArgs;
 use crate::checkpoint::mask::Masker;
@@ -22,17 +23,15 @@ pub(super) struct Unusable;
 /// The places where settings are looked up, and what was found wrong on the way.
 pub(super) struct Sources<'a> {
     env: Environment<'a>,
-    /// Env-file and config file, in that order, as far as they could be read.
-    layers: Vec<Layer>,
-    /// The file that could not be read: any setting not found before it may have stood in there.
-    unreadable: Option<PathBuf>,
+    /// Env-file and config file, in that order; `None` for one that could not be read.
+    layers: Vec<Option<Layer>>,
     pub(super) problems: Vec<Problem>,
     pub(super) origins: Vec<(&'static str, String, Origin)>,
 }
 
 impl<'a> Sources<'a> {
     pub(super) fn new(env: Environment<'a>) -> Self {
-        Self { env, layers: Vec::new(), unreadable: None, problems: Vec::new(), origins: Vec::new() }
+        Self { env, layers: Vec::new(), problems: Vec::new(), origins: Vec::new() }
     }
 }
 
@@ -77,32 +76,46 @@ impl Sources<'_> {
         match read(&path) {
             Ok(layer) => {
                 self.problems.extend(layer.warnings());
-                self.layers.push(layer);
+                self.layers.push(Some(layer));
             }
             Err(file::Unreadable { message, hint }) if by_flag => {
                 return Err(Failure::new(Exit::Usage, message).hint(hint));
             }
             Err(file::Unreadable { message, hint }) => {
                 self.problems.push(Problem { message, hint, harmless: false });
-                self.unreadable.get_or_insert(path.clone());
+                self.layers.push(None);
             }
         }
         Ok(Some(path))
     }
 
     /// A setting's text and where it came from: environment, then files.
-    fn find(&self, key: Key) -> Option<(Result<String, OsString>, Origin)> {
+    fn find(&self, key: Key) -> Option<Found> {
         if let Some(value) = (self.env)(key.env) {
             return Some((value.into_string(), Origin::Environment));
         }
-        self.layers.iter().find_map(|layer| layer.find(key))
+        self.layers.iter().flatten().find_map(|layer| layer.find(key))
+    }
+
+    /// The same, unless it may have stood in a file that could not be read.
+    fn find_for_certain(&self, key: Key) -> Result<Option<Found>, Unusable> {
+        if (self.env)(key.env).is_none() {
+            for layer in &self.layers {
+                match layer.as_ref().map(|layer| layer.find(key)) {
+                    None => return Err(Unusable),
+                    Some(None) => {}
+                    Some(found) => return Ok(found),
+                }
+            }
+        }
+        Ok(self.find(key))
     }
 
     /// A variable of the environment or the env-file that is not one of our settings.
     pub(super) fn plain_env(&self, name: &str) -> Option<String> {
         (self.env)(name)
             .and_then(|value| value.into_string().ok())
-            .or_else(|| self.layers.iter().find_map(|l| l.variable(name)))
+            .or_else(|| self.layers.iter().flatten().find_map(|l| l.variable(name)))
     }
 
     pub(super) fn note(&mut self, key: Key, shown: &str, origin: Origin) {
@@ -156,8 +169,7 @@ impl Sources<'_> {
         read: impl Fn(&str) -> Result<T, Invalid>,
     ) -> Result<Option<T>, Unusable> {
         let waits = "messages wait until it is mended";
-        match self.find(key) {
-            None if self.unreadable.is_some() => Err(Unusable),
+        match self.find_for_certain(key)? {
             None => Ok(None),
             Some((Ok(text), _)) if is_unset(&text) => Ok(None),
             Some((Ok(text), origin)) => {

@@ -312,6 +312,9 @@ fn a_config_file_that_cannot_be_used_is_named_and_nothing_is_posted_elsewhere() 
     // Nor is anything posted when an env-file is missing in which the channel may have stood.
     let (slack, sandbox) = set_up();
     sandbox.env("AGENT_CHECKPOINT_ENV_FILE", "missing.env");
+    let thread = slack.say("C0AGENT000", None, HUMAN, "Work here");
+    sandbox
+        .write(sandbox.config_path(), format!("channel = \"#general\"\nthread = \"C0AGENT000:{thread}\"\n"));
     let output = sandbox.cmd(["emit", "-a", "bot", "--json", "Text"]).run().success();
     assert_eq!(output.json()["delivery"], "queued");
     output.stderr_has("could not read env file: ").stderr_has("missing.env: No such file or directory\n");

@@ -369,3 +369,6 @@ fn schedule(
         None => (EntryChange::Insert { priority: Priority::Routine, due_at }, Vec::new(), held(due_at)),
     }
 }
+
+#[cfg(test)]
+mod tests;

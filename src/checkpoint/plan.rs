@@ -342,10 +342,9 @@ fn schedule(
     min_interval: Duration,
     now: Moment,
 ) -> (EntryChange, Vec<EntryKey>, Delivery) {
-    let idle_routine =
-        || waiting.iter().filter(|entry| entry.priority == Priority::Routine && !entry.in_flight);
+    let is_idle_routine = |entry: &&Waiting| entry.priority == Priority::Routine && !entry.in_flight;
     if immediate {
-        let outdated = idle_routine().map(|entry| entry.key).collect();
+        let outdated = waiting.iter().filter(is_idle_routine).map(|entry| entry.key).collect();
         return (
             EntryChange::Insert { priority: Priority::Immediate, due_at: now },
             outdated,
@@ -361,12 +360,21 @@ fn schedule(
     // A clock that was set back must not hold messages until it has caught up.
     let due_at = last.map_or(now, |last| last.min(now).plus(min_interval));
     let held = |due_at| if due_at > now { Delivery::Coalesced } else { Delivery::Queued };
-    match idle_routine().next() {
+    // Only the last in the row may carry the newest state. A routine message with another one behind it was being sent
+    // when that one was recorded, and failed.
+    let newest = waiting.last().filter(is_idle_routine);
+    let outdated = waiting
+        .iter()
+        .filter(is_idle_routine)
+        .map(|entry| entry.key)
+        .filter(|key| newest.is_none_or(|newest| newest.key != *key))
+        .collect();
+    match newest {
         Some(entry) => {
             let due_at = due_at.min(entry.due_at).max(now);
-            (EntryChange::Repoint { entry: entry.key, due_at }, Vec::new(), held(due_at))
+            (EntryChange::Repoint { entry: entry.key, due_at }, outdated, held(due_at))
         }
-        None => (EntryChange::Insert { priority: Priority::Routine, due_at }, Vec::new(), held(due_at)),
+        None => (EntryChange::Insert { priority: Priority::Routine, due_at }, outdated, held(due_at)),
     }
 }
 

@@ -72,10 +72,13 @@ struct Candidate {
     credential: Option<Credential>,
     lease_owner: Option<String>,
     lease_until: Option<Moment>,
+    /// A routine message that failed while a newer one was recorded.
+    outdated: bool,
 }
 
 const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, t.channel, t.credential, t.lease_owner, \
-     t.lease_until_ms";
+     t.lease_until_ms, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
+     WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2)";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     Ok(Candidate {
@@ -88,7 +91,15 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
         credential: row.get::<_, Option<String>>(6)?.map(Credential::stored),
         lease_owner: row.get(7)?,
         lease_until: row.get::<_, Option<i64>>(8)?.map(Moment),
+        outdated: row.get(9)?,
     })
+}
+
+impl Candidate {
+    /// Whether another process is sending for its task.
+    fn is_held(&self, want: &ClaimFor<'_>) -> bool {
+        lease::keeps_out(self.lease_owner.as_deref(), self.lease_until, want.owner, want.now)
+    }
 }
 
 impl Tx<'_> {
@@ -96,7 +107,10 @@ impl Tx<'_> {
     ///
     /// Posts of a task go in the order recorded, its card after them; between tasks immediate entries go first.
     pub(crate) fn claim(&self, want: &ClaimFor<'_>) -> Result<Claim, StoreError> {
-        let candidates = self.candidates(want)?;
+        let mut candidates = self.candidates(want)?;
+        while self.drop_the_outdated(&candidates, want)? {
+            candidates = self.candidates(want)?;
+        }
         let mut paces = HashMap::new();
         let mut wake: Option<(Moment, Why)> = None;
         let mut wait = |until: Moment, why: Why| {
@@ -105,8 +119,7 @@ impl Tx<'_> {
             }
         };
         for candidate in candidates {
-            if lease::keeps_out(candidate.lease_owner.as_deref(), candidate.lease_until, want.owner, want.now)
-            {
+            if candidate.is_held(want) {
                 wait(candidate.lease_until.unwrap_or(want.now), Why::Held);
                 continue;
             }
@@ -146,6 +159,17 @@ impl Tx<'_> {
             }
         }
         Ok(candidates)
+    }
+
+    /// Makes way for the newer messages behind routine ones that failed; says whether there were any.
+    fn drop_the_outdated(&self, candidates: &[Candidate], want: &ClaimFor<'_>) -> Result<bool, StoreError> {
+        let mut any = false;
+        for candidate in candidates.iter().filter(|candidate| candidate.outdated && !candidate.is_held(want))
+        {
+            self.drop_outdated(candidate.entry)?;
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Takes a slot for the candidate; the error is the moment at which there will be one.

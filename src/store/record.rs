@@ -53,8 +53,7 @@ impl Tx<'_> {
         let task = self.save_task(append)?;
         let checkpoint = self.insert_checkpoint(task, append)?;
         for outdated in &append.outdated {
-            self.cover(*outdated, Delivery::Coalesced)?;
-            self.connection.execute("DELETE FROM entries WHERE key = ?1", [outdated.0])?;
+            self.drop_outdated(*outdated)?;
         }
         let entry = self.change_entry(task, checkpoint, append, now)?;
         Ok(Recorded { task, checkpoint, entry })
@@ -146,7 +145,7 @@ impl Tx<'_> {
                 Ok(Some(EntryKey(self.connection.last_insert_rowid())))
             }
             EntryChange::Repoint { entry, due_at } => {
-                self.cover(*entry, Delivery::Coalesced)?;
+                self.cover(*entry)?;
                 self.connection.execute(
                     "UPDATE entries SET checkpoint = ?2, due_at_ms = ?3, maybe_sent = 0, state = 0 WHERE key = ?1",
                     params![entry.0, checkpoint.0, due_at.0],
@@ -183,12 +182,19 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Marks the checkpoint that an entry carried until now.
-    fn cover(&self, entry: EntryKey, delivery: Delivery) -> Result<(), StoreError> {
+    /// Deletes an entry whose checkpoint a newer message covers.
+    pub(super) fn drop_outdated(&self, entry: EntryKey) -> Result<(), StoreError> {
+        self.cover(entry)?;
+        self.connection.execute("DELETE FROM entries WHERE key = ?1", [entry.0])?;
+        Ok(())
+    }
+
+    /// Marks the checkpoint that an entry carried until now: a newer message covers it.
+    fn cover(&self, entry: EntryKey) -> Result<(), StoreError> {
         self.connection.execute(
             "UPDATE checkpoints SET delivery = ?2, delivery_error = NULL
              WHERE key = (SELECT checkpoint FROM entries WHERE key = ?1) AND delivery IN ('queued', 'unconfirmed')",
-            params![entry.0, delivery.name()],
+            params![entry.0, Delivery::Coalesced.name()],
         )?;
         Ok(())
     }

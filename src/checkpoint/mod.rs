@@ -113,3 +113,30 @@ pub(crate) struct Draft {
     /// Open a new task, whatever the state of the present one.
     pub(crate) new: bool,
 }
+
+#[cfg(test)]
+impl Draft {
+    /// A checkpoint that says nothing but its status.
+    pub(crate) fn bare(agent_id: &str, status: Status) -> Self {
+        Self {
+            id: CheckpointId::new(Moment(0)),
+            agent_id: agent_id.to_owned(),
+            status,
+            progress: None,
+            tokens: None,
+            context_limit: None,
+            name: None,
+            task_type: None,
+            repo: None,
+            repo_default: None,
+            action: None,
+            error: None,
+            artifacts: Vec::new(),
+            meta: BTreeMap::new(),
+            channel: None,
+            thread: None,
+            force: false,
+            new: false,
+        }
+    }
+}

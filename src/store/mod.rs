@@ -15,6 +15,8 @@ mod report;
 mod rows;
 mod schema;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};

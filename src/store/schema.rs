@@ -97,14 +97,20 @@ pub(super) fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Brings the file up to [`version`] in one exclusive transaction, whatever other processes do meanwhile.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    apply(connection, MIGRATIONS)
+}
+
+/// Brings the file up to the last of these migrations, or leaves it as it is.
+pub(super) fn apply(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<()> {
     // Outside the transaction, as SQLite demands. WAL is remembered in the file; it is set on creation only.
     connection.pragma_update(None, "journal_mode", "wal")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     // Read again: another process may have been quicker.
     let from = version_of(&transaction)?;
-    for migration in MIGRATIONS.iter().skip(usize::try_from(from).unwrap_or(0)) {
+    for migration in migrations.iter().skip(usize::try_from(from).unwrap_or(0)) {
         transaction.execute_batch(migration)?;
     }
-    transaction.pragma_update(None, "user_version", version().max(from))?;
+    let to = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    transaction.pragma_update(None, "user_version", to.max(from))?;
     transaction.commit()
 }

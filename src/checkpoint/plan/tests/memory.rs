@@ -165,24 +165,5 @@ pub(super) fn slack() -> Route {
 
 /// A checkpoint that says nothing but its status.
 pub(super) fn draft(status: Status) -> Draft {
-    Draft {
-        id: CheckpointId::new(Moment(0)),
-        agent_id: "deploy-bot".to_owned(),
-        status,
-        progress: None,
-        tokens: None,
-        context_limit: None,
-        name: None,
-        task_type: None,
-        repo: None,
-        repo_default: None,
-        action: None,
-        error: None,
-        artifacts: Vec::new(),
-        meta: Default::default(),
-        channel: None,
-        thread: None,
-        force: false,
-        new: false,
-    }
+    Draft::bare("deploy-bot", status)
 }

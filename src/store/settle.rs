@@ -22,8 +22,14 @@ pub(crate) struct Standing {
 
 impl Tx<'_> {
     /// Writes back what became of a job. The caller keeps the task's lease until [`Tx::release`].
+    ///
+    /// A sender that slept through its lease changes nothing once its entry is settled or stands for another
+    /// checkpoint.
     pub(crate) fn settle(&self, job: &Job, settlement: &Settlement, now: Moment) -> Result<(), StoreError> {
         let Some(task) = job.task.key else { return Ok(()) };
+        if !self.is_open(task, job)? {
+            return Ok(());
+        }
         match settlement {
             Settlement::Posted { channel_id, ts, thread_ts } => {
                 if job.kind == EntryKind::Post {
@@ -74,6 +80,26 @@ impl Tx<'_> {
             }
             Settlement::Released { at } => self.put_back(job.entry, *at),
         }
+    }
+
+    /// Whether the job's entry is still there. Its key alone does not tell: a free one is given out again.
+    fn is_open(&self, task: TaskKey, job: &Job) -> Result<bool, StoreError> {
+        let found = self
+            .connection
+            .query_row(
+                "SELECT coalesce((SELECT id FROM checkpoints WHERE key = entries.checkpoint), ?5) = ?5 FROM entries
+                 WHERE key = ?1 AND task = ?2 AND kind = ?3 AND created_at_ms = ?4",
+                params![
+                    job.entry.0,
+                    task.0,
+                    rows::kind_column(job.kind),
+                    job.created_at.0,
+                    job.checkpoint.to_string()
+                ],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(found.unwrap_or(false))
     }
 
     fn posted(

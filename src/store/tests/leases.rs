@@ -113,3 +113,47 @@ fn a_process_that_lost_its_lease_does_not_hold_others_back() {
     let now = cache.now;
     assert_eq!(answer(cache.claim(&owner(3)), now), "Held 15", "the lease is the second one's");
 }
+
+#[test]
+fn a_sender_that_slept_through_its_lease_settles_nothing_that_is_not_its_own() {
+    let posted = Settlement::Posted { channel_id: None, ts: Some("9.9".to_owned()), thread_ts: None };
+    let why = || "why".to_owned();
+    for late in [
+        posted,
+        Settlement::Edited,
+        Settlement::Retry { at: NOW, reason: why(), maybe_sent: true },
+        Settlement::Rejected { reason: why() },
+        Settlement::CardGone,
+        Settlement::CardFrozen,
+        Settlement::ThreadGone,
+        Settlement::Released { at: NOW },
+    ] {
+        let mut cache = Cache::new();
+        let task = cache.say("a", Status::Working).task;
+        let slept = cache.job(&owner(1));
+        cache.pass(LEASE);
+        // Another one took over, and what was recorded next stands where the first message stood.
+        let job = cache.job(&owner(2));
+        cache.posted(&job, &owner(2), "1.1");
+        let next = cache.say("a", Status::Blocked);
+        assert_eq!(next.entry, Some(slept.entry), "SQLite gives a free key out again");
+        let before = (cache.task(task), cache.checkpoints(task), cache.entries());
+        cache.settle(&slept, &owner(1), &late);
+        assert_eq!((cache.task(task), cache.checkpoints(task), cache.entries()), before, "{late:?}");
+    }
+}
+
+#[test]
+fn a_late_answer_for_the_same_message_still_counts() {
+    let mut cache = Cache::new();
+    let task = cache.say("a", Status::Working).task;
+    let slept = cache.job(&owner(1));
+    cache.pass(LEASE);
+    let job = cache.job(&owner(2));
+    cache.posted(&slept, &owner(1), "1.1");
+    assert!(cache.entries().is_empty(), "it is in Slack, whoever sent it");
+    let failed = Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: true };
+    cache.settle(&job, &owner(2), &failed);
+    assert!(cache.entries().is_empty());
+    assert_eq!(cache.checkpoints(task)[0].delivery.name(), "sent");
+}

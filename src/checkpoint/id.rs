@@ -22,7 +22,8 @@ pub(crate) struct TaskKey(pub(crate) i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CheckpointKey(pub(crate) i64);
 
-/// An outbox entry's row in this machine's cache; grows with time.
+/// An outbox entry's row in this machine's cache; among those that wait, the later one has the higher key. Once an entry
+/// is settled its key may be given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct EntryKey(pub(crate) i64);
 

@@ -53,7 +53,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
                 next
             }
             // What was recorded after the start has its own time, and its own callers.
-            Claim::Wait { .. } if store.read(|tx| tx.left(sender.credential(), found.last))?.ours == 0 => {
+            Claim::Wait { .. } if store.read(|tx| tx.left(sender.credential(), found.began))?.ours == 0 => {
                 break;
             }
             Claim::Wait { until, why } => {
@@ -68,7 +68,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
             Claim::Nothing => break,
         };
     }
-    let left = store.read(|tx| tx.left(sender.credential(), found.last))?;
+    let left = store.read(|tx| tx.left(sender.credential(), found.began))?;
     if config.json {
         let waiting = left.ours + left.foreign;
         ui.answer(&json!({ "sent": sent, "rejected": refused, "waiting": waiting }).to_string())?;

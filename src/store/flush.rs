@@ -16,8 +16,8 @@ pub(crate) struct Flushable {
     pub(crate) ours: u64,
     /// Entries recorded for another workspace.
     pub(crate) foreign: u64,
-    /// The latest of them.
-    pub(crate) last: EntryKey,
+    /// When it looked: what is recorded later is not its business.
+    pub(crate) began: Moment,
 }
 
 impl Tx<'_> {
@@ -33,22 +33,26 @@ impl Tx<'_> {
         }
         self.connection
             .execute("UPDATE entries SET due_at_ms = ?1 WHERE state = 0 AND due_at_ms > ?1", [now.0])?;
-        let last =
-            self.connection.query_row("SELECT coalesce(max(key), 0) FROM entries", [], |row| row.get(0))?;
+        // What was recorded before a clock was set back waits as well.
+        let newest: Option<i64> = self.connection.query_row(
+            "SELECT max(created_at_ms) FROM entries WHERE state < 2",
+            [],
+            |row| row.get(0),
+        )?;
         // Slack's own Retry-After stays; only our caution about the network is put aside.
         self.connection.execute("DELETE FROM paces WHERE name = ?1", [pace::network_hold(credential)])?;
-        self.left(credential, EntryKey(last))
+        self.left(credential, newest.map_or(now, |newest| now.max(Moment(newest))))
     }
 
-    /// What of the entries up to `last` still waits, and the cards that follow from them.
-    pub(crate) fn left(&self, credential: &Credential, last: EntryKey) -> Result<Flushable, StoreError> {
+    /// What still waits that was recorded by the time a flush `began`, and the cards that follow from it.
+    pub(crate) fn left(&self, credential: &Credential, began: Moment) -> Result<Flushable, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT t.credential, count(*) FROM entries e JOIN tasks t ON t.key = e.task
-             WHERE e.state < 2 AND (e.key <= ?1 OR e.kind = 1) GROUP BY t.credential",
+             WHERE e.state < 2 AND (e.created_at_ms <= ?1 OR e.kind = 1) GROUP BY t.credential",
         )?;
-        let mut found = Flushable { ours: 0, foreign: 0, last };
+        let mut found = Flushable { ours: 0, foreign: 0, began };
         let counts = statement
-            .query_map([last.0], |row| Ok((row.get::<_, Option<String>>(0)?, rows::count(row, 1)?)))?;
+            .query_map([began.0], |row| Ok((row.get::<_, Option<String>>(0)?, rows::count(row, 1)?)))?;
         for row in counts {
             let (recorded, count) = row?;
             if credential.may_send(recorded.map(Credential::stored).as_ref(), true) {

@@ -11,8 +11,8 @@ impl Cache {
         self.write(|tx| tx.hurry(&workspace(1), rejected, now))
     }
 
-    fn left(&mut self, last: EntryKey) -> (u64, u64) {
-        let found = self.store.read(|tx| tx.left(&workspace(1), last)).expect("a count");
+    fn left(&mut self, began: Moment) -> (u64, u64) {
+        let found = self.store.read(|tx| tx.left(&workspace(1), began)).expect("a count");
         (found.ours, found.foreign)
     }
 }
@@ -42,7 +42,7 @@ fn hurry_makes_everything_due_that_waits() {
         cache.pass(seconds(2));
         // The edit of the card follows from the first of them.
         let edits = cache.rows().iter().filter(|row| row.kind == EntryKind::Card).count();
-        assert_eq!(cache.left(found.last), (waiting + u64::try_from(edits).expect("few"), 0));
+        assert_eq!(cache.left(found.began), (waiting + u64::try_from(edits).expect("few"), 0));
     }
 }
 
@@ -68,12 +68,30 @@ fn what_is_recorded_after_a_flush_began_is_not_waited_for() {
     let mut cache = Cache::new();
     cache.say("a", Status::Working);
     let found = cache.hurry(false);
+    cache.pass(seconds(1));
     cache.say("b", Status::Working);
-    assert_eq!(cache.left(found.last), (1, 0));
-    let job = cache.job(&owner(1));
-    assert_eq!(job.task.agent_id, "a");
-    cache.posted(&job, &owner(1), "1.1");
-    assert_eq!(cache.left(found.last), (0, 0));
+    assert_eq!(cache.left(found.began), (1, 0));
+    for agent in ["a", "b"] {
+        let job = cache.job(&owner(1));
+        assert_eq!(job.task.agent_id, agent);
+        cache.posted(&job, &owner(1), "1.1");
+        assert_eq!(cache.left(found.began), (0, 0));
+    }
+    // Not even when it stands where something stood that was waited for: a free key is given out again.
+    cache.say("c", Status::Working);
+    assert_eq!(cache.left(found.began), (0, 0));
+}
+
+#[test]
+fn what_was_recorded_before_a_clock_was_set_back_is_flushed_as_well() {
+    let mut cache = Cache::new();
+    cache.say("a", Status::Working);
+    cache.now = NOW.minus(seconds(3600));
+    let found = cache.hurry(false);
+    assert_eq!((found.ours, cache.left(found.began)), (1, (1, 0)));
+    let now = cache.now;
+    assert_eq!(cache.rows()[0].due_at, now);
+    assert_eq!(cache.job(&owner(1)).task.agent_id, "a");
 }
 
 #[test]

@@ -59,8 +59,8 @@ const SHAPES: &[Shape] = &[
         replacement: MASK,
     },
     Shape {
-        signs: &["ecret"],
-        pattern: r#"(?i)(aws_?secret_?access_?key["']?\s*[=:]\s*["']?)[A-Za-z0-9/+=]{30,}"#,
+        signs: &["ecret", "ECRET"],
+        pattern: r#"(?i)(secret_?access_?key["']?\s*[=:]\s*["']?)[A-Za-z0-9/+=]{30,}"#,
         replacement: "$1[masked]",
     },
     // OpenAI and Anthropic (`sk-ant-…`) keys.
@@ -123,6 +123,8 @@ impl fmt::Debug for Masker {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn masked(text: &str) -> String {
@@ -184,5 +186,88 @@ mod tests {
         }
         let once = masked("postgres://ana:s3cret@db/x");
         assert_eq!(masked(&once), once);
+    }
+
+    #[test]
+    fn masks_every_spelling_of_a_shape() {
+        let filler = |length: usize| "Ab1".repeat(length).chars().take(length).collect::<String>();
+        // (what stays in front, how the credential begins, how long the rest is)
+        for (before, head, rest) in [
+            ("", "xoxp-", 24),
+            ("", "xoxe-", 24),
+            ("", "xwfp-", 24),
+            ("", "gho_", 36),
+            ("", "ghu_", 36),
+            ("", "ghs_", 36),
+            ("", "ghr_", 36),
+            ("", "gldt-", 20),
+            ("", "glrt-", 20),
+            ("https://hooks.slack-gov.com/services/", "", 30),
+            ("https://hooks.slack.com/triggers/", "", 30),
+            ("AWS_SECRET_ACCESS_KEY=", "", 40),
+            ("aws_secret_access_key = ", "", 40),
+            ("\"SecretAccessKey\": \"", "", 40),
+            ("awsSecretAccessKey: ", "", 40),
+        ] {
+            let text = format!("{before}{head}{} end", filler(rest));
+            assert_eq!(masked(&text), format!("{before}[masked] end"), "{text}");
+        }
+        assert_eq!(masked("redis://:hunter2@cache/0"), "redis://:[masked]@cache/0");
+        let block = "-----BEGIN PGP PRIVATE KEY BLOCK-----\nabc\n-----END PGP PRIVATE KEY BLOCK-----";
+        assert_eq!(masked(&format!("{block}\n{block}")), "[masked]\n[masked]");
+    }
+
+    /// Texts with credentials of every kind between other words.
+    fn texts() -> impl Strategy<Value = String> {
+        let shapes: Vec<&str> = SHAPES.iter().flat_map(|shape| shape.signs).copied().collect();
+        let bits = prop_oneof![
+            proptest::sample::select(shapes).prop_map(str::to_owned),
+            Just("-----BEGIN PRIVATE KEY-----".to_owned()),
+            Just("aws_secret_access_key=".to_owned()),
+            Just("hooks.slack.com/services/".to_owned()),
+            Just("postgres://ana:".to_owned()),
+            Just("@".to_owned()),
+            Just("eyJhbGciOi.eyJzdWIi.".to_owned()),
+            Just(MASK.to_owned()),
+            "[A-Za-z0-9]{16,40}",
+            "[ -~]{0,12}",
+            "\\PC{0,12}",
+        ];
+        proptest::collection::vec(bits, 0..12).prop_map(|bits| bits.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn masking_twice_changes_no_more(text in texts(), own in proptest::collection::vec("[A-Z0-9/.]{6,20}", 0..3)) {
+            let masker = Masker::new(own.iter().map(String::as_str));
+            let once = masker.mask(&text);
+            prop_assert_eq!(masker.mask(&once), once);
+        }
+
+        #[test]
+        fn no_secret_of_ours_survives(
+            texts in proptest::collection::vec(texts(), 1..5),
+            own in proptest::collection::vec("[A-Z0-9/.?+*()\\[$]{6,20}", 1..4),
+        ) {
+            let masker = Masker::new(own.iter().map(String::as_str));
+            // Side by side, inside one another and at both ends.
+            let text = texts.iter().fold(own.concat(), |text, more| {
+                let at = text.char_indices().nth(text.chars().count() / 2).map_or(0, |(at, _)| at);
+                format!("{}{}{more}{}", &text[..at], own.join(more), &text[at..])
+            });
+            let masked = masker.mask(&text);
+            for secret in own.iter().filter(|secret| !MASK.contains(secret.as_str())) {
+                prop_assert!(!masked.contains(secret.as_str()), "{secret} in {masked}");
+            }
+        }
+
+        #[test]
+        fn a_text_without_signs_is_left_as_it_is(text in "\\PC{0,200}") {
+            let harmless = SHAPES.iter().all(|shape| !shape.signs.iter().any(|sign| text.contains(sign)));
+            prop_assume!(harmless);
+            prop_assert_eq!(masked(&text), text);
+        }
     }
 }

@@ -249,7 +249,7 @@ mod tests {
         #[test]
         fn no_secret_of_ours_survives(
             texts in proptest::collection::vec(texts(), 1..5),
-            own in proptest::collection::vec("[A-Z0-9/.?+*()\\[$]{6,20}", 1..4),
+            own in proptest::collection::vec("[A-Z0-9/.?+*()$]{6,20}", 1..4),
         ) {
             let masker = Masker::new(own.iter().map(String::as_str));
             // Side by side, inside one another and at both ends.

@@ -279,7 +279,10 @@ pub(crate) fn switch(text: &str) -> Result<bool, Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::checkpoint::status::Status;
 
     #[test]
     fn progress_is_0_to_100() {
@@ -364,5 +367,99 @@ mod tests {
         assert_eq!(meta("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(meta("=b").is_err());
         assert!(meta("a").is_err());
+    }
+
+    #[test]
+    fn urls_have_a_scheme_and_a_host() {
+        for text in [
+            "https://example.com",
+            "http://[::1]:8080/x",
+            "HTTPS://user:pw@example.com:443/a?b#c",
+            "postgres:///db?host=/run",
+            "s3://bucket/key",
+            "git+ssh://host/x",
+        ] {
+            assert_eq!(url(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "example.com",
+            "://x",
+            "1http://x",
+            "https://",
+            "https:///x",
+            "https://:80/",
+            "https://h:99999/",
+            "https://[::1/",
+            "https://a\nb",
+            "https://a<b",
+            "https://a\"b",
+        ] {
+            assert!(url(text).is_err(), "{text:?}");
+        }
+        assert!(is_web_url("HTTP://example.com") && !is_web_url("s3://bucket") && !is_web_url("http://"));
+    }
+
+    #[test]
+    fn switches_know_how_people_write_yes_and_no() {
+        for (text, on) in
+            [("1", true), ("TRUE", true), (" yes ", true), ("on", true), ("", false), ("0", false)]
+        {
+            assert_eq!(switch(text), Ok(on), "{text:?}");
+        }
+        for text in ["2", "maybe", "truefalse"] {
+            assert!(switch(text).is_err(), "{text}");
+        }
+    }
+
+    /// Anything at all, and things that are nearly right.
+    fn texts() -> impl Strategy<Value = String> {
+        prop_oneof![
+            ".{0,40}",
+            "[-+]?[0-9_,.%eE]{0,25}",
+            "[0-9]{1,20} ?(ms|s|m|h|d|y)",
+            "#?[A-Za-z0-9._-]{0,90}",
+            "[CGD][A-Z0-9]{0,12}:[0-9]{0,22}\\.[0-9]{0,22}",
+            "[a-z]{0,5}://[^ ]{0,30}",
+            "[ -~]{0,10}=[ -~]{0,20}",
+            ".{250,260}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn no_text_is_too_odd_and_what_is_read_is_within_its_limits(text in texts()) {
+            prop_assert!(progress(&text).is_ok_and(|value| value <= 100) || progress(&text).is_err());
+            if let Ok(value) = count(&text) {
+                prop_assert!(i64::try_from(value).is_ok());
+            }
+            prop_assert!(context_limit(&text) != Ok(0));
+            let _ = (duration(&text), switch(&text), url(&text), is_web_url(&text), Status::parse(&text));
+            if let Ok(id) = agent_id(&text) {
+                prop_assert!((1..=255).contains(&id.chars().count()));
+                prop_assert!(id == id.trim() && !id.contains(|c: char| c.is_control()), "{id:?}");
+                prop_assert_eq!(agent_id(&id), Ok(id.clone()), "reading it again changes nothing");
+            }
+            if let Ok(read) = channel(&text) {
+                prop_assert!(read.starts_with('#') || is_conversation_id(&read), "{read:?}");
+                prop_assert!(!read.contains(|c: char| c.is_whitespace() || c.is_control() || "<>@,".contains(c)));
+                prop_assert_eq!(channel(&read), Ok(read.clone()));
+            }
+            if let Ok(read) = thread(&text) {
+                prop_assert_eq!(format!("{}:{}", read.channel, read.ts), text.trim());
+            }
+            if let Ok(read) = artifact(&text) {
+                prop_assert!(!read.target.is_empty());
+                prop_assert!(!read.target.contains("://") || url(&read.target).is_ok());
+            }
+            if let Ok((key, value)) = meta(&text) {
+                prop_assert!(!key.is_empty() && !key.contains('=') && text.ends_with(&value));
+            }
+            for read in [line(&text), free_text(&text)].into_iter().flatten() {
+                prop_assert!(!read.contains('\0') && text.contains(&read));
+            }
+        }
     }
 }

@@ -135,4 +135,70 @@ mod tests {
         assert_eq!(Excerpt::cut("héllo", 5), Excerpt { text: "héllo".into(), omitted: 0 });
         assert_eq!(Excerpt::cut("héllo", 2), Excerpt { text: "hé".into(), omitted: 3 });
     }
+
+    #[test]
+    fn a_step_is_one_line_and_cut_with_a_sign() {
+        let step = |action: &str| {
+            let mut snapshot = Snapshot::blank();
+            snapshot.push_step(action);
+            snapshot.steps.remove(0)
+        };
+        assert_eq!(step("  a\t\r\n b  "), "a b");
+        assert_eq!(step(&"é".repeat(STEP_MAX)), "é".repeat(STEP_MAX));
+        assert_eq!(step(&"é".repeat(STEP_MAX + 1)), "é".repeat(STEP_MAX) + "…");
+    }
+
+    #[test]
+    fn keeps_the_last_ten_artifacts_and_counts_them_all() {
+        let made = |range: std::ops::Range<u32>| -> Vec<Artifact> {
+            range.map(|n| Artifact { name: None, target: format!("{n}.txt") }).collect()
+        };
+        let mut snapshot = Snapshot::blank();
+        for (range, listed, count) in
+            [(0..3, 0..3, 3), (3..10, 0..10, 10), (10..12, 2..12, 12), (12..30, 20..30, 30)]
+        {
+            snapshot.push_artifacts(&made(range));
+            assert_eq!((&snapshot.artifacts, snapshot.artifact_count), (&made(listed), count));
+        }
+    }
+
+    #[test]
+    fn a_text_is_kept_as_far_as_a_message_can_show_it() {
+        let long = "é".repeat(10_000);
+        let excerpt = Excerpt::of(&long);
+        assert_eq!((excerpt.text.chars().count() as u64 + excerpt.omitted, excerpt.omitted), (10_000, 7000));
+        assert_eq!(Excerpt::of(""), Excerpt { text: String::new(), omitted: 0 });
+    }
+
+    #[test]
+    fn the_kept_form_is_read_by_every_later_version() {
+        // As the first version wrote it: what is added later needs a default, and nothing is renamed or removed.
+        let first = r#"{"status":"waiting_approval","progress":40,"name":"Deploy","repo":null,"tokens":150000,
+            "context_limit":200000,"context":"warn","context_told":"alert","action":{"text":"Ask"},
+            "error":{"text":"why","omitted":5},"steps":["Ask"],
+            "artifacts":[{"name":"PR","target":"https://example.com/1"},{"target":"out.txt"}],
+            "artifact_count":2,"elapsed_ms":1500}"#;
+        let read: Snapshot = serde_json::from_str(first).expect("a snapshot of the first version");
+        let expected = Snapshot {
+            status: Status::WaitingApproval,
+            progress: 40,
+            name: Some("Deploy".to_owned()),
+            repo: None,
+            tokens: Some(150_000),
+            context_limit: 200_000,
+            context: Level::Warn,
+            context_told: Level::Alert,
+            action: Some(Excerpt { text: "Ask".to_owned(), omitted: 0 }),
+            error: Some(Excerpt { text: "why".to_owned(), omitted: 5 }),
+            steps: vec!["Ask".to_owned()],
+            artifacts: vec![
+                Artifact { name: Some("PR".to_owned()), target: "https://example.com/1".to_owned() },
+                Artifact { name: None, target: "out.txt".to_owned() },
+            ],
+            artifact_count: 2,
+            elapsed_ms: 1500,
+        };
+        assert_eq!(read, expected);
+        assert_eq!(read.context_percent(), 75.0);
+    }
 }

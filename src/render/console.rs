@@ -47,7 +47,11 @@ fn short(excerpt: &Excerpt) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::checkpoint::context::Level;
+    use crate::checkpoint::parse::Artifact;
     use crate::checkpoint::status::Status;
 
     #[test]
@@ -64,5 +68,41 @@ mod tests {
         let mut snapshot = Snapshot::blank();
         snapshot.action = Some(Excerpt::of(&"x".repeat(5200)));
         assert!(line("a", &snapshot).contains("x… (+5,000 characters)"));
+    }
+
+    #[test]
+    fn tells_everything_that_is_known() {
+        let mut snapshot = Snapshot::blank();
+        snapshot.status = Status::Error;
+        snapshot.progress = 40;
+        snapshot.name = Some("Deploy Feature X".to_owned());
+        snapshot.action = Some(Excerpt::of("Running tests"));
+        snapshot.error = Some(Excerpt::of("exit code 1\nline two"));
+        snapshot.push_artifacts(&[
+            Artifact { name: Some("PR".to_owned()), target: "https://example.com/1".to_owned() },
+            Artifact { name: None, target: "out/report.txt".to_owned() },
+        ]);
+        snapshot.tokens = Some(150_000);
+        snapshot.context = Level::Warn;
+        snapshot.elapsed_ms = 185_000;
+        assert_eq!(
+            line("deploy", &snapshot),
+            "❌ ERROR deploy · Deploy Feature X · ▓▓▓▓░░░░░░ 40% · Running tests · 🔴 exit code 1 line two · \
+             PR: https://example.com/1 · out/report.txt · 150,000 / 200,000 (75.0%) ⚠️ · 3m 5s"
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_text_breaks_the_line_or_drives_the_terminal(text in ".{0,300}", id in "[^\u{0}]{1,255}") {
+            let mut snapshot = Snapshot::blank();
+            snapshot.name = Some(text.clone());
+            snapshot.action = Some(Excerpt::of(&text));
+            snapshot.error = Some(Excerpt::of(&format!("{text}\n{text}\u{1b}]0;title\u{7}")));
+            snapshot.push_artifacts(&[Artifact { name: Some(text.clone()), target: text }]);
+            let line = line(&id, &snapshot);
+            prop_assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+        }
     }
 }

@@ -388,4 +388,102 @@ mod tests {
             prop_assert!(checked >= 3);
         }
     }
+
+    #[test]
+    fn every_status_has_its_sign_its_name_and_its_colour() {
+        for (status, sign, colour) in [
+            (Status::Starting, "🚀 Agent `a` – STARTING", "#0099ff"),
+            (Status::Planning, "🧠 Agent `a` – PLANNING", "#9933ff"),
+            (Status::Working, "⚙️ Agent `a` – WORKING", "#00cc00"),
+            (Status::Checkpoint, "📍 Agent `a` – CHECKPOINT", "#ffcc00"),
+            (Status::WaitingApproval, "⏳ Agent `a` – WAITING_APPROVAL", "#ff9900"),
+            (Status::Blocked, "🚧 Agent `a` – BLOCKED", "#ff6600"),
+            (Status::Error, "❌ Agent `a` – ERROR", "#ff0000"),
+            (Status::Complete, "✅ Agent `a` – COMPLETE", "#00cc00"),
+            (Status::Cancelled, "🛑 Agent `a` – CANCELLED", "#808080"),
+        ] {
+            let sent = message("a", &Snapshot { status, ..full() });
+            let text = sent["text"].as_str().expect("text");
+            assert_eq!(
+                (text.lines().next(), sent["attachments"][0]["color"].as_str()),
+                (Some(sign), Some(colour))
+            );
+        }
+    }
+
+    #[test]
+    fn the_blocks_say_what_the_text_says() {
+        let mrkdwn = |text: &str| json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": true } });
+        assert_eq!(
+            message("deploy", &full()),
+            json!({
+                "text": "🚀 Agent `deploy` – STARTING\n\nTask: Deploy Feature X\nProgress: ░░░░░░░░░░ 0%\n\
+                         Repo: agent-factory\nContext: 0 / 200,000 (0.0%)\nLast Action: Starting deployment\nElapsed: 0s",
+                "blocks": [mrkdwn("🚀 Agent `deploy` – *STARTING*")],
+                "attachments": [{
+                    "color": "#0099ff",
+                    "blocks": [mrkdwn(
+                        "*Task:* Deploy Feature X\n*Progress:* ░░░░░░░░░░ 0%\n*Repo:* agent-factory\n\
+                         *Context:* 0 / 200,000 (0.0%)\n*Last Action:* Starting deployment\n*Elapsed:* 0s"
+                    )],
+                }],
+            })
+        );
+        let plain = plain_message("deploy", &full());
+        assert_eq!(plain["text"], message("deploy", &full())["text"]);
+        assert_eq!(
+            (&plain["blocks"], &plain["attachments"]),
+            (&json!([]), &json!([])),
+            "an edit removes the old ones"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_shown() {
+        assert_eq!(
+            message("a", &Snapshot::blank())["text"],
+            "🚀 Agent `a` – STARTING\n\nTask: a\nProgress: ░░░░░░░░░░ 0%\nContext: 0 / 200,000 (0.0%)\nElapsed: 0s"
+        );
+    }
+
+    #[test]
+    fn a_warning_has_a_sign_and_an_alert_leads_the_message() {
+        for (context, leads, sign) in
+            [(Level::Calm, false, false), (Level::Warn, false, true), (Level::Alert, true, true)]
+        {
+            let sent = message("a", &Snapshot { tokens: Some(171_000), context, ..full() });
+            let text = sent["text"].as_str().expect("text");
+            assert_eq!(text.starts_with("⚠️ *Context Warning*: 85.5% of the context"), leads, "{text}");
+            assert_eq!(text.contains("Context: 171,000 / 200,000 (85.5%) ⚠️\n"), sign, "{text}");
+            assert_eq!(sent["blocks"].as_array().map(Vec::len), Some(if leads { 2 } else { 1 }));
+            let first = sent["blocks"][0]["text"]["text"].as_str().expect("text");
+            assert_eq!(first.starts_with("⚠️ *Context Warning*: "), leads);
+        }
+    }
+
+    #[test]
+    fn artifacts_are_links_where_they_can_be_and_the_rest_is_counted() {
+        let long = format!("https://example.com/{}", "x".repeat(700));
+        for (name, target, shown) in [
+            (None, "https://example.com/a?b=c&d", "• <https://example.com/a?b=c&amp;d>"),
+            (Some("a <b>"), "https://example.com", "• a &lt;b&gt;: <https://example.com>"),
+            (None, "https://example.com/a|b`c", "• <https://example.com/a%7Cb%60c>"),
+            (None, "s3://bucket/key", "• s3://bucket/key"),
+            (None, "out/<report>.txt", "• out/&lt;report&gt;.txt"),
+            (Some("log"), "javascript:alert(1)", "• log: javascript:alert(1)"),
+        ] {
+            let artifact = Artifact { name: name.map(str::to_owned), target: target.to_owned() };
+            assert_eq!(bullet(&artifact), shown);
+        }
+        let cut = bullet(&Artifact { name: None, target: long });
+        assert!(cut.starts_with("• https://example.com/xxx") && cut.ends_with(" characters)"), "{cut}");
+
+        let mut snapshot = full();
+        for n in 0..1500 {
+            snapshot.push_artifacts(&[Artifact { name: None, target: format!("{n}.txt") }]);
+        }
+        let text = message("a", &snapshot)["text"].as_str().expect("text").to_owned();
+        let expected: Vec<String> = (1490..1500).map(|n| format!("• {n}.txt")).collect();
+        assert!(text.ends_with(&format!("Artifacts:\n• 1,490 more\n{}", expected.join("\n"))), "{text}");
+    }
 }

@@ -347,3 +347,6 @@ fn password_of(url: &str) -> Option<String> {
     let (_, password) = authority.rsplit_once('@')?.0.split_once(':')?;
     (!password.is_empty()).then(|| password.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

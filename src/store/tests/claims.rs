@@ -138,10 +138,16 @@ fn between_tasks_immediate_messages_go_before_routine_ones_and_older_before_newe
         cache.record(said(agent, status));
         cache.pass(seconds(1));
     }
+    // What was put back is as old as the moment at which it is due again.
+    let b = cache.store.read(|tx| tx.find("b")).expect("a search").and_then(|report| report.task.key);
+    let claim = cache.claim_as(&owner(1), |want| want.scope = Scope::Task(b.expect("a stored task")));
+    let Claim::Job(job) = claim else { panic!("nothing to send") };
+    let at = cache.now;
+    cache.settle(&job, &owner(1), &Settlement::Released { at });
     let order: Vec<_> = (1..=4)
         .map(|number| taken(cache.claim(&owner(number))).map(|(agent, ..)| agent).unwrap_or_default())
         .collect();
-    assert_eq!(order, ["c", "d", "b", "a"]);
+    assert_eq!(order, ["c", "d", "a", "b"]);
 }
 
 #[test]

@@ -157,3 +157,52 @@ fn a_late_answer_for_the_same_message_still_counts() {
     assert!(cache.entries().is_empty());
     assert_eq!(cache.checkpoints(task)[0].delivery.name(), "sent");
 }
+
+#[test]
+fn a_late_answer_does_not_count_for_what_an_entry_carries_by_now() {
+    // A routine message that was sent twice, failed, and took up a newer checkpoint.
+    let mut cache = Cache::new();
+    let task = cache.threaded("a");
+    cache.pass(seconds(30));
+    cache.say("a", Status::Working);
+    let slept = cache.job(&owner(1));
+    cache.pass(LEASE);
+    let job = cache.job(&owner(2));
+    let failed = Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: false };
+    cache.settle(&job, &owner(2), &failed);
+    let next = cache.say("a", Status::Planning);
+    assert_eq!(next.entry, Some(slept.entry), "the message waits for its turn with the newest state");
+    let before = (cache.task(task), cache.checkpoints(task), cache.entries());
+    cache.posted(&slept, &owner(1), "9.9");
+    assert_eq!((cache.task(task), cache.checkpoints(task), cache.entries()), before);
+
+    // An edit of the card that came through, and another that became due since.
+    let mut cache = Cache::new();
+    let task = cache.threaded("a");
+    let reply = |cache: &mut Cache, ts| {
+        cache.say("a", Status::Blocked);
+        loop {
+            let job = cache.job(&owner(2));
+            match job.kind {
+                EntryKind::Post => break cache.posted(&job, &owner(2), ts),
+                EntryKind::Card => cache.settle(&job, &owner(2), &Settlement::Edited),
+            }
+        }
+    };
+    reply(&mut cache, "2.2");
+    let slept = cache.job(&owner(1));
+    assert_eq!(slept.kind, EntryKind::Card);
+    cache.pass(LEASE);
+    let job = cache.job(&owner(2));
+    cache.settle(&job, &owner(2), &Settlement::Edited);
+    cache.pass(seconds(1));
+    let now = cache.now;
+    // As if the key of the first edit were given to the second.
+    cache.write(|tx| {
+        tx.insert_entry(task, EntryKind::Card, Priority::Routine, None, None, now, now)?;
+        Ok(tx.connection.execute("UPDATE entries SET key = ?1", [slept.entry.0])?)
+    });
+    let before = cache.entries();
+    cache.settle(&slept, &owner(1), &Settlement::Edited);
+    assert_eq!(cache.entries(), before, "the newest state is still to be shown");
+}

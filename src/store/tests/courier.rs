@@ -77,6 +77,9 @@ fn a_courier_stays_as_long_as_it_says_so() {
     for _ in 0..10 {
         cache.pass(OFFICE.mul_f64(0.6));
         assert!(cache.stay(&courier));
+        cache.pass(OFFICE.mul_f64(0.6));
+        assert!(!cache.appoint(1, &owner(2)));
+        assert!(cache.stay(&courier));
     }
     cache.pass(OFFICE.mul_f64(0.3));
     assert!(!cache.appoint(1, &owner(2)));

@@ -173,9 +173,10 @@ fn bullet(artifact: &Artifact) -> String {
     }
 }
 
-/// A URL that ends its link only where we end it.
+/// A URL that ends its link only where we end it, and pings nobody.
 fn link(url: &str) -> String {
-    url.chars().fold(String::new(), |mut link, c| {
+    let mut link = String::with_capacity(url.len());
+    for (at, c) in url.char_indices() {
         match c {
             '&' => link.push_str("&amp;"),
             '<' => link.push_str("%3C"),
@@ -183,10 +184,20 @@ fn link(url: &str) -> String {
             '|' => link.push_str("%7C"),
             '`' => link.push_str("%60"),
             c if c.is_control() || c.is_whitespace() => {}
+            // The same letter to whoever follows the link, in its path as well as in its host.
+            c if link.ends_with('@') && is_mention(&url[at..]) => {
+                link.push_str(&format!("%{:02X}", u32::from(c)));
+            }
             c => link.push(c),
         }
-        link
-    })
+    }
+    link
+}
+
+/// Whether the text behind an `@` would call everyone.
+fn is_mention(text: &str) -> bool {
+    let begins = |word: &str| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    ["here", "channel", "everyone"].into_iter().any(begins)
 }
 
 fn units(text: &str) -> usize {
@@ -468,6 +479,8 @@ mod tests {
             (None, "https://example.com/a?b=c&d", "• <https://example.com/a?b=c&amp;d>"),
             (Some("a <b>"), "https://example.com", "• a &lt;b&gt;: <https://example.com>"),
             (None, "https://example.com/a|b`c", "• <https://example.com/a%7Cb%60c>"),
+            (None, "https://example.com/@Here?to=@channel", "• <https://example.com/@%48ere?to=@%63hannel>"),
+            (None, "https://ana@everyone.example/@eve", "• <https://ana@%65veryone.example/@eve>"),
             (None, "s3://bucket/key", "• s3://bucket/key"),
             (None, "out/<report>.txt", "• out/&lt;report&gt;.txt"),
             (Some("log"), "javascript:alert(1)", "• log: javascript:alert(1)"),

@@ -89,7 +89,7 @@ fn a_wrong_tuning_value_falls_back_and_a_wrong_destination_waits() {
         ),
         (
             vec![token, ("SLACK_CHANNEL", "two words")],
-            false,
+            true,
             false,
             Some("SLACK_CHANNEL: 'two words' is not a channel; messages wait until it is mended"),
         ),
@@ -172,7 +172,14 @@ fn every_secret_is_known_to_be_masked_and_shown_nowhere() {
     let known: Vec<_> = config.secrets.iter().map(Secret::reveal).collect();
     assert_eq!(
         known,
-        ["xoxb-s3cret-1", "s3cret-2", "xapp-s3cret-3", "postgres://ana:s3cret-4@db/x", "s3cret-5"]
+        [
+            "xoxb-s3cret-1",
+            "s3cret-2",
+            "xapp-s3cret-3",
+            "s3cret-4",
+            "postgres://ana:s3cret-4@db/x",
+            "s3cret-5"
+        ]
     );
     let shown = format!("{:?} {:?}", config.settings(), config);
     assert!(!shown.contains("s3cret"), "{shown}");
@@ -184,13 +191,16 @@ fn a_file_that_a_flag_names_must_be_good() {
         ("agent_id = \"s3cret", "", "config.toml: line 1: "),
         ("\n\nagent_id =", "", "config.toml: line 3: "),
         ("", "SLACK_CHANNEL=#a\nno assignment s3cret", "env: line 2 is not KEY=VALUE"),
+        ("min_interval = [1]", "", "config.toml: min_interval is a list"),
     ] {
         let failure = Files::new(config, env_file).resolve(Flags::default(), &[]).expect_err("a wrong file");
         let words = format!("{failure:?}");
         assert!(words.contains(problem) && !words.contains("s3cret"), "{words}");
     }
-    let files =
-        Files::new("agent_name = 'x'\nmin_interval = [1]\n", "export AGENT_CHECKPOINT_DEADLINE='7s' # why\n");
+    let files = Files::new(
+        "agent_name = 'x'\nmin_interval = 'soon'\n",
+        "export AGENT_CHECKPOINT_DEADLINE='7s' # why\n",
+    );
     let config = files.resolve(Flags::default(), &[]).expect("a readable file");
     assert_eq!(config.deadline, Duration::from_secs(7));
     let problems: Vec<_> =
@@ -203,7 +213,7 @@ fn a_file_that_a_flag_names_must_be_good() {
             (
                 false,
                 &format!(
-                    "min_interval in {}: 'array' is not a length of time; using the default",
+                    "min_interval in {}: 'soon' is not a length of time; using the default",
                     path.display()
                 )
             ),

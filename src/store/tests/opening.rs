@@ -14,8 +14,10 @@ use crate::checkpoint::status::TaskState;
 
 const SCHEMA_1: &str = include_str!("../../../tests/fixtures/schema-1.sql");
 
+const SCHEMA_2: &str = include_str!("../../../tests/fixtures/schema-2.sql");
+
 /// Every kind of schema that was ever released, and a cache of that time.
-const RELEASED: &[&str] = &[SCHEMA_1];
+const RELEASED: &[&str] = &[SCHEMA_1, SCHEMA_2];
 
 /// A database made from SQL, with nothing left in its log.
 fn database(sql: &str) -> (TempDir, PathBuf) {

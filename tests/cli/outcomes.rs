@@ -1,0 +1,356 @@
+//! What `emit` says of every way in which Slack can fail, and that the message arrives once in the end.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::fake_slack::Fault;
+use crate::scene::{Scene, last_action, text};
+use crate::support::Run;
+
+/// Too short for a second attempt, so that the first one decides.
+const ONE_TRY: &str = "700ms";
+
+/// A failure, the word for it, and what is said of it.
+struct Row {
+    fault: Fault,
+    delivery: &'static str,
+    error: &'static str,
+    /// How many messages Slack has although the answer was no good.
+    stored: usize,
+}
+
+fn row(fault: Fault, delivery: &'static str, error: &'static str, stored: usize) -> Row {
+    Row { fault, delivery, error, stored }
+}
+
+/// Failures that pass by themselves.
+fn passing() -> Vec<Row> {
+    let lost = "unconfirmed";
+    vec![
+        row(Fault::Status(500), "queued", "gave HTTP status 500", 0),
+        row(Fault::Status(502), "queued", "gave HTTP status 502", 0),
+        row(Fault::Status(503), "queued", "gave HTTP status 503", 0),
+        row(Fault::Html(503), "queued", "gave HTTP status 503", 0),
+        row(Fault::Html(200), lost, "gave an answer that is not Slack's", 0),
+        row(Fault::Garbage, lost, "gave an answer that is not Slack's", 0),
+        row(Fault::ErrorName("service_unavailable"), "queued", "Slack answered service_unavailable", 0),
+        row(Fault::ErrorName("request_timeout"), "queued", "Slack answered request_timeout", 0),
+        row(Fault::ErrorName("internal_error"), lost, "Slack answered internal_error", 0),
+        row(Fault::ErrorName("fatal_error"), lost, "Slack answered fatal_error", 0),
+        row(Fault::ResetBeforeStoring, lost, "connection to 127.0.0.1:", 0),
+        row(Fault::ResetAfterStoring, lost, "connection to 127.0.0.1:", 1),
+        row(Fault::TruncatedJson, lost, "connection to 127.0.0.1:", 1),
+        row(Fault::Hang, lost, "did not answer within 0.", 0),
+        row(Fault::HangAfterStoring, lost, "did not answer within 0.", 1),
+        row(Fault::SlowBody, lost, "did not answer within 0.", 1),
+    ]
+}
+
+#[test]
+fn a_failure_that_passes_is_told_and_the_message_arrives_once() {
+    std::thread::scope(|scope| {
+        for rows in [0, 4, 8, 12] {
+            scope.spawn(move || {
+                for Row { fault, delivery, error, stored } in passing().into_iter().skip(rows).take(4) {
+                    let scene = Scene::bot();
+                    scene.slack.script("chat.postMessage", vec![fault]);
+                    let output =
+                        scene.emit(["--status", "starting", "--deadline", ONE_TRY, "one"]).run().success();
+                    let receipt = output.json();
+                    assert_eq!(receipt["delivery"], delivery, "{fault:?}: {receipt}");
+                    assert!(text(&receipt, "error").contains(error), "{fault:?}: {receipt}");
+                    let output = output
+                        .stderr_has(&format!("recorded, but not in Slack yet ({delivery}): "))
+                        .stderr_has(error)
+                        .stderr_has("\nhint: the next call or agent-checkpoint flush sends it\n");
+                    assert_eq!(output.stderr.lines().count(), 2, "{output}");
+                    assert!(!text(&receipt, "retry_at").is_empty(), "{receipt}");
+                    assert_eq!(receipt["message_ts"], Value::Null, "{receipt}");
+                    assert_eq!(scene.slack.roots().len(), stored, "{fault:?}");
+
+                    scene.flush().stdout_is("1 sent, 0 refused, 0 still waiting\n");
+                    assert_eq!(last_action(&scene.root().text), "one", "{fault:?}");
+                    let shown = scene.show("bot");
+                    assert_eq!(shown["thread_ts"], scene.root().ts.as_str(), "{fault:?}");
+                    assert_eq!(shown["checkpoints"][0]["delivery"], "sent", "{fault:?}");
+                    assert_eq!(shown["checkpoints"][0]["delivery_error"], Value::Null, "{fault:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn strict_callers_are_told_by_the_exit_code() {
+    let scene = Scene::bot();
+    for (number, (fault, code, delivery)) in [
+        (Fault::Ok, 0, "sent"),
+        (Fault::Status(503), 75, "queued"),
+        (Fault::ErrorName("fatal_error"), 75, "unconfirmed"),
+        (Fault::ErrorName("not_in_channel"), 78, "rejected"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let agent = format!("agent-{number}");
+        let channel = format!("strict-{number}");
+        scene.slack.add_channel(&channel, &format!("C0STRICT0{number}"), false, false, true);
+        scene.slack.script("chat.postMessage", vec![fault]);
+        let words = ["-a", &agent, "-c", &channel, "--deadline", ONE_TRY, "--strict", "one"];
+        let receipt = scene.emit(words).run().code(code).json();
+        assert_eq!(receipt["delivery"], delivery);
+    }
+    // What the interval holds back is no failure.
+    let receipt = scene.emit(["-a", "agent-0", "--strict", "two"]).run().success().stderr_is("").json();
+    assert_eq!(receipt["delivery"], "coalesced");
+}
+
+/// What no repetition mends: credentials, destinations, and words that nobody knows.
+const REFUSALS: [&str; 40] = [
+    "not_authed",
+    "invalid_auth",
+    "account_inactive",
+    "token_revoked",
+    "token_expired",
+    "not_allowed_token_type",
+    "missing_scope",
+    "no_permission",
+    "access_denied",
+    "accesslimited",
+    "ekm_access_denied",
+    "enterprise_is_restricted",
+    "two_factor_setup_required",
+    "is_bot",
+    "app_access_restricted",
+    "team_access_not_granted",
+    "org_login_required",
+    "insecure_request",
+    "unknown_method",
+    "method_deprecated",
+    "feature_disabled",
+    "channel_not_found",
+    "not_in_channel",
+    "is_archived",
+    "is_inactive",
+    "restricted_action",
+    "restricted_action_read_only_channel",
+    "restricted_action_thread_only_channel",
+    "restricted_action_non_threadable_channel",
+    "restricted_action_thread_locked",
+    "cannot_reply_to_message",
+    "messages_tab_disabled",
+    "posting_to_channel_denied",
+    "team_not_found",
+    "user_not_found",
+    "user_disabled",
+    "method_not_supported_for_channel_type",
+    "slack_connect_file_link_sharing_blocked",
+    "message_limit_exceeded",
+    "a_word_of_the_year_2040",
+];
+
+#[test]
+fn a_refusal_is_told_in_slacks_own_word_and_not_tried_again() {
+    let scene = Scene::bot();
+    for (number, name) in REFUSALS.into_iter().enumerate() {
+        let (agent, channel) = (format!("agent-{number}"), format!("C0REFUSED{number}"));
+        scene.slack.script("chat.postMessage", vec![Fault::ErrorName(name)]);
+        let output = scene.emit(["-a", &agent, "-c", &channel, "one"]).run().success().stderr_is(&format!(
+            "agent-checkpoint: warning: Slack refused the message for good: {name}\n\
+             hint: run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected\n"
+        ));
+        let receipt = output.json();
+        assert_eq!((text(&receipt, "delivery"), text(&receipt, "error")), ("rejected", name));
+        assert_eq!(receipt["retry_at"], Value::Null, "{receipt}");
+    }
+    assert_eq!(scene.slack.requests().len(), REFUSALS.len());
+    scene.flush().stdout_is("");
+    assert_eq!(scene.slack.requests().len(), REFUSALS.len());
+}
+
+#[test]
+fn what_was_refused_is_sent_once_when_the_cause_is_mended() {
+    let scene = Scene::bot();
+    scene.slack.set_scopes(&["channels:read"]);
+    let reason = "missing_scope (needed: chat:write; provided: channels:read)";
+    let output = scene.emit(["--status", "starting", "one"]).run().success().stderr_has(reason);
+    assert_eq!(output.json()["error"], reason);
+    scene.sandbox.cmd(["tasks"]).run().success().stdout_has("1 refused: missing_scope");
+
+    scene.slack.set_scopes(&["chat:write"]);
+    scene.flush();
+    assert_eq!(scene.slack.roots().len(), 0);
+    for sent in ["1 sent, 0 refused, 0 still waiting\n", ""] {
+        scene.sandbox.cmd(["flush", "--rejected"]).run().success().stdout_is(sent);
+        assert_eq!(last_action(&scene.root().text), "one");
+    }
+    assert_eq!(scene.deliveries("bot"), [("one".into(), "sent".into())]);
+}
+
+#[test]
+fn refused_again_is_said_again() {
+    let scene = Scene::bot();
+    scene.slack.revoke_token();
+    scene.emit(["one"]).run().success().stderr_has("for good: token_revoked");
+    let output = scene.sandbox.cmd(["flush", "--rejected"]).run().code(78);
+    output
+        .stderr_is("agent-checkpoint: Slack refused a message of bot for good: token_revoked\n")
+        .stdout_is("0 sent, 1 refused, 0 still waiting\n");
+}
+
+/// What says that the message is malformed or too large.
+const COMPLAINTS: [&str; 17] = [
+    "no_text",
+    "msg_too_long",
+    "msg_blocks_too_long",
+    "invalid_blocks",
+    "invalid_blocks_format",
+    "block_mismatch",
+    "invalid_attachments",
+    "too_many_attachments",
+    "attachment_payload_limit_exceeded",
+    "markdown_text_conflict",
+    "invalid_metadata_format",
+    "invalid_metadata_schema",
+    "metadata_too_large",
+    "metadata_must_be_sent_from_app",
+    "invalid_arguments",
+    "invalid_arg_name",
+    "invalid_array_arg",
+];
+
+#[test]
+fn a_message_that_slack_finds_malformed_is_sent_as_plain_text() {
+    let scene = Scene::bot();
+    for (number, name) in COMPLAINTS.into_iter().enumerate() {
+        let (agent, channel) = (format!("agent-{number}"), format!("plain-{number}"));
+        scene.slack.add_channel(&channel, &format!("C0PLAIN{number:03}"), false, false, true);
+        scene.slack.script("chat.postMessage", vec![Fault::ErrorName(name)]);
+        scene.sent(["-a", &agent, "-c", &channel, "--status", "error", "--error", "E1", "one"]);
+        let messages = scene.slack.messages(&channel);
+        assert_eq!(messages.len(), 1, "{name}");
+        assert!(
+            messages[0].text.ends_with("Last Action: one\nElapsed: 0s\n🔴 Error: E1"),
+            "{}",
+            messages[0].text
+        );
+        assert!(messages[0].blocks.is_empty() && messages[0].attachments.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn a_message_refused_even_as_plain_text_keeps_the_first_reason() {
+    let scene = Scene::bot();
+    let faults = ["invalid_blocks", "msg_too_long"].map(Fault::ErrorName).to_vec();
+    scene.slack.script("chat.postMessage", faults);
+    let receipt = scene.emit(["one"]).run().success().json();
+    assert_eq!((text(&receipt, "delivery"), text(&receipt, "error")), ("rejected", "invalid_blocks"));
+}
+
+#[test]
+fn a_card_that_slack_finds_malformed_is_edited_as_plain_text() {
+    let scene = Scene::bot();
+    scene.sent(["--status", "starting", "one"]);
+    scene.slack.script("chat.update", vec![Fault::ErrorName("invalid_attachments")]);
+    scene.sent(["--status", "blocked", "two"]);
+    let card = scene.root();
+    assert_eq!(last_action(&card.text), "two");
+    assert!(card.blocks.is_empty() && card.attachments.is_empty(), "{card:?}");
+}
+
+#[test]
+fn what_cannot_be_reached_is_queued_and_arrives_later() {
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+        format!("http://{}/api/", listener.local_addr().expect("its address"))
+    };
+    let scene = Scene::bot();
+    for (agent, url, words) in
+        [("a", gone.as_str(), "connection refused"), ("b", "http://slack.invalid/api/", "slack.invalid")]
+    {
+        // Another cache each: one that finds nobody makes the others wait.
+        let cache = scene.sandbox.path().join(agent);
+        let run = |run: Run<'_>| run.env("AGENT_CHECKPOINT_CACHE", &cache).run();
+        let words_of_emit = ["-a", agent, "--deadline", ONE_TRY, "--strict", "one"];
+        let output = run(scene.emit(words_of_emit).env("SLACK_API_URL", url)).code(75).stderr_has(words);
+        assert_eq!(output.json()["delivery"], "queued", "{output}");
+        run(scene.sandbox.cmd(["flush"])).success().stdout_is("1 sent, 0 refused, 0 still waiting\n");
+    }
+    assert_eq!(scene.slack.roots().len(), 2);
+}
+
+#[test]
+fn the_deadline_is_kept_whatever_slack_does() {
+    std::thread::scope(|scope| {
+        for fault in [Fault::Hang, Fault::SlowBody, Fault::RateLimited { retry_after: Some(30) }] {
+            scope.spawn(move || {
+                let scene = Scene::bot();
+                scene.slack.script("*", vec![fault; 9]);
+                for strict in [false, true] {
+                    let mut words = vec!["emit", "-a", "bot", "-s", "blocked", "--deadline", "500ms", "one"];
+                    words.extend(strict.then_some("--strict"));
+                    let code = if strict { 75 } else { 0 };
+                    scene.sandbox.cmd(words).run().code(code).within(Duration::from_millis(1500));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_retry_after_holds_every_agent_and_process_back() {
+    for retry_after in [Some(1), None] {
+        let scene = Scene::bot();
+        scene.slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after }]);
+        let receipt = scene.emit(["-a", "first", "--deadline", "300ms", "one"]).run().success().json();
+        assert_eq!(receipt["delivery"], "queued");
+        assert!(text(&receipt, "error").starts_with("Slack's rate limit is reached"), "{receipt}");
+        for agent in ["second", "third"] {
+            let words = ["-a", agent, "-c", "#general", "-s", "blocked", "--deadline", "300ms", "one"];
+            let receipt = scene.emit(words).run().success().json();
+            assert_eq!(receipt["delivery"], "queued", "{receipt}");
+        }
+        assert_eq!(scene.slack.requests().len(), 1);
+        // Whoever has the time waits for it.
+        scene.sent(["-a", "fourth", "--status", "error", "one"]);
+        scene.flush();
+        assert_eq!(scene.slack.roots().len(), 4);
+    }
+}
+
+#[test]
+fn a_caller_with_time_tries_again_by_itself() {
+    let scene = Scene::bot();
+    scene.slack.script("chat.postMessage", vec![Fault::Status(503)]);
+    scene.sent(["--status", "starting", "one"]);
+    assert_eq!(scene.slack.calls("chat.postMessage").len(), 2);
+    assert_eq!(scene.slack.roots().len(), 1);
+}
+
+#[test]
+fn the_next_call_takes_along_what_an_earlier_one_could_not_send() {
+    let scene = Scene::bot();
+    scene.emit(["-a", "first", "--deadline", "0", "one"]).run().success();
+    scene.emit(["-a", "second", "--deadline", "0", "one"]).run().success();
+    assert_eq!(scene.slack.requests().len(), 0);
+    scene.sent(["-a", "first", "--status", "error", "two"]);
+    assert_eq!(scene.deliveries("first"), [("one".into(), "sent".into()), ("two".into(), "sent".into())]);
+    assert_eq!(scene.deliveries("second"), [("one".into(), "sent".into())]);
+    assert_eq!(scene.slack.roots().len(), 2);
+}
+
+#[test]
+fn nothing_is_lost_while_slack_is_away() {
+    let scene = Scene::bot();
+    scene.slack.hold();
+    for action in ["one", "two", "three"] {
+        scene.emit(["--status", "blocked", "--deadline", "300ms", action]).run().success();
+    }
+    // After the first they left an unreachable Slack alone.
+    assert_eq!(scene.slack.requests().len(), 1);
+    scene.slack.release();
+    scene.flush().stdout_is("3 sent, 0 refused, 0 still waiting\n");
+    assert_eq!(scene.thread(), ["one", "two", "three"]);
+    assert_eq!(last_action(&scene.root().text), "three");
+}

@@ -1,0 +1,107 @@
+//! A sandbox that is connected to a fake Slack: what most tests of delivery begin with.
+
+use serde_json::Value;
+
+use crate::fake_slack::{FakeSlack, Message};
+use crate::support::{Output, Run, Sandbox};
+
+/// A fake Slack and a sandbox whose commands post to it. At its end no limit of Slack's may have been overrun, and
+/// nobody notified.
+pub(crate) struct Scene {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) slack: FakeSlack,
+}
+
+impl Scene {
+    /// With a bot token.
+    pub(crate) fn bot() -> Self {
+        let (sandbox, slack) = (Sandbox::new(), FakeSlack::start());
+        sandbox.slack(&slack);
+        Self { sandbox, slack }
+    }
+
+    /// With an incoming webhook.
+    pub(crate) fn webhook() -> Self {
+        let (sandbox, slack) = (Sandbox::new(), FakeSlack::start());
+        sandbox.webhook(&slack);
+        Self { sandbox, slack }
+    }
+
+    /// `emit --json` with these words, by the agent `bot` unless they name another.
+    pub(crate) fn emit<const N: usize>(&self, words: [&str; N]) -> Run<'_> {
+        let mut line = vec!["emit", "--json"];
+        if !words.contains(&"-a") {
+            line.extend(["-a", "bot"]);
+        }
+        line.extend(words);
+        self.sandbox.cmd(line)
+    }
+
+    /// An `emit` that must say `sent` and nothing else; its receipt.
+    #[track_caller]
+    pub(crate) fn sent<const N: usize>(&self, words: [&str; N]) -> Value {
+        let receipt = self.emit(words).run().success().stderr_is("").json();
+        assert_eq!(receipt["delivery"], "sent", "{receipt}");
+        receipt
+    }
+
+    /// Delivers what waits; all of it must go.
+    #[track_caller]
+    pub(crate) fn flush(&self) -> Output {
+        self.sandbox.cmd(["flush"]).run().success().stderr_is("")
+    }
+
+    /// `show --json` of an agent's latest task.
+    #[track_caller]
+    pub(crate) fn show(&self, agent: &str) -> Value {
+        self.sandbox.cmd(["show", "--json", agent]).run().success().json()
+    }
+
+    /// The actions of an agent's checkpoints with what became of each.
+    #[track_caller]
+    pub(crate) fn deliveries(&self, agent: &str) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let shown = self.show(agent);
+        let checkpoints = shown["checkpoints"].as_array().expect("checkpoints");
+        checkpoints.iter().map(|one| (text(&one["action"]), text(&one["delivery"]))).collect()
+    }
+
+    /// The one message that is no reply.
+    #[track_caller]
+    pub(crate) fn root(&self) -> Message {
+        let mut roots = self.slack.roots();
+        assert_eq!(roots.len(), 1, "{roots:#?}");
+        roots.remove(0)
+    }
+
+    /// The last action that each message of the one thread showed when it was posted, oldest first.
+    #[track_caller]
+    pub(crate) fn thread(&self) -> Vec<String> {
+        let messages = self.slack.thread(&self.root().ts);
+        messages.iter().map(|message| last_action(message.edits.first().unwrap_or(&message.text))).collect()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.slack.rate_violations(), []);
+            assert_eq!(self.slack.pings(), []);
+        }
+    }
+}
+
+/// The last action that a message's text shows.
+pub(crate) fn last_action(text: &str) -> String {
+    text.lines().find_map(|line| line.strip_prefix("Last Action: ")).unwrap_or_default().to_owned()
+}
+
+/// A field of a receipt as text; empty where it is null.
+#[track_caller]
+pub(crate) fn text<'a>(receipt: &'a Value, field: &str) -> &'a str {
+    match &receipt[field] {
+        Value::String(text) => text,
+        Value::Null => "",
+        other => panic!("{field} is no text but {other} in {receipt}"),
+    }
+}

@@ -91,6 +91,16 @@ impl Drop for Scene {
     }
 }
 
+/// Runs the rows of a table beside each other: most of their time is waiting.
+pub(crate) fn side_by_side<T: Send>(rows: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for row in rows {
+            scope.spawn(move || test(row));
+        }
+    });
+}
+
 /// The last action that a message's text shows.
 pub(crate) fn last_action(text: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix("Last Action: ")).unwrap_or_default().to_owned()

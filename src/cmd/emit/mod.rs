@@ -13,7 +13,7 @@ use super::{configure, courier, now, open, report_problems, unpack};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
 use crate::checkpoint::context::Level;
 use crate::checkpoint::id::{CheckpointId, TaskId};
-use crate::checkpoint::outbox::{Delivery, Priority};
+use crate::checkpoint::outbox::{Delivery, EntryKind, Priority};
 use crate::checkpoint::plan::{self, EntryChange, Notice, Plan, Policy, Route, Stored};
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Draft, Task};
@@ -247,7 +247,15 @@ impl Emission<'_> {
                 Standing { delivery: Delivery::Sent, message_ts: None, reason: None, due_at: None };
             Ok((standing, append.task.clone()))
         } else {
-            store.read(|tx| Ok((tx.delivery_of(recorded.checkpoint)?, tx.task(recorded.task)?)))
+            store.read(|tx| {
+                let mut standing = tx.delivery_of(recorded.checkpoint)?;
+                // What holds everyone back holds this message too.
+                if let (Some(due_at), Target::Slack(destination)) = (standing.due_at, &self.config.target) {
+                    let held_until = tx.held_until(&destination.credential(), EntryKind::Post)?;
+                    standing.due_at = Some(due_at.max(held_until));
+                }
+                Ok((standing, tx.task(recorded.task)?))
+            })
         };
         let (Standing { delivery, message_ts, reason, due_at }, task) = found.unwrap_or_else(|_| {
             let delivery = append.checkpoint.delivery;

@@ -216,11 +216,7 @@ impl Bot<'_> {
             Class::ThreadGone | Class::CardGone if owns_thread(job) => Outcome::ThreadGone,
             Class::ThreadGone | Class::CardGone | Class::CardFrozen => Outcome::Rejected(reason),
             Class::Limited => Outcome::Retry(Retry::limited(None)),
-            Class::Server { maybe_sent } => Outcome::Retry(Retry {
-                cause: Cause::Server,
-                reason: format!("Slack answered {reason}"),
-                maybe_sent,
-            }),
+            Class::Server { maybe_sent } => Outcome::Retry(troubled(reason, maybe_sent)),
         }
     }
 
@@ -260,11 +256,7 @@ impl Bot<'_> {
             }
             let (reply, answer) = self.query(method, &query)?;
             if !reply.ok {
-                return if class(&reply.error) == Class::Limited {
-                    Err(Retry::limited(answer.retry_after))
-                } else {
-                    Ok(None)
-                };
+                return passing(&reply, &answer).map_or(Ok(None), Err);
             }
             let found = reply.messages.into_iter().find(|message| {
                 let payload = &message.metadata["event_payload"];
@@ -308,11 +300,8 @@ impl Bot<'_> {
                 query.push(("cursor", &cursor));
             }
             let (reply, answer) = self.query("conversations.list", &query)?;
-            if !reply.ok && class(&reply.error) == Class::Limited {
-                return Err(Retry::limited(answer.retry_after));
-            }
             if !reply.ok {
-                return Ok(Err(reply.reason()));
+                return passing(&reply, &answer).map_or(Ok(Err(reply.reason())), Err);
             }
             if let Some(found) = reply.channels.into_iter().find(|channel| channel.name == name) {
                 return Ok(Ok(found));
@@ -359,6 +348,20 @@ impl Reply {
             reason.push_str(&format!(" ({})", self.response_metadata.messages.join("; ")));
         }
         reason
+    }
+}
+
+/// Slack answered, but could not do it.
+fn troubled(reason: String, maybe_sent: bool) -> Retry {
+    Retry { cause: Cause::Server, reason: format!("Slack answered {reason}"), maybe_sent }
+}
+
+/// Why a method that only reads was refused, if that may pass.
+fn passing(reply: &Reply, answer: &Answer) -> Option<Retry> {
+    match class(&reply.error) {
+        Class::Limited => Some(Retry::limited(answer.retry_after)),
+        Class::Server { .. } => Some(troubled(reply.reason(), false)),
+        _ => None,
     }
 }
 

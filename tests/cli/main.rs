@@ -19,4 +19,5 @@ mod settings;
 mod show;
 mod support;
 mod tasks;
+mod unconfirmed;
 mod wrong_settings;

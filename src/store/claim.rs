@@ -66,6 +66,8 @@ struct Candidate {
     entry: EntryKey,
     task: TaskKey,
     kind: EntryKind,
+    /// Which of Slack's limits it falls under: a card that was deleted is posted anew like any message.
+    limited_as: EntryKind,
     priority: Priority,
     due_at: Moment,
     channel: Option<String>,
@@ -77,21 +79,23 @@ struct Candidate {
 }
 
 const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, t.channel, t.credential, t.lease_owner, \
-     t.lease_until_ms, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
+     t.lease_until_ms, t.card IS NOT NULL, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
      WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2)";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
+    let kind = rows::kind(row, 2)?;
     Ok(Candidate {
         entry: EntryKey(row.get(0)?),
         task: TaskKey(row.get(1)?),
-        kind: rows::kind(row, 2)?,
+        kind,
+        limited_as: if row.get(9)? { kind } else { EntryKind::Post },
         priority: rows::priority(row, 3)?,
         due_at: Moment(row.get(4)?),
         channel: row.get(5)?,
         credential: row.get::<_, Option<String>>(6)?.map(Credential::stored),
         lease_owner: row.get(7)?,
         lease_until: row.get::<_, Option<i64>>(8)?.map(Moment),
-        outdated: row.get(9)?,
+        outdated: row.get(10)?,
     })
 }
 
@@ -180,7 +184,7 @@ impl Tx<'_> {
         paces: &mut HashMap<String, Bucket>,
     ) -> Result<Result<Moment, (Moment, Why)>, StoreError> {
         let channel = candidate.channel.as_deref().unwrap_or(NO_CHANNEL);
-        let name = pace::bucket(want.credential, candidate.kind, channel);
+        let name = pace::bucket(want.credential, candidate.limited_as, channel);
         let mut look_up = |name: String| -> Result<Bucket, StoreError> {
             Ok(match paces.entry(name) {
                 Entry::Occupied(known) => *known.get(),
@@ -194,12 +198,12 @@ impl Tx<'_> {
         if network > want.now {
             return Ok(Err((network, Why::NotDue)));
         }
-        let method = look_up(pace::method_hold(want.credential, candidate.kind))?.hold_until;
+        let method = look_up(pace::method_hold(want.credential, candidate.limited_as))?.hold_until;
         let mut bucket = look_up(name.clone())?;
         bucket.hold_until = bucket.hold_until.max(method);
         // Only what is urgent reserves a slot ahead of time: so it always goes before what is not.
         let latest = if candidate.priority == Priority::Immediate { want.latest } else { want.now };
-        match pace::reserve(bucket, pace::limit(candidate.kind), want.now, latest.max(want.now)) {
+        match pace::reserve(bucket, pace::limit(candidate.limited_as), want.now, latest.max(want.now)) {
             Ok((start_at, next)) => {
                 self.connection.execute(
                     "INSERT INTO paces (name, full_at_ms, hold_until_ms) VALUES (?1, ?2, 0)

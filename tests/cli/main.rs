@@ -1,6 +1,7 @@
 //! One integration binary that drives the real program.
 
 mod bad_input;
+mod card;
 mod doctor;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;
@@ -19,5 +20,6 @@ mod settings;
 mod show;
 mod support;
 mod tasks;
+mod thread;
 mod unconfirmed;
 mod wrong_settings;

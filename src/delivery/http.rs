@@ -159,6 +159,16 @@ impl Http {
         Ok(Answer { status, retry_after: retry_after.map(Duration::from_secs), date, scopes, body })
     }
 
+    /// The host of the proxy that a URL is reached through.
+    fn proxy_to(&self, url: &str) -> Option<&str> {
+        let proxy = self.agent.as_ref()?.config().proxy()?;
+        let uri: Uri = url.parse().ok()?;
+        if proxy.is_no_proxy(&uri) {
+            return None;
+        }
+        self.network.proxy.as_ref().map(|proxy| host(proxy.reveal()))
+    }
+
     /// In our own words: ureq's may hold the URL, and a webhook's URL is a secret.
     fn trouble(&self, url: &str, timeout: Duration, error: &ureq::Error) -> Trouble {
         let host = host(url);
@@ -175,14 +185,16 @@ impl Http {
                 format!("the proxy refused to connect to {host}: {reason}")
             }
             ureq::Error::InvalidProxyUrl => "the proxy's URL is malformed".to_owned(),
-            ureq::Error::Rustls(error) => format!("could not trust {host}: {error}"),
+            ureq::Error::Rustls(error) => distrust(host, error),
             ureq::Error::Tls(reason) => format!("could not speak TLS with {host}: {reason}"),
             // A refused certificate arrives as invalid data on the connection.
-            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
-                format!("could not trust {host}: {error}")
-            }
+            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => distrust(host, error),
             ureq::Error::Io(error) => format!("connection to {host} failed: {}", io_words(error)),
             _ => format!("{host} gave an answer that is not HTTP"),
+        };
+        let why = match self.proxy_to(url) {
+            Some(proxy) if stage != Stage::Connected => format!("{why} (through the proxy {proxy})"),
+            _ => why,
         };
         let reused = stage == Stage::Idle && self.progress.was_connected();
         let unresolved = matches!(error, ureq::Error::HostNotFound | ureq::Error::Timeout(Timeout::Resolve));
@@ -192,6 +204,10 @@ impl Http {
             Trouble::AnswerLost(why)
         }
     }
+}
+
+fn distrust(host: &str, error: &dyn fmt::Display) -> String {
+    format!("could not trust {host}: {error}; SSL_CERT_FILE names the certificates to trust")
 }
 
 impl fmt::Debug for Http {
@@ -366,8 +382,9 @@ impl Connector<()> for Watched {
         chained: Option<()>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
         self.progress.set(Stage::Connecting);
-        let connected = self.inner.connect(details, chained)?;
-        self.progress.set(Stage::Connected);
-        Ok(connected)
+        let connected = self.inner.connect(details, chained);
+        // The way to a proxy is connected by us as well: it may be open while the tunnel behind it is refused.
+        self.progress.set(if connected.is_ok() { Stage::Connected } else { Stage::Connecting });
+        connected
     }
 }

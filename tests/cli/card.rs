@@ -1,6 +1,6 @@
 //! The live card: a task's first message, edited to the newest state.
 
-use crate::fake_slack::{CHANNEL, Fault};
+use crate::fake_slack::{CHANNEL, Fault, HUMAN};
 use crate::scene::{Scene, last_action, side_by_side, text};
 
 #[test]
@@ -98,6 +98,19 @@ fn a_thread_deleted_whole_goes_on_in_one_new_thread() {
     scene.sent(["--status", "error", "four"]);
     assert_eq!(scene.thread(), ["three", "four"]);
     assert_eq!(last_action(&scene.root().text), "four");
+}
+
+#[test]
+fn a_card_deleted_in_a_given_thread_is_posted_anew_there() {
+    let scene = Scene::bot();
+    let thread = scene.slack.say(CHANNEL, None, HUMAN, "Please deploy");
+    scene.sandbox.env("AGENT_CHECKPOINT_THREAD", format!("{CHANNEL}:{thread}"));
+    let first = scene.sent(["--status", "starting", "one"]);
+    scene.slack.delete_message(CHANNEL, text(&first, "message_ts"));
+    scene.sent(["--status", "blocked", "two"]);
+    let replies: Vec<_> =
+        scene.slack.thread(&thread).iter().skip(1).map(|one| last_action(&one.text)).collect();
+    assert_eq!(replies, ["two", "two"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fake_slack::Fault;
+use crate::fake_slack::{CHANNEL, Fault};
 use crate::scene::{Scene, last_action, text};
 
 /// Too short for a second attempt, so that the first one decides.
@@ -253,4 +253,44 @@ fn a_newer_routine_message_takes_the_place_of_one_that_failed() {
     scene.sent(["--status", "working", "three"]);
     assert_eq!(scene.thread(), ["one", "three"]);
     assert_eq!(became(&scene), ["one sent", "two coalesced", "three sent"]);
+}
+
+#[test]
+fn immediate_messages_go_before_routine_ones_of_other_agents() {
+    let scene = Scene::bot();
+    scene.sandbox.env("AGENT_CHECKPOINT_MIN_INTERVAL", "0");
+    for agent in ["a", "b"] {
+        scene.sent(["-a", agent, "--status", "starting", "one"]);
+    }
+    for (agent, status) in [("a", "working"), ("b", "blocked")] {
+        scene.emit(["-a", agent, "--status", status, "--deadline", "0", status]).run().success();
+    }
+    scene.flush();
+    let messages = scene.slack.messages(CHANNEL);
+    let replies: Vec<_> = messages.iter().skip(2).map(|message| last_action(&message.text)).collect();
+    assert_eq!(replies, ["blocked", "working"]);
+}
+
+#[test]
+fn a_busy_channel_gets_fewer_and_newer_messages() {
+    let scene = Scene::bot();
+    scene.sandbox.env("AGENT_CHECKPOINT_MIN_INTERVAL", "0");
+    let agents = ["a", "b", "c"];
+    for agent in agents {
+        scene.sent(["-a", agent, "--status", "starting", "0"]);
+    }
+    for action in ["1", "2", "3", "4"] {
+        for agent in agents {
+            // The burst is used up: what may not go now waits, and is replaced by what is newer.
+            scene.emit(["-a", agent, "--status", "working", "--deadline", ONE_TRY, action]).run().success();
+        }
+    }
+    scene.flush();
+    for agent in agents {
+        let shown = scene.show(agent);
+        let thread = scene.slack.thread(text(&shown, "thread_ts"));
+        assert!(thread.len() <= 3, "{thread:?}");
+        assert_eq!(last_action(&thread[0].text), "4", "{agent}");
+        assert_eq!(last_action(&thread[thread.len() - 1].text), "4", "{agent}");
+    }
 }

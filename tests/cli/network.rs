@@ -1,5 +1,7 @@
 //! The way to Slack: proxies, certificates, redirects, and secrets that stay secret on the way.
 
+use std::time::Duration;
+
 use crate::fake_slack::{Fault, TOKEN, WEBHOOK};
 use crate::scene::{Scene, side_by_side, text};
 use crate::support::{Output, Run};
@@ -209,6 +211,34 @@ fn a_redirect_is_not_followed() {
         output.lacks("B000");
         assert_eq!((astray.count(), hooked.slack.requests().len()), (1, 0), "{status}");
     }
+}
+
+#[test]
+fn the_deadline_is_kept_where_nobody_answers() {
+    // Connections are accepted by the system and never looked at.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = silent.local_addr().expect("its address");
+    let scene = Scene::bot();
+    for (number, (name, value)) in [
+        ("SLACK_API_URL", format!("https://{address}/api/")),
+        ("HTTPS_PROXY", format!("http://{address}")),
+        ("HTTPS_PROXY", format!("https://{address}")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let cache = scene.sandbox.path().join(format!("cache-{number}"));
+        let (error, output) = failed(attempt(&scene).env("AGENT_CHECKPOINT_CACHE", cache).env(name, &value));
+        assert!(error.contains(" within 0."), "{value}: {error}");
+        output.within(Duration::from_secs(4)).lacks(TOKEN);
+    }
+}
+
+#[test]
+fn the_last_slash_of_the_api_url_may_be_missing() {
+    let scene = Scene::bot();
+    scene.sandbox.env("SLACK_API_URL", scene.slack.url().trim_end_matches('/'));
+    scene.sent(["one"]);
 }
 
 #[test]

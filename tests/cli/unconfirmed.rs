@@ -223,3 +223,17 @@ fn a_card_edit_whose_answer_was_lost_is_made_again() {
         assert_eq!(scene.thread(), ["one", "two"], "{fault:?}");
     }
 }
+
+#[test]
+fn a_card_posted_anew_whose_answer_was_lost_is_found() {
+    let scene = Scene::bot();
+    scene.sent(["--status", "starting", "one"]);
+    let thread = scene.root().ts;
+    scene.slack.script("chat.update", vec![Fault::ErrorName("message_not_found")]);
+    scene.slack.script("chat.postMessage", vec![Fault::Ok, Fault::ResetAfterStoring]);
+    scene.sent(["--status", "blocked", "two"]);
+    scene.flush();
+    assert_eq!(scene.thread(), ["one", "two", "two"]);
+    let card = text(&scene.show("bot"), "card_ts").to_owned();
+    assert_eq!(scene.slack.thread(&thread)[2].ts, card);
+}

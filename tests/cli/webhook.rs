@@ -203,6 +203,19 @@ fn order_and_limits_are_kept_as_with_a_bot_token() {
 }
 
 #[test]
+fn a_retry_after_holds_every_agent_back() {
+    let scene = Scene::webhook();
+    scene.slack.script("webhook", vec![Fault::RateLimited { retry_after: Some(2) }]);
+    for agent in ["first", "second", "third"] {
+        let words = ["-a", agent, "--deadline", ONE_TRY, "one"];
+        assert_eq!(scene.emit(words).run().success().json()["delivery"], "queued");
+    }
+    assert_eq!(scene.slack.requests().len(), 1);
+    scene.flush();
+    assert_eq!(actions(&scene).len(), 3);
+}
+
+#[test]
 fn a_workflow_trigger_is_no_webhook() {
     let scene = Scene::webhook();
     let url = "https://hooks.slack.com/triggers/T000/123/secret";

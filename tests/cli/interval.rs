@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fake_slack::{CHANNEL, Fault};
-use crate::scene::{Scene, last_action, text};
+use crate::scene::{Scene, last_action, side_by_side, text};
 
 /// Too short for a second attempt, so that the first one decides.
 const ONE_TRY: &str = "700ms";
@@ -77,7 +77,7 @@ fn without_an_interval_every_checkpoint_is_a_message() {
 
 #[test]
 fn what_people_must_know_goes_at_once() {
-    for status in ["waiting_approval", "blocked", "error", "complete", "cancelled"] {
+    side_by_side(["waiting_approval", "blocked", "error", "complete", "cancelled"], |status| {
         let scene = Scene::bot();
         scene.sent(["--status", "starting", "one"]);
         scene.emit(["--status", "working", "two"]).run().success();
@@ -85,7 +85,7 @@ fn what_people_must_know_goes_at_once() {
         assert_eq!(scene.thread(), ["one", "three"], "{status}");
         assert_eq!(steps(&scene), "one → two → three", "{status}");
         assert_eq!(became(&scene), ["one sent", "two coalesced", "three sent"], "{status}");
-    }
+    });
 }
 
 #[test]
@@ -160,7 +160,8 @@ fn flush_sends_what_the_interval_holds_back() {
 
 #[test]
 fn messages_arrive_in_the_order_recorded_whatever_failed() {
-    for fault in [Fault::Status(503), Fault::ResetAfterStoring, Fault::ErrorName("fatal_error")] {
+    let faults = [Fault::Status(503), Fault::ResetAfterStoring, Fault::ErrorName("fatal_error")];
+    side_by_side(faults, |fault| {
         let scene = Scene::bot();
         scene.sent(["--status", "starting", "one"]);
         scene.slack.script("chat.postMessage", vec![fault]);
@@ -170,13 +171,13 @@ fn messages_arrive_in_the_order_recorded_whatever_failed() {
         scene.flush();
         assert_eq!(scene.thread(), ["one", "two", "three", "four"], "{fault:?}");
         assert_eq!(last_action(&scene.root().text), "four", "{fault:?}");
-    }
+    });
 }
 
 #[test]
 fn many_processes_at_once_make_one_thread_in_order() {
     let scene = Scene::bot();
-    let numbers = ["1", "2", "3", "4", "5", "6"];
+    let numbers = ["1", "2", "3", "4"];
     let children: Vec<_> =
         numbers.map(|number| scene.emit(["--force", number]).spawn()).into_iter().collect();
     for child in children {
@@ -186,7 +187,7 @@ fn many_processes_at_once_make_one_thread_in_order() {
     let recorded: Vec<String> = scene.deliveries("bot").into_iter().map(|(action, _)| action).collect();
     assert_eq!(recorded.len(), numbers.len());
     assert_eq!(scene.thread(), recorded);
-    assert_eq!(last_action(&scene.root().text), recorded[5]);
+    assert_eq!(last_action(&scene.root().text), recorded[3]);
 }
 
 #[test]
@@ -275,10 +276,11 @@ fn immediate_messages_go_before_routine_ones_of_other_agents() {
 fn a_busy_channel_gets_fewer_and_newer_messages() {
     let scene = Scene::bot();
     scene.sandbox.env("AGENT_CHECKPOINT_MIN_INTERVAL", "0");
-    let agents = ["a", "b", "c"];
+    let agents = ["a", "b"];
     for agent in agents {
         scene.sent(["-a", agent, "--status", "starting", "0"]);
     }
+    scene.sent(["-a", "other", "--status", "starting", "0"]);
     for action in ["1", "2", "3", "4"] {
         for agent in agents {
             // The burst is used up: what may not go now waits, and is replaced by what is newer.

@@ -67,28 +67,29 @@ fn one_variable_wins_over_the_others_and_an_empty_one_counts_for_nothing() {
 
 #[test]
 fn no_proxy_names_who_is_reached_without_it() {
-    for (name, value, tunnels) in [
+    let rows = [
         ("NO_PROXY", "127.0.0.1", 0),
         ("no_proxy", "127.0.0.1", 0),
         ("NO_PROXY", "example.com, 127.0.0.1", 0),
         ("NO_PROXY", "*", 0),
         ("NO_PROXY", "example.com", 1),
         ("NO_PROXY", "", 1),
-    ] {
+    ];
+    side_by_side(rows, |(name, value, tunnels)| {
         let scene = Scene::bot();
         let proxy = Proxy::start(scene.slack.port());
         scene.sandbox.env("HTTPS_PROXY", proxy.url()).env(name, value);
         scene.sent(["one"]);
         assert_eq!(proxy.requests().len(), tunnels, "{name}={value}");
-    }
-    for value in [HOST, ".invalid", "other.example,.invalid"] {
+    });
+    side_by_side([HOST, ".invalid", "other.example,.invalid"], |value| {
         let (scene, front) = behind_tls();
         let proxy = Proxy::start(front.port());
         let run = attempt(&scene).env("HTTPS_PROXY", proxy.url()).env("NO_PROXY", value);
         let (error, _) = failed(run);
         assert!(error.contains(HOST), "{value}: {error}");
         assert!(proxy.requests().is_empty(), "{value}");
-    }
+    });
 }
 
 #[test]
@@ -194,14 +195,13 @@ fn an_authority_that_is_not_trusted_is_refused_before_anything_is_said() {
 
 #[test]
 fn a_redirect_is_not_followed() {
-    for status in [301, 302, 303, 307, 308] {
+    side_by_side([301, 302, 303, 307, 308], |status| {
         let scene = Scene::bot();
         let astray = Redirector::start(status, format!("{}chat.postMessage", scene.slack.url()));
         let (error, output) = failed(attempt(&scene).env("SLACK_API_URL", astray.url("/api/")));
         assert!(error.ends_with(&format!("gave HTTP status {status}")), "{error}");
         output.lacks(TOKEN);
         assert_eq!((astray.count(), scene.slack.requests().len()), (1, 0), "{status}");
-        scene.flush();
 
         let hooked = Scene::webhook();
         let astray = Redirector::start(status, hooked.slack.webhook_url());
@@ -210,7 +210,7 @@ fn a_redirect_is_not_followed() {
         assert_eq!(output.json()["delivery"], "rejected");
         output.lacks("B000");
         assert_eq!((astray.count(), hooked.slack.requests().len()), (1, 0), "{status}");
-    }
+    });
 }
 
 #[test]
@@ -218,20 +218,17 @@ fn the_deadline_is_kept_where_nobody_answers() {
     // Connections are accepted by the system and never looked at.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = silent.local_addr().expect("its address");
-    let scene = Scene::bot();
-    for (number, (name, value)) in [
+    let rows = [
         ("SLACK_API_URL", format!("https://{address}/api/")),
         ("HTTPS_PROXY", format!("http://{address}")),
         ("HTTPS_PROXY", format!("https://{address}")),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let cache = scene.sandbox.path().join(format!("cache-{number}"));
-        let (error, output) = failed(attempt(&scene).env("AGENT_CHECKPOINT_CACHE", cache).env(name, &value));
+    ];
+    side_by_side(rows, |(name, value)| {
+        let scene = Scene::bot();
+        let (error, output) = failed(attempt(&scene).env(name, &value));
         assert!(error.contains(" within 0."), "{value}: {error}");
         output.within(Duration::from_secs(4)).lacks(TOKEN);
-    }
+    });
 }
 
 #[test]
@@ -268,16 +265,17 @@ fn no_secret_is_shown_whatever_fails() {
         Fault::ErrorName("no_service"),
         Fault::ErrorName("internal_error"),
     ];
-    side_by_side(faults, |fault| {
-        for scene in [Scene::bot(), Scene::webhook()] {
-            scene.slack.script("*", vec![fault]);
-            let words = ["emit", "-vvv", "--json", "-a", "bot", "--deadline", ONE_TRY, "one"];
-            for command in
-                [&words[..], &["flush", "-vvv"], &["tasks", "-vvv"], &["show", "bot", "-vvv", "--json"]]
-            {
-                let output = scene.sandbox.cmd(command).run();
-                output.lacks(TOKEN).lacks("B000").lacks("/secret");
-            }
+    let modes = [Scene::bot as fn() -> Scene, Scene::webhook];
+    side_by_side(faults.into_iter().flat_map(|fault| modes.map(|mode| (fault, mode))), |(fault, mode)| {
+        let scene = mode();
+        scene.slack.script("*", vec![fault]);
+        for command in [
+            &["emit", "-vvv", "--json", "-a", "bot", "--deadline", ONE_TRY, "one"][..],
+            &["flush", "-vvv", "--deadline", ONE_TRY],
+            &["tasks", "-vvv"],
+            &["show", "bot", "-vvv", "--json"],
+        ] {
+            scene.sandbox.cmd(command).run().lacks(TOKEN).lacks("B000").lacks("/secret");
         }
     });
 }

@@ -49,8 +49,8 @@ fn passing() -> Vec<Row> {
 
 #[test]
 fn a_failure_that_passes_is_told_and_the_message_arrives_once() {
-    side_by_side([0, 4, 8, 12], |first| {
-        for Row { fault, delivery, error, stored } in passing().into_iter().skip(first).take(4) {
+    side_by_side([0, 1, 2, 3], |first| {
+        for Row { fault, delivery, error, stored } in passing().into_iter().skip(first).step_by(4) {
             let scene = Scene::bot();
             scene.slack.script("chat.postMessage", vec![fault]);
             let output = scene.emit(["--status", "starting", "--deadline", ONE_TRY, "one"]).run().success();

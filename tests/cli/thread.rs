@@ -152,12 +152,17 @@ fn a_wrong_thread_or_channel_waits_until_it_is_mended() {
     ] {
         let scene = Scene::bot();
         let ts = scene.slack.say(right, None, HUMAN, "hello");
-        let output = scene.emit(["one"]).env(name, wrong).run().success().stderr_has(&format!("'{wrong}'"));
+        let output = scene
+            .emit(["--deadline", "300ms", "one"])
+            .env(name, wrong)
+            .run()
+            .success()
+            .stderr_has(&format!("'{wrong}'"));
         let receipt = output.json();
         assert_eq!((text(&receipt, "delivery"), &receipt["channel"]), ("queued", &Value::Null), "{receipt}");
         assert!(!text(&receipt, "error").is_empty(), "{receipt}");
-        scene.emit(["two"]).env(name, wrong).run().success();
-        scene.emit(["three", "--strict"]).env(name, wrong).run().code(78);
+        scene.emit(["--deadline", "300ms", "two"]).env(name, wrong).run().success();
+        scene.emit(["--deadline", "300ms", "--strict", "three"]).env(name, wrong).run().code(78);
         assert_eq!(scene.slack.requests().len(), 0);
 
         let mended = if name == "SLACK_CHANNEL" { right.to_owned() } else { format!("{right}:{ts}") };

@@ -114,12 +114,13 @@ fn a_message_is_found_behind_a_page_of_others() {
 #[test]
 fn where_nothing_can_be_read_a_duplicate_is_possible_and_a_loss_is_not() {
     // (the scopes, the channel as the caller names it)
-    for (scopes, channel) in [
+    let rows = [
         (vec!["chat:write"], CHANNEL),
         (vec!["chat:write"], "#agent-supervisory"),
         (vec!["chat:write", "channels:read", "groups:read"], "#agent-supervisory"),
         (vec!["chat:write", "channels:history", "groups:history"], "#agent-supervisory"),
-    ] {
+    ];
+    side_by_side(rows, |(scopes, channel)| {
         for fault in [Fault::ResetAfterStoring, Fault::ResetBeforeStoring] {
             let scene = Scene::bot();
             scene.slack.set_scopes(&scopes);
@@ -134,7 +135,7 @@ fn where_nothing_can_be_read_a_duplicate_is_possible_and_a_loss_is_not() {
             let newest = scene.slack.roots().pop().expect("a message");
             assert_eq!(receipt["thread_ts"], newest.ts.as_str());
         }
-    }
+    });
 }
 
 #[test]

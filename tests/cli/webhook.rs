@@ -124,7 +124,7 @@ fn a_lost_answer_may_make_a_duplicate_and_never_a_loss() {
 
 #[test]
 fn a_refusal_is_told_in_slacks_own_word() {
-    for name in [
+    let names = [
         "action_prohibited",
         "posting_to_general_channel_denied",
         "invalid_token",
@@ -136,7 +136,8 @@ fn a_refusal_is_told_in_slacks_own_word() {
         "no_active_hooks",
         "channel_is_archived",
         "user_not_found",
-    ] {
+    ];
+    side_by_side(names, |name| {
         let scene = Scene::webhook();
         scene.slack.script("webhook", vec![Fault::ErrorName(name)]);
         let output = scene.emit(["--strict", "one"]).run().code(78).stderr_is(&format!(
@@ -148,7 +149,7 @@ fn a_refusal_is_told_in_slacks_own_word() {
         assert_eq!(scene.slack.requests().len(), 1, "{name}");
         scene.sandbox.cmd(["flush", "--rejected"]).run().success();
         assert_eq!(actions(&scene), ["one"], "{name}");
-    }
+    });
 }
 
 #[test]

@@ -5,9 +5,6 @@ use std::time::Duration;
 use crate::fake_slack::{CHANNEL, Fault};
 use crate::scene::{Scene, last_action, side_by_side, text};
 
-/// Too short for a second attempt, so that the first one decides.
-const ONE_TRY: &str = "700ms";
-
 /// What became of each action.
 fn became(scene: &Scene) -> Vec<String> {
     scene.deliveries("bot").into_iter().map(|(action, delivery)| format!("{action} {delivery}")).collect()
@@ -166,7 +163,7 @@ fn messages_arrive_in_the_order_recorded_whatever_failed() {
         scene.sent(["--status", "starting", "one"]);
         scene.slack.script("chat.postMessage", vec![fault]);
         for (status, action) in [("blocked", "two"), ("error", "three"), ("complete", "four")] {
-            scene.emit(["--status", status, "--deadline", ONE_TRY, action]).run().success();
+            scene.once(fault, ["--status", status, action]).run().success();
         }
         scene.flush();
         assert_eq!(scene.thread(), ["one", "two", "three", "four"], "{fault:?}");
@@ -249,7 +246,7 @@ fn a_newer_routine_message_takes_the_place_of_one_that_failed() {
     scene.sandbox.env("AGENT_CHECKPOINT_MIN_INTERVAL", "0");
     scene.sent(["--status", "starting", "one"]);
     scene.slack.script("chat.postMessage", vec![Fault::Status(503)]);
-    let words = ["--status", "working", "--deadline", ONE_TRY, "two"];
+    let words = ["--status", "working", "--deadline", "700ms", "two"];
     assert_eq!(scene.emit(words).run().success().json()["delivery"], "queued");
     scene.sent(["--status", "working", "three"]);
     assert_eq!(scene.thread(), ["one", "three"]);
@@ -283,15 +280,14 @@ fn a_busy_channel_gets_fewer_and_newer_messages() {
     scene.sent(["-a", "other", "--status", "starting", "0"]);
     for action in ["1", "2", "3", "4"] {
         for agent in agents {
-            // The burst is used up: what may not go now waits, and is replaced by what is newer.
-            scene.emit(["-a", agent, "--status", "working", "--deadline", ONE_TRY, action]).run().success();
+            scene.emit(["-a", agent, "--status", "working", "--deadline", "0", action]).run().success();
         }
     }
     scene.flush();
     for agent in agents {
         let shown = scene.show(agent);
         let thread = scene.slack.thread(text(&shown, "thread_ts"));
-        assert!(thread.len() <= 3, "{thread:?}");
+        assert_eq!(thread.len(), 2, "{thread:?}");
         assert_eq!(last_action(&thread[0].text), "4", "{agent}");
         assert_eq!(last_action(&thread[thread.len() - 1].text), "4", "{agent}");
     }

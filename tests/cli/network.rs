@@ -7,9 +7,6 @@ use crate::scene::{Scene, side_by_side, text};
 use crate::support::{Output, Run};
 use crate::wire::{HOST, Proxy, Redirector, TlsFront};
 
-/// Too short for a second attempt, so that the first one decides.
-const ONE_TRY: &str = "700ms";
-
 /// A scene with TLS in front of its Slack, reached by a host that only a proxy knows.
 fn behind_tls() -> (Scene, TlsFront) {
     let scene = Scene::bot();
@@ -19,9 +16,9 @@ fn behind_tls() -> (Scene, TlsFront) {
     (scene, front)
 }
 
-/// An `emit` that has time for one attempt.
+/// An `emit` that tries once.
 fn attempt(scene: &Scene) -> Run<'_> {
-    scene.emit(["--deadline", ONE_TRY, "-vvv", "one"])
+    scene.once(Fault::Hang, ["-vvv", "one"])
 }
 
 /// Runs an `emit` that must end with its message queued; the receipt's `error`.
@@ -201,7 +198,7 @@ fn a_redirect_is_not_followed() {
         let (error, output) = failed(attempt(&scene).env("SLACK_API_URL", astray.url("/api/")));
         assert!(error.ends_with(&format!("gave HTTP status {status}")), "{error}");
         output.lacks(TOKEN);
-        assert_eq!((astray.count(), scene.slack.requests().len()), (1, 0), "{status}");
+        assert!(astray.count() > 0 && scene.slack.requests().is_empty(), "{status}");
 
         let hooked = Scene::webhook();
         let astray = Redirector::start(status, hooked.slack.webhook_url());
@@ -209,7 +206,7 @@ fn a_redirect_is_not_followed() {
         let output = hooked.emit(["-vvv", "one"]).env("SLACK_WEBHOOK_URL", url).run().success();
         assert_eq!(output.json()["delivery"], "rejected");
         output.lacks("B000");
-        assert_eq!((astray.count(), hooked.slack.requests().len()), (1, 0), "{status}");
+        assert!(astray.count() > 0 && hooked.slack.requests().is_empty(), "{status}");
     });
 }
 
@@ -226,8 +223,8 @@ fn the_deadline_is_kept_where_nobody_answers() {
     side_by_side(rows, |(name, value)| {
         let scene = Scene::bot();
         let (error, output) = failed(attempt(&scene).env(name, &value));
-        assert!(error.contains(" within 0."), "{value}: {error}");
-        output.within(Duration::from_secs(4)).lacks(TOKEN);
+        assert!(error.contains(" within 1."), "{value}: {error}");
+        output.within(Duration::from_secs(8)).lacks(TOKEN);
     });
 }
 
@@ -270,8 +267,8 @@ fn no_secret_is_shown_whatever_fails() {
         let scene = mode();
         scene.slack.script("*", vec![fault]);
         for command in [
-            &["emit", "-vvv", "--json", "-a", "bot", "--deadline", ONE_TRY, "one"][..],
-            &["flush", "-vvv", "--deadline", ONE_TRY],
+            &["emit", "-vvv", "--json", "-a", "bot", "--deadline", "700ms", "one"][..],
+            &["flush", "-vvv", "--deadline", "700ms"],
             &["tasks", "-vvv"],
             &["show", "bot", "-vvv", "--json"],
         ] {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::fake_slack::{FakeSlack, Message};
+use crate::fake_slack::{FakeSlack, Fault, Message};
 use crate::support::{Output, Run, Sandbox};
 
 /// A fake Slack and a sandbox whose commands post to it. At its end no limit of Slack's may have been overrun, and
@@ -35,6 +35,19 @@ impl Scene {
         }
         line.extend(words);
         self.sandbox.cmd(line)
+    }
+
+    /// An `emit` that tries once and leaves what failed to a courier; [`Scene::flush`] waits for that one too. So that
+    /// a busy machine makes no difference, only a fault that takes all the time there is shortens the deadline.
+    pub(crate) fn once<const N: usize>(&self, fault: Fault, words: [&str; N]) -> Run<'_> {
+        let deadline = match fault {
+            Fault::Hang | Fault::HangAfterStoring | Fault::SlowBody => "1500ms",
+            // Shorter than any time Slack can name.
+            Fault::RateLimited { .. } => "900ms",
+            _ => "10s",
+        };
+        let run = self.emit(words).env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+        run.env("AGENT_CHECKPOINT_DEADLINE", deadline)
     }
 
     /// An `emit` that must say `sent` and nothing else; its receipt.

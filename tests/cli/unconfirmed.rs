@@ -9,9 +9,6 @@ use crate::scene::{Scene, last_action, side_by_side, text};
 const LOST: [Fault; 4] =
     [Fault::ResetAfterStoring, Fault::HangAfterStoring, Fault::TruncatedJson, Fault::SlowBody];
 
-/// Too short for a second attempt, so that the first one decides.
-const ONE_TRY: &str = "700ms";
-
 /// How often a method was called.
 fn count(scene: &Scene, method: &str) -> usize {
     scene.slack.calls(method).len()
@@ -22,12 +19,12 @@ fn a_first_message_whose_answer_was_lost_is_found_in_the_channel() {
     side_by_side(LOST, |fault| {
         let scene = Scene::bot();
         scene.slack.script("chat.postMessage", vec![fault]);
-        let words = ["--status", "starting", "--deadline", ONE_TRY, "--strict", "one"];
-        let receipt = scene.emit(words).run().code(75).json();
+        let words = ["--status", "starting", "one"];
+        let receipt = scene.once(fault, words).run().success().json();
         assert_eq!(receipt["delivery"], "unconfirmed", "{fault:?}");
         let root = scene.root();
 
-        scene.flush().stdout_is("1 sent, 0 refused, 0 still waiting\n");
+        scene.flush();
         assert_eq!(count(&scene, "chat.postMessage"), 1, "{fault:?}");
         let shown = scene.show("bot");
         assert_eq!(text(&shown["checkpoints"][0], "message_ts"), root.ts);
@@ -48,8 +45,7 @@ fn a_reply_whose_answer_was_lost_is_found_in_its_thread() {
         scene.sent(["--status", "starting", "one"]);
         let root = scene.root().ts;
         scene.slack.script("chat.postMessage", vec![fault]);
-        let receipt =
-            scene.emit(["--status", "blocked", "--deadline", ONE_TRY, "two"]).run().success().json();
+        let receipt = scene.once(fault, ["--status", "blocked", "two"]).run().success().json();
         assert_eq!(receipt["delivery"], "unconfirmed", "{fault:?}");
         assert_eq!(receipt["thread_ts"], root.as_str(), "{fault:?}");
 
@@ -75,7 +71,7 @@ fn the_same_call_looks_before_it_tries_again() {
 fn the_next_call_looks_before_it_tries_again() {
     let scene = Scene::bot();
     scene.slack.script("chat.postMessage", vec![Fault::ResetAfterStoring]);
-    scene.emit(["--status", "starting", "--deadline", ONE_TRY, "one"]).run().success();
+    scene.once(Fault::ResetAfterStoring, ["--status", "starting", "one"]).run().success();
     scene.sent(["--status", "blocked", "two"]);
     assert_eq!(scene.thread(), ["one", "two"]);
 }
@@ -87,7 +83,7 @@ fn what_did_not_arrive_is_sent_after_it_was_looked_for() {
         let scene = Scene::bot();
         scene.slack.say(CHANNEL, None, HUMAN, "one");
         scene.slack.script("chat.postMessage", vec![fault]);
-        scene.emit(["--status", "starting", "--deadline", ONE_TRY, "one"]).run().success();
+        scene.once(fault, ["--status", "starting", "one"]).run().success();
         scene.flush();
         assert_eq!(count(&scene, "conversations.history"), 1, "{fault:?}");
         assert_eq!(count(&scene, "chat.postMessage"), 2, "{fault:?}");
@@ -100,7 +96,7 @@ fn what_did_not_arrive_is_sent_after_it_was_looked_for() {
 fn a_message_is_found_behind_a_page_of_others() {
     let scene = Scene::bot();
     scene.slack.script("chat.postMessage", vec![Fault::ResetAfterStoring]);
-    scene.emit(["--status", "starting", "--deadline", ONE_TRY, "one"]).run().success();
+    scene.once(Fault::ResetAfterStoring, ["--status", "starting", "one"]).run().success();
     for number in 0..150 {
         scene.slack.say(CHANNEL, None, HUMAN, &format!("small talk {number}"));
     }
@@ -125,8 +121,8 @@ fn where_nothing_can_be_read_a_duplicate_is_possible_and_a_loss_is_not() {
             let scene = Scene::bot();
             scene.slack.set_scopes(&scopes);
             scene.slack.script("chat.postMessage", vec![fault]);
-            let words = ["-c", channel, "--status", "starting", "--deadline", ONE_TRY, "one"];
-            scene.emit(words).run().success().stderr_has("(unconfirmed)");
+            let words = ["-c", channel, "--status", "starting", "one"];
+            scene.once(fault, words).run().success().stderr_has("(unconfirmed)");
             scene.flush();
             assert_eq!(count(&scene, "chat.postMessage"), 2, "{scopes:?}");
             assert_eq!(scene.deliveries("bot"), [("one".into(), "sent".into())]);
@@ -151,7 +147,7 @@ fn a_look_up_that_fails_is_tried_again() {
         let scene = Scene::bot();
         scene.slack.script("chat.postMessage", vec![Fault::ResetAfterStoring]);
         scene.slack.script("conversations.history", vec![fault]);
-        scene.emit(["--status", "starting", "--deadline", ONE_TRY, "one"]).run().success();
+        scene.once(Fault::ResetAfterStoring, ["--status", "starting", "one"]).run().success();
         scene.flush();
         assert_eq!(count(&scene, "conversations.history"), 2, "{fault:?}");
         assert_eq!(count(&scene, "chat.postMessage"), 1, "{fault:?}");
@@ -201,8 +197,8 @@ fn a_message_whose_answer_was_lost_keeps_its_place() {
     scene.sent(["--status", "starting", "one"]);
     scene.slack.script("chat.postMessage", vec![Fault::ResetAfterStoring]);
     for action in ["two", "three"] {
-        let words = ["--status", "blocked", "--deadline", ONE_TRY, action];
-        scene.emit(words).run().success();
+        let words = ["--status", "blocked", action];
+        scene.once(Fault::ResetAfterStoring, words).run().success();
     }
     scene.flush();
     assert_eq!(scene.thread(), ["one", "two", "three"]);
@@ -216,8 +212,8 @@ fn a_card_edit_whose_answer_was_lost_is_made_again() {
         let scene = Scene::bot();
         scene.sent(["--status", "starting", "one"]);
         scene.slack.script("chat.update", vec![fault]);
-        let words = ["--status", "blocked", "--deadline", ONE_TRY, "two"];
-        let receipt = scene.emit(words).run().success().stderr_is("").json();
+        let words = ["--status", "blocked", "two"];
+        let receipt = scene.once(fault, words).run().success().stderr_is("").json();
         assert_eq!(receipt["delivery"], "sent", "{fault:?}");
         scene.flush();
         assert_eq!(last_action(&scene.root().text), "two", "{fault:?}");

@@ -1,5 +1,7 @@
 //! Where a task's messages go: channels, and threads that others have opened.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::fake_slack::{CHANNEL, HUMAN};
@@ -153,16 +155,18 @@ fn a_wrong_thread_or_channel_waits_until_it_is_mended() {
         let scene = Scene::bot();
         let ts = scene.slack.say(right, None, HUMAN, "hello");
         let output = scene
-            .emit(["--deadline", "300ms", "one"])
+            .emit(["--deadline", "30s", "one"])
             .env(name, wrong)
             .run()
             .success()
-            .stderr_has(&format!("'{wrong}'"));
+            .stderr_has(&format!("'{wrong}'"))
+            // Nothing mends it while the call waits.
+            .within(Duration::from_secs(6));
         let receipt = output.json();
         assert_eq!((text(&receipt, "delivery"), &receipt["channel"]), ("queued", &Value::Null), "{receipt}");
         assert!(!text(&receipt, "error").is_empty(), "{receipt}");
-        scene.emit(["--deadline", "300ms", "two"]).env(name, wrong).run().success();
-        scene.emit(["--deadline", "300ms", "--strict", "three"]).env(name, wrong).run().code(78);
+        scene.emit(["--deadline", "30s", "two"]).env(name, wrong).run().success();
+        scene.emit(["--deadline", "30s", "--strict", "three"]).env(name, wrong).run().code(78);
         assert_eq!(scene.slack.requests().len(), 0);
 
         let mended = if name == "SLACK_CHANNEL" { right.to_owned() } else { format!("{right}:{ts}") };

@@ -201,6 +201,8 @@ impl Emission<'_> {
                         self.is_sent = matches!(attempt.outcome, Outcome::Posted { .. });
                         open = match &attempt.outcome {
                             Outcome::Retry(Retry { cause: Cause::Limited(_), .. }) => patient(Why::Paced),
+                            // Where it goes cannot be read, and that does not change while we wait.
+                            Outcome::Retry(_) if plan.append.task.channel.is_none() => false,
                             Outcome::Retry(_) => persistent,
                             Outcome::ThreadGone => true,
                             _ => false,

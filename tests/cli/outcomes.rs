@@ -308,12 +308,21 @@ fn a_retry_after_holds_every_agent_and_process_back() {
 
 #[test]
 fn a_rate_limit_that_names_no_time_is_waited_for_too() {
-    let scene = Scene::bot();
-    scene.slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: None }]);
-    let receipt = scene.emit(["--deadline", "900ms", "--strict", "one"]).run().code(75).json();
-    assert_eq!(text(&receipt, "error"), "Slack's rate limit is reached");
-    scene.flush();
-    assert_eq!(last_action(&scene.root().text), "one");
+    let faults = [
+        Fault::RateLimited { retry_after: None },
+        Fault::ErrorName("ratelimited"),
+        Fault::ErrorName("rate_limited"),
+    ];
+    side_by_side(faults, |fault| {
+        let scene = Scene::bot();
+        scene.slack.script("chat.postMessage", vec![fault]);
+        let receipt = scene.emit(["--deadline", "900ms", "--strict", "one"]).run().code(75).json();
+        assert_eq!(receipt["delivery"], "queued", "{fault:?}");
+        scene.flush();
+        assert_eq!(last_action(&scene.root().text), "one", "{fault:?}");
+        let calls = scene.slack.calls("chat.postMessage");
+        assert!(calls[1].at.duration_since(calls[0].at) >= Duration::from_millis(900), "{fault:?}");
+    });
 }
 
 #[test]

@@ -111,14 +111,15 @@ impl Tx<'_> {
         thread_ts: Option<&str>,
         now: Moment,
     ) -> Result<(), StoreError> {
-        // The first message that is not a reply opens the thread; the first message of all is the card.
+        // A message that is not a reply opens the thread and is its card; in a given thread the first reply is.
+        let opens_thread = ts.is_some() && thread_ts.is_none();
         self.connection.execute(
             "UPDATE tasks SET channel_id = coalesce(?2, channel_id), thread_ts = coalesce(?3, thread_ts),
-                 card = coalesce(card, ?4)
+                 card = CASE WHEN ?5 THEN ?4 ELSE coalesce(card, ?4) END
              WHERE key = ?1",
-            params![task.0, channel_id, thread_ts.or(ts), ts],
+            params![task.0, channel_id, thread_ts.or(ts), ts, opens_thread],
         )?;
-        let is_reply_beside_a_card = matches!(&job.task.card, Card::At(_));
+        let is_reply_beside_a_card = !opens_thread && matches!(&job.task.card, Card::At(_));
         if job.kind == EntryKind::Post && is_reply_beside_a_card {
             self.refresh_card(task, now)?;
         }

@@ -103,6 +103,21 @@ fn a_thread_deleted_whole_goes_on_in_one_new_thread() {
 }
 
 #[test]
+fn a_reply_that_slack_posts_into_the_channel_is_the_new_card() {
+    let scene = Scene::bot();
+    scene.slack.post_lost_replies_alone();
+    scene.sent(["--status", "starting", "one"]);
+    scene.slack.delete_message(CHANNEL, &scene.root().ts);
+    let receipt = scene.sent(["--status", "blocked", "two"]);
+    let card = scene.root().ts;
+    assert_eq!((text(&receipt, "thread_ts"), text(&receipt, "message_ts")), (&*card, &*card));
+    scene.sent(["--status", "error", "three"]);
+    assert_eq!(scene.thread(), ["two", "three"]);
+    assert_eq!(last_action(&scene.root().text), "three");
+    assert_eq!(text(&scene.show("bot"), "card_ts"), card);
+}
+
+#[test]
 fn a_card_deleted_in_a_given_thread_is_posted_anew_there() {
     let scene = Scene::bot();
     let thread = scene.slack.say(CHANNEL, None, HUMAN, "Please deploy");

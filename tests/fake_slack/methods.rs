@@ -184,8 +184,13 @@ impl State {
             return Err(pause(seconds));
         }
         let content = Content::read(args, false).map_err(refuse_because)?;
-        let thread = args.text("thread_ts")?;
-        self.check_thread(&id, thread).map_err(|why| because("thread_not_found", why))?;
+        let mut thread = args.text("thread_ts")?;
+        if let Err(why) = self.check_thread(&id, thread) {
+            if !self.lost_replies_stand_alone {
+                return Err(because("thread_not_found", why));
+            }
+            thread = None;
+        }
         let message = self.store(&id, thread, Author::Bot, args.flag("reply_broadcast"), content);
         let shown = self.show(&message, true);
         Ok(json!({ "channel": id, "ts": message.ts, "message": shown }))

@@ -416,6 +416,11 @@ impl FakeSlack {
         self.shared.lock().webhook_gone = true;
     }
 
+    /// From now on a reply to a thread that is gone is posted into the channel, the other thing that Slack might do.
+    pub(crate) fn post_lost_replies_alone(&self) {
+        self.shared.lock().lost_replies_stand_alone = true;
+    }
+
     /// Sets the server's clock that many seconds ahead of ours, or behind: the `Date` header and the `ts` to come.
     pub(crate) fn set_date_skew(&self, seconds: i64) {
         self.shared.lock().skew = seconds;

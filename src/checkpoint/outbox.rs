@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Task;
 use super::id::{CheckpointId, EntryKey};
 use super::snapshot::Snapshot;
 use super::time::Moment;
+use super::{Card, Task};
 
 /// What became of a checkpoint's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,6 +104,21 @@ pub(crate) struct Job {
     pub(crate) created_at: Moment,
     /// When Slack's limits let it through: now, or a little later.
     pub(crate) start_at: Moment,
+}
+
+/// Which of Slack's limits an entry falls under: a card that was deleted is posted anew like any message.
+pub(crate) fn limited_as(kind: EntryKind, has_card: bool) -> EntryKind {
+    match kind {
+        EntryKind::Card if has_card => EntryKind::Card,
+        EntryKind::Card | EntryKind::Post => EntryKind::Post,
+    }
+}
+
+impl Job {
+    /// Which of Slack's limits it falls under.
+    pub(crate) fn limited_as(&self) -> EntryKind {
+        limited_as(self.kind, self.task.card != Card::Missing)
+    }
 }
 
 /// What to write back for an attempt.

@@ -97,7 +97,7 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
         claim = match claim {
             Claim::Job(job) => {
                 seen = store.version_of_data()?;
-                sender.attempt(&mut store, &job, claim_in_office)?.1
+                sender.attempt(&mut store, &job, claim_in_office)?.1?
             }
             Claim::Wait { until, .. } if store.is_in_place() => {
                 rest(&store, until, seen)?;

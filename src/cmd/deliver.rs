@@ -17,6 +17,8 @@ use crate::store::{Claim, ClaimFor, Owner, Scope, Store, StoreError, Tx};
 
 /// How much longer than its attempt a lease lasts.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// What an attempt takes at least, so that none begins just to be given up with its answer on the way.
+const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 /// The longest that one attempt may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// How far ahead an urgent entry reserves a slot within Slack's limits.
@@ -99,6 +101,11 @@ impl Sender {
         self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// How long to wait for a turn at most: what comes then needs some time as well.
+    pub(super) fn time_to_wait(&self) -> Duration {
+        self.time_left().saturating_sub(ATTEMPT_MIN)
+    }
+
     /// Claims the next entry, inside the caller's transaction. An urgent one may start up to `patience` later.
     pub(super) fn claim(
         &self,
@@ -117,19 +124,19 @@ impl Sender {
             explicit: self.explicit,
             scope,
             now,
-            latest: now.plus(left.min(patience)),
+            latest: now.plus(self.time_to_wait().min(patience)),
             lease: left.min(ATTEMPT_MAX) + LEASE_MARGIN,
         })
     }
 
     /// Attempts a claimed entry, writes the outcome back and claims the next one, in the same transaction where that
-    /// may be.
+    /// may be. What became of the attempt is told even if it could not be written back.
     pub(super) fn attempt(
         &mut self,
         store: &mut Store,
         job: &Job,
         claim_next: impl FnOnce(&Self, &Tx<'_>, Moment) -> Result<Claim, StoreError>,
-    ) -> Result<(Attempt, Claim), StoreError> {
+    ) -> Result<(Attempt, Result<Claim, StoreError>), StoreError> {
         let outcome = match self.wait_for_slot(store, job)? {
             Some(held_until) => Err(held_until),
             None => Ok(self.send(job)),
@@ -149,11 +156,10 @@ impl Sender {
         let claim = |tx: &Tx<'_>| claim_next(self, tx, at);
         let next = if matches!(outcome, Ok(Outcome::Edited)) {
             // Not in one: a claim has to be durable before its message leaves.
-            store.write_relaxed(settle)?;
-            store.write(claim)
+            store.write_relaxed(settle).and_then(|()| store.write(claim))
         } else {
             store.write(|tx| settle(tx).and_then(|()| claim(tx)))
-        }?;
+        };
         let outcome = outcome.unwrap_or_else(|_| {
             let reason = "Slack asked everyone to wait".to_owned();
             Outcome::Retry(Retry { cause: Cause::Limited(None), reason, maybe_sent: false })
@@ -174,7 +180,7 @@ impl Sender {
             return Ok(None);
         }
         thread::sleep(wait);
-        let held_until = store.read(|tx| tx.held_until(&self.credential, job.kind))?;
+        let held_until = store.read(|tx| tx.held_until(&self.credential, job.limited_as()))?;
         Ok((held_until > now()).then_some(held_until))
     }
 
@@ -204,7 +210,7 @@ impl Sender {
                     Cause::Server => alone,
                     Cause::Limited(after) => {
                         let until = retry::limited_until(after, jitter(), now);
-                        tx.hold(&pace::method_hold(&self.credential, job.kind), until)?;
+                        tx.hold(&pace::method_hold(&self.credential, job.limited_as()), until)?;
                         until
                     }
                     Cause::Network => {

@@ -50,7 +50,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
                     Outcome::Retry(retry) => reason = Some(retry.reason),
                     _ => {}
                 }
-                next
+                next?
             }
             // What was recorded after the start has its own time, and its own callers.
             Claim::Wait { .. } if store.read(|tx| tx.left(sender.credential(), found.began))?.ours == 0 => {
@@ -59,7 +59,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
             Claim::Wait { until, why } => {
                 let wait =
                     if why == Why::Held { POLL } else { until.since(now()).max(Duration::from_millis(1)) };
-                if wait >= sender.time_left() {
+                if wait >= sender.time_to_wait() {
                     break;
                 }
                 thread::sleep(wait);

@@ -10,7 +10,7 @@ use super::lease::{self, Owner};
 use super::rows::{self, state};
 use super::{StoreError, Tx};
 use crate::checkpoint::id::{CheckpointId, EntryKey, TaskKey};
-use crate::checkpoint::outbox::{Credential, EntryKind, Job, Priority};
+use crate::checkpoint::outbox::{self, Credential, EntryKind, Job, Priority};
 use crate::checkpoint::time::Moment;
 use crate::pace::{self, Bucket};
 
@@ -66,7 +66,7 @@ struct Candidate {
     entry: EntryKey,
     task: TaskKey,
     kind: EntryKind,
-    /// Which of Slack's limits it falls under: a card that was deleted is posted anew like any message.
+    /// Which of Slack's limits it falls under.
     limited_as: EntryKind,
     priority: Priority,
     due_at: Moment,
@@ -88,7 +88,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
         entry: EntryKey(row.get(0)?),
         task: TaskKey(row.get(1)?),
         kind,
-        limited_as: if row.get(9)? { kind } else { EntryKind::Post },
+        limited_as: outbox::limited_as(kind, row.get(9)?),
         priority: rows::priority(row, 3)?,
         due_at: Moment(row.get(4)?),
         channel: row.get(5)?,

@@ -208,11 +208,11 @@ impl Emission<'_> {
                             _ => false,
                         };
                     }
-                    next
+                    next?
                 }
                 Claim::Wait { until, why } if open && patient(why) => {
                     let wait = if why == Why::Held { POLL } else { until.since(now()) };
-                    if wait > sender.time_left() {
+                    if wait > sender.time_to_wait() {
                         break;
                     }
                     thread::sleep(wait);
@@ -263,6 +263,8 @@ impl Emission<'_> {
             let delivery = append.checkpoint.delivery;
             (Standing { delivery, message_ts: None, reason: None, due_at: None }, append.task.clone())
         });
+        // What Slack has is there, even if the cache could not be told.
+        let delivery = if self.is_sent { Delivery::Sent } else { delivery };
         let waits = matches!(delivery, Delivery::Queued | Delivery::Unconfirmed | Delivery::Coalesced);
         Receipt {
             checkpoint_id: self.draft.id.to_string(),

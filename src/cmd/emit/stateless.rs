@@ -106,7 +106,7 @@ fn patiently(sender: &mut Sender, job: &Job) -> Outcome {
             Cause::Network | Cause::Server => retry::again_at(attempts, jitter(), now()),
         };
         let wait = again_at.since(now());
-        if wait >= sender.time_left() {
+        if wait >= sender.time_to_wait() {
             return outcome;
         }
         thread::sleep(wait);

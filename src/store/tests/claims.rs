@@ -256,7 +256,7 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
         assert_eq!(wait(claim), post.map(|why| (until, why)), "{name}");
         let edits_alone = |tx: &Tx<'_>| {
             tx.connection.execute("DELETE FROM entries", [])?;
-            tx.connection.execute("UPDATE tasks SET lease_owner = NULL", [])?;
+            tx.connection.execute("UPDATE tasks SET lease_owner = NULL, card = '1.1'", [])?;
             tx.insert_entry(task, EntryKind::Card, Priority::Routine, None, None, now, now)
         };
         cache.write(edits_alone);

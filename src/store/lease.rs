@@ -39,7 +39,7 @@ impl Owner {
         let (Some(place), Some(pid)) = (parts.next(), parts.next().and_then(|pid| pid.parse().ok())) else {
             return false;
         };
-        place == namespace() && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
+        place == namespace() && (kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) || is_zombie(pid))
     }
 }
 
@@ -54,6 +54,22 @@ pub(super) fn keeps_out(holder: Option<&str>, until: Option<Moment>, me: &Owner,
     let (Some(holder), Some(until)) = (holder, until) else { return false };
     let holder = Owner::stored(holder.to_owned());
     holder != *me && until > now && until < now.plus(HORIZON) && !holder.is_dead()
+}
+
+/// Whether a process has ended and only waits to be noticed by its parent. That may take forever: in a container the
+/// first process, which inherits every courier, often notices nobody.
+#[cfg(target_os = "linux")]
+fn is_zombie(pid: i32) -> bool {
+    // `PID (NAME) STATE …`, where the name may hold anything.
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let name_end = stat.iter().rposition(|byte| *byte == b')');
+    name_end.and_then(|end| stat.get(end + 2)).is_some_and(|state| matches!(state, b'Z' | b'X'))
+}
+
+/// Whether a process has ended and only waits to be noticed by its parent: not to be learnt without a listing of all.
+#[cfg(not(target_os = "linux"))]
+fn is_zombie(_pid: i32) -> bool {
+    false
 }
 
 /// The process namespace: pids mean the same thing only inside one.
@@ -73,6 +89,25 @@ fn namespace() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_holder_that_ended_is_dead_before_its_parent_notices() {
+        let now = Moment(1_000_000);
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a process that runs until it is told to end");
+        let holder = Owner::stored(format!("{}/{}/1", namespace(), child.id()));
+        assert!(!holder.is_dead());
+        drop(child.stdin.take());
+        while !holder.is_dead() {
+            std::thread::yield_now();
+        }
+        let me = Owner::current(now);
+        assert!(!keeps_out(Some(holder.as_str()), Some(now.plus(HORIZON / 2)), &me, now));
+        assert!(child.wait().expect("it was not waited for yet").success());
+    }
 
     #[test]
     fn a_lease_keeps_others_out_until_it_expires_or_its_holder_dies() {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod card;
+mod courier;
 mod doctor;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod card;
+mod concurrency;
 mod courier;
 mod doctor;
 #[path = "../fake_slack/mod.rs"]

@@ -44,7 +44,9 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let sender = Sender::new(&config, false, Some(deadline));
     let mut emission =
         Emission { config: &config, ui: &ui, draft: &draft, sender, warnings: Vec::new(), is_sent: false };
-    let receipt = match open(&config, &ui, config.deadline.clamp(BUSY_MIN, super::BUSY_MAX)) {
+    // The other half is for posting without the cache, should it stay busy.
+    let busy = (config.deadline / 2).clamp(BUSY_MIN, super::BUSY_MAX);
+    let receipt = match open(&config, &ui, busy) {
         Ok(store) => emission.with_store(store)?,
         Err(error) => emission.without_store(&error.to_string())?,
     };

@@ -4,6 +4,7 @@ mod bad_input;
 mod card;
 mod concurrency;
 mod courier;
+mod crash;
 mod doctor;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;

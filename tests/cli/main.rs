@@ -8,6 +8,7 @@ mod crash;
 mod doctor;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;
+mod fleet;
 mod flush;
 mod generated;
 mod help;

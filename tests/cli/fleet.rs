@@ -1,0 +1,161 @@
+//! Many agents in one channel: fewer and newer messages instead of refusals.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::fake_slack::{FakeSlack, Fault};
+use crate::support::Sandbox;
+
+fn set_up() -> (FakeSlack, Sandbox) {
+    let slack = FakeSlack::start();
+    let sandbox = Sandbox::new();
+    sandbox.slack(&slack);
+    (slack, sandbox)
+}
+
+/// Records without a call to Slack.
+#[track_caller]
+fn record(sandbox: &Sandbox, agent: &str, args: &[&str]) {
+    let fixed = ["emit", "-a", agent, "--deadline", "0", "--min-interval", "0"];
+    sandbox.cmd([&fixed, args].concat()).run().success();
+}
+
+/// Flushes as long as that many messages take.
+#[track_caller]
+fn flush_for(sandbox: &Sandbox, deadline: &str) {
+    let code = sandbox.cmd(["flush", "--deadline", deadline]).run().code;
+    assert!(matches!(code, Some(0 | 75)), "{code:?}");
+}
+
+/// Whose messages were posted, in the order of the calls.
+fn posted(slack: &FakeSlack) -> Vec<String> {
+    let calls = slack.calls("chat.postMessage").into_iter();
+    let agent = |text: &str| text.split('`').nth(1).unwrap_or_default().to_owned();
+    calls.map(|call| agent(call.args["text"].as_str().unwrap_or_default())).collect()
+}
+
+#[test]
+fn two_hundred_agents_in_a_channel_never_call_too_often() {
+    let (slack, sandbox) = set_up();
+    let since = Instant::now();
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= 200 {
+                        return;
+                    }
+                    let agent = format!("agent-{n}");
+                    let args = ["emit", "-a", &agent, "--deadline", "1s", "--json", "Hello"];
+                    let receipt = sandbox.cmd(args).run().success().json();
+                    assert!(matches!(receipt["delivery"].as_str(), Some("sent" | "queued")), "{receipt}");
+                }
+            });
+        }
+    });
+    let seconds = since.elapsed().as_secs();
+    assert_eq!(slack.rate_violations(), []);
+    let sent = slack.roots().len();
+    assert!(sent >= 3, "a burst of three goes at once, but {sent} went");
+    assert!(u64::try_from(sent).is_ok_and(|sent| sent <= 3 + seconds + 1), "{sent} in {seconds} s");
+    let tasks = sandbox.cmd(["tasks", "--json", "--limit", "1000"]).run().success().json();
+    let tasks = tasks.as_array().expect("a list");
+    assert_eq!(tasks.len(), 200);
+    let waiting = tasks.iter().filter(|task| task["waiting"]["count"] == 1).count();
+    assert_eq!(waiting, 200 - sent, "each of the others waits for its turn");
+}
+
+#[test]
+fn immediate_messages_go_before_routine_ones() {
+    let (slack, sandbox) = set_up();
+    for agent in ["routine-1", "urgent", "routine-2"] {
+        sandbox.cmd(["emit", "-a", agent]).run().success().silent();
+    }
+    record(&sandbox, "routine-1", &["-s", "working", "One"]);
+    record(&sandbox, "routine-2", &["-s", "working", "Two"]);
+    record(&sandbox, "urgent", &["-s", "blocked", "Three"]);
+    let before = posted(&slack).len();
+    flush_for(&sandbox, "2500ms");
+    let posted = posted(&slack);
+    assert_eq!(posted[before], "urgent", "{posted:?}");
+    assert_eq!(slack.rate_violations(), []);
+}
+
+#[test]
+fn what_waits_for_its_turn_is_replaced_by_newer_states_unless_it_is_immediate() {
+    let (slack, sandbox) = set_up();
+    sandbox.cmd(["emit", "-a", "bot", "-s", "starting", "Start"]).run().success().silent();
+    for (status, text) in [("working", "One"), ("working", "Two"), ("blocked", "Help"), ("working", "Four")] {
+        record(&sandbox, "bot", &["-s", status, text]);
+    }
+    record(&sandbox, "bot", &["-s", "planning", "Five"]);
+    flush_for(&sandbox, "10s");
+    let root = &slack.roots()[0];
+    let replies = &slack.thread(&root.ts)[1..];
+    let texts: Vec<&str> = replies.iter().map(|reply| reply.text.as_str()).collect();
+    assert_eq!(texts.len(), 2, "{texts:#?}");
+    assert!(
+        texts[0].contains("BLOCKED") && texts[0].contains("Steps: Start → One → Two → Help"),
+        "{}",
+        texts[0]
+    );
+    assert!(
+        texts[1].contains("PLANNING") && texts[1].contains("Steps: One → Two → Help → Four → Five"),
+        "{}",
+        texts[1]
+    );
+    let shown = sandbox.cmd(["show", "bot", "--json"]).run().success().json();
+    let deliveries: Vec<&Value> =
+        shown["checkpoints"].as_array().expect("a list").iter().map(|row| &row["delivery"]).collect();
+    assert_eq!(deliveries, ["sent", "coalesced", "coalesced", "sent", "coalesced", "sent"]);
+}
+
+#[test]
+fn a_retry_after_that_one_receives_holds_everyone_back() {
+    let (slack, sandbox) = set_up();
+    slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(2) }]);
+    sandbox.cmd(["emit", "-a", "first", "--deadline", "1s"]).run().success().stderr_has("Slack");
+    let told = slack.requests()[0].at;
+    for agent in ["second", "third"] {
+        // Also the most urgent one, and one with a cache that it opens anew.
+        sandbox.cmd(["emit", "-a", agent, "-s", "error", "--deadline", "100ms"]).run().success();
+    }
+    assert_eq!(slack.requests().len(), 1, "nobody else calls meanwhile");
+    flush_for(&sandbox, "10s");
+    let posts = slack.calls("chat.postMessage");
+    assert_eq!(posts.len(), 4);
+    assert!(posts[1].at - told >= Duration::from_secs(2), "{:?}", posts[1].at - told);
+    assert_eq!(slack.rate_violations(), []);
+    assert_eq!(slack.roots().len(), 3);
+}
+
+#[test]
+fn cards_are_edited_within_the_tier_and_end_with_the_newest_state() {
+    let (slack, sandbox) = set_up();
+    // Threads in channels of their own: only the edits share a limit, as they do in Slack.
+    let agents: Vec<String> = (0..6).map(|n| format!("agent-{n}")).collect();
+    for (n, agent) in agents.iter().enumerate() {
+        slack.add_channel(agent, &format!("C0CHANNEL{n}"), false, false, true);
+        sandbox.cmd(["emit", "-a", agent, "-c", agent, "-s", "starting"]).run().success().silent();
+    }
+    for text in ["One", "Two"] {
+        for agent in &agents {
+            record(&sandbox, agent, &["-f", text]);
+        }
+    }
+    flush_for(&sandbox, "20s");
+    assert_eq!(slack.rate_violations(), []);
+    let edits = slack.calls("chat.update");
+    assert_eq!(edits.len(), agents.len(), "one edit for both replies");
+    // Five may come at once; a moment less than the pace, since slots are counted from the claim.
+    assert!(edits[5].at - edits[0].at >= Duration::from_millis(1300), "{:?}", edits[5].at - edits[0].at);
+    for root in slack.roots() {
+        assert!(root.text.contains("Last Action: Two"), "{}", root.text);
+        assert_eq!(slack.thread(&root.ts).len(), 3);
+    }
+}

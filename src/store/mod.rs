@@ -21,11 +21,12 @@ mod tests;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 use std::{error, fmt};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::exit::cause;
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
@@ -39,6 +40,12 @@ pub(crate) use settle::Standing;
 /// Every process that opens the cache alone reads the log through once, so it is kept much shorter than SQLite's
 /// default of 1000 pages; moving it costs two more syncs, so it is not kept shorter still.
 const WAL_MAX: u64 = 64 * 4120;
+
+/// How often a writer looks whether the others are done: they take a few milliseconds each.
+const BUSY_POLL: Duration = Duration::from_millis(5);
+
+/// How often a cache may be replaced under somebody who opens it.
+const OPEN_TRIES: u32 = 10;
 
 /// An open cache.
 #[derive(Debug)]
@@ -121,18 +128,7 @@ impl Store {
     }
 
     fn connect(path: &Path, busy_timeout: Duration) -> Result<Self, Failure> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let metadata = match fs::metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                create(path).map_err(Failure::Io)?
-            }
-            Err(error) => return Err(Failure::Io(error)),
-        };
-        if !metadata.is_file() {
-            return Err(Failure::Other("it is not a file".to_owned()));
-        }
-        let mut connection = Connection::open_with_flags(path, flags)?;
+        let (mut connection, inode) = open_file(path)?;
         connection.busy_timeout(busy_timeout)?;
         // The last process to close would otherwise move the log and sync twice, on every single call.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -143,15 +139,19 @@ impl Store {
         if found < schema::version() {
             // One at a time: switching a file to WAL fails at once, without waiting, when two try it together.
             let _guard = repair::guard(path).map_err(Failure::Io)?;
-            if schema::version_of(&connection)? == 0 && has_tables(&connection)? {
+            // Read again: another process may have been quicker.
+            let found = schema::version_of(&connection)?;
+            if found == 0 && has_tables(&connection)? {
                 return Err(Failure::Other("it is another program's database".to_owned()));
             }
-            schema::migrate(&mut connection)?;
-            sync_directory(path).map_err(Failure::Io)?;
+            if found < schema::version() {
+                schema::migrate(&mut connection)?;
+                sync_directory(path).map_err(Failure::Io)?;
+            }
         }
         // SQLite's own way leaves the log as long as it is, and the next process would read all of it again.
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
-        Ok(Self { connection, path: path.to_owned(), inode: metadata.ino(), busy_timeout })
+        Ok(Self { connection, path: path.to_owned(), inode, busy_timeout })
     }
 
     /// Runs `work` in one transaction that is durable when this returns.
@@ -162,11 +162,30 @@ impl Store {
         &mut self,
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self.begin()?;
         let value = work(&Tx { connection: &transaction })?;
         transaction.commit()?;
         self.trim_log();
         Ok(value)
+    }
+
+    /// Begins a transaction that writes, as soon as no other process has one.
+    ///
+    /// SQLite's own way of waiting sleeps the longer the longer it has waited, so that whoever came first goes last and
+    /// may never go while others keep coming. Here everybody looks equally often.
+    fn begin(&self) -> rusqlite::Result<Transaction<'_>> {
+        let since = Instant::now();
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let begun = loop {
+            match Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate) {
+                Err(error) if is_busy(&error) && since.elapsed() < self.busy_timeout => {
+                    thread::sleep(BUSY_POLL)
+                }
+                begun => break begun,
+            }
+        };
+        self.connection.busy_timeout(self.busy_timeout)?;
+        begun
     }
 
     /// Like [`Store::write`], but a power loss may undo it: for what is merely done again then, such as an edit of a
@@ -236,12 +255,48 @@ pub(crate) fn schema_version() -> i64 {
     schema::version()
 }
 
+/// Opens the file at `path`, making it if there is none; says which file it was.
+fn open_file(path: &Path) -> Result<(Connection, u64), Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut tries = 0;
+    loop {
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                create(path).map_err(Failure::Io)?
+            }
+            Err(error) => return Err(Failure::Io(error)),
+        };
+        if !metadata.is_file() {
+            return Err(Failure::Other("it is not a file".to_owned()));
+        }
+        let opened = Connection::open_with_flags(path, flags);
+        let is_same = fs::metadata(path).is_ok_and(|now| now.ino() == metadata.ino());
+        tries += 1;
+        match opened {
+            // Set aside or replaced by another process at this very moment.
+            _ if !is_same && tries < OPEN_TRIES => {}
+            opened => return Ok((opened?, metadata.ino())),
+        }
+    }
+}
+
 /// Makes an empty file that only its owner can read; SQLite gives its companions the same mode.
 fn create(path: &Path) -> std::io::Result<fs::Metadata> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
-    // Not `create_new`: several processes may start at once.
+    // Several processes may start at once.
+    let _guard = repair::guard(path)?;
+    if !path.exists() {
+        // Companions of a cache that was deleted, perhaps under a process that goes on using them.
+        for suffix in ["-wal", "-shm"] {
+            match fs::remove_file(repair::with_suffix(path, suffix)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.metadata()
@@ -255,6 +310,10 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
 
 fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master)", [], |row| row.get(0))
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 fn unusable(path: &Path, reason: &str) -> OpenError {
@@ -299,9 +358,7 @@ impl From<rusqlite::Error> for StoreError {
             _ => false,
         };
         let message = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DatabaseBusy => {
-                "it is kept busy by other processes".to_owned()
-            }
+            busy if is_busy(busy) => "it is kept busy by other processes".to_owned(),
             rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DiskFull => {
                 "the disk is full".to_owned()
             }

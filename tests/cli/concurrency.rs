@@ -88,6 +88,16 @@ fn calls_for_one_agent_on_a_fresh_cache_share_a_task_and_a_thread() {
 }
 
 #[test]
+fn a_crowd_of_calls_is_recorded_to_the_last() {
+    let sandbox = Sandbox::new();
+    let spawn = |n: usize| sandbox.cmd(["emit", "-a", "bot", &format!("Step {n}")]).spawn();
+    all_well((0..48).map(spawn).collect());
+    let task = show(&sandbox, "bot");
+    assert_eq!(each(&task, "action").into_iter().collect::<BTreeSet<_>>().len(), 48);
+    assert_eq!(tasks(&sandbox), 1);
+}
+
+#[test]
 fn many_agents_at_once_get_a_thread_each() {
     let (slack, sandbox) = set_up();
     let mut children = Vec::new();

@@ -1,6 +1,7 @@
 //! One integration binary that drives the real program.
 
 mod bad_input;
+mod cache;
 mod card;
 mod concurrency;
 mod courier;

@@ -22,6 +22,7 @@ mod network;
 mod outcomes;
 mod readme;
 mod receipt;
+mod rights;
 mod scene;
 mod settings;
 mod show;

@@ -2,15 +2,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::fake_slack::FakeSlack;
+#[cfg(target_os = "linux")]
+use crate::support::wait_for;
 use crate::support::{Output, Run, Sandbox};
 
 const PAGE: usize = 4096;
@@ -147,6 +150,22 @@ fn whichever_page_is_damaged_the_message_is_posted_and_what_follows_works() {
     }
 }
 
+/// Waits until that many processes wait for the lock on a file.
+#[cfg(target_os = "linux")]
+#[track_caller]
+fn wait_until_waiting(inode: u64, count: usize) {
+    let file = format!(":{inode} ");
+    wait_for("all to wait for the lock", || {
+        let locks = fs::read_to_string("/proc/locks").ok()?;
+        let waiting = locks.lines().filter(|line| line.contains("->") && line.contains(&file)).count();
+        (waiting == count).then_some(())
+    });
+}
+
+/// Without a list of locks they are left to race.
+#[cfg(not(target_os = "linux"))]
+fn wait_until_waiting(_inode: u64, _count: usize) {}
+
 #[test]
 fn processes_that_find_it_damaged_together_set_it_aside_once() {
     for round in 0..5 {
@@ -155,8 +174,15 @@ fn processes_that_find_it_damaged_together_set_it_aside_once() {
         let cache = sandbox.cache_path();
         let garbage = format!("garbage {round} ").repeat(2000);
         fs::write(&cache, &garbage).expect("our own file");
+        // Whoever found it damaged waits for the lock beside it, which is ours until all have come.
+        let lock = File::create(format!("{}.lock", cache.display())).expect("a lock");
+        let inode = lock.metadata().expect("it is open").ino();
+        let lock =
+            Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("nobody has it");
         let spawn = |n: usize| sandbox.cmd(["emit", "-a", "bot", &format!("Step {n}")]).spawn();
         let children: Vec<Child> = (0..10).map(spawn).collect();
+        wait_until_waiting(inode, children.len());
+        drop(lock);
         let mut said = String::new();
         for child in children {
             let output = child.wait_with_output().expect("a child");

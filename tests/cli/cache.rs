@@ -209,7 +209,7 @@ fn database(path: &Path, sql: &str) {
 #[test]
 fn what_is_not_our_cache_is_left_alone_and_the_message_posted() {
     let rows: [(&str, Deed<'_>); 4] = [
-        ("it has schema 99, written by a newer agent-checkpoint (this one knows 1)", &|path| {
+        ("it has schema 99, written by a newer agent-checkpoint", &|path| {
             database(path, "PRAGMA user_version = 99; CREATE TABLE tasks (future TEXT)");
         }),
         ("it is another program's database", &|path| {

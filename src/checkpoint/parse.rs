@@ -144,6 +144,11 @@ pub(crate) fn line(text: &str) -> Result<String, Invalid> {
     }
 }
 
+/// What a task or repository is called: one line, made of several where need be, such as a commit's whole message.
+pub(crate) fn name(text: &str) -> Result<String, Invalid> {
+    line(&text.replace(['\n', '\r', '\t'], " "))
+}
+
 /// Any text but one with NUL bytes, which neither a database nor a C program can carry.
 pub(crate) fn free_text(text: &str) -> Result<String, Invalid> {
     if text.contains('\0') {
@@ -329,6 +334,12 @@ mod tests {
         for text in [String::new(), " ".into(), "a".repeat(256), "a\0b".into(), "a\nb".into()] {
             assert!(agent_id(&text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn names_are_made_one_line() {
+        assert_eq!(name(" Fix it\n\nfor good\t").as_deref(), Ok("Fix it  for good"));
+        assert!(name("a\u{7}b").is_err());
     }
 
     #[test]

@@ -273,13 +273,13 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         agent_id: flags.agent_id.or_else(|| sources.tuning(AGENT_ID, parse::agent_id)),
         task_name: flags
             .task_name
-            .or_else(|| sources.tuning(TASK_NAME, parse::line))
+            .or_else(|| sources.tuning(TASK_NAME, parse::name))
             .filter(|text| !text.is_empty()),
         task_type: flags
             .task_type
-            .or_else(|| sources.tuning(TASK_TYPE, parse::line))
+            .or_else(|| sources.tuning(TASK_TYPE, parse::name))
             .filter(|text| !text.is_empty()),
-        repo: flags.repo.or_else(|| sources.tuning(REPO, parse::line)).filter(|text| !text.is_empty()),
+        repo: flags.repo.or_else(|| sources.tuning(REPO, parse::name)).filter(|text| !text.is_empty()),
         channel,
         default_channel,
         thread,

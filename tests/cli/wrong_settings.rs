@@ -40,7 +40,7 @@ fn a_wrong_tuning_value_is_named_and_falls_back_to_its_default() {
         ("no_post", "maybe", "is neither true nor false", "use true or false"),
         ("color", "red", "is not a valid value", "use one of auto, always, never"),
         ("task_name", "a\u{7}b", "holds a control character", "write it on one line of plain text"),
-        ("repo", "a\nb", "holds a control character", "write it on one line of plain text"),
+        ("repo", "b\u{7}", "holds a control character", "write it on one line of plain text"),
     ] {
         let variable = format!("AGENT_CHECKPOINT_{}", key.to_uppercase());
         let in_file = |sandbox: &Sandbox| format!("{key} in {}", sandbox.config_path().display());

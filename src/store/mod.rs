@@ -118,7 +118,7 @@ impl Store {
     pub(crate) fn start_afresh(self) -> Result<Opened, OpenError> {
         let Self { connection, path, inode, busy_timeout } = self;
         drop(connection);
-        let set_aside = repair::set_aside_inode(&path, inode).map_err(|error| {
+        let set_aside = repair::set_aside_inode(&path, inode, busy_timeout).map_err(|error| {
             unusable(&path, &format!("it is damaged and cannot be set aside: {}", cause(&error)))
         })?;
         match Self::connect(&path, busy_timeout) {
@@ -128,7 +128,7 @@ impl Store {
     }
 
     fn connect(path: &Path, busy_timeout: Duration) -> Result<Self, Failure> {
-        let (mut connection, inode) = open_file(path)?;
+        let (mut connection, inode) = open_file(path, busy_timeout)?;
         connection.busy_timeout(busy_timeout)?;
         // The last process to close would otherwise move the log and sync twice, on every single call.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -138,7 +138,7 @@ impl Store {
         }
         if found < schema::version() {
             // One at a time: switching a file to WAL fails at once, without waiting, when two try it together.
-            let _guard = repair::guard(path).map_err(Failure::Io)?;
+            let _guard = repair::guard(path, busy_timeout).map_err(Failure::Io)?;
             // Read again: another process may have been quicker.
             let found = schema::version_of(&connection)?;
             if found == 0 && has_tables(&connection)? {
@@ -256,14 +256,14 @@ pub(crate) fn schema_version() -> i64 {
 }
 
 /// Opens the file at `path`, making it if there is none; says which file it was.
-fn open_file(path: &Path) -> Result<(Connection, u64), Failure> {
+fn open_file(path: &Path, busy_timeout: Duration) -> Result<(Connection, u64), Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut tries = 0;
     loop {
         let metadata = match fs::metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                create(path).map_err(Failure::Io)?
+                create(path, busy_timeout).map_err(Failure::Io)?
             }
             Err(error) => return Err(Failure::Io(error)),
         };
@@ -282,12 +282,12 @@ fn open_file(path: &Path) -> Result<(Connection, u64), Failure> {
 }
 
 /// Makes an empty file that only its owner can read; SQLite gives its companions the same mode.
-fn create(path: &Path) -> std::io::Result<fs::Metadata> {
+fn create(path: &Path, busy_timeout: Duration) -> std::io::Result<fs::Metadata> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
     // Several processes may start at once.
-    let _guard = repair::guard(path)?;
+    let _guard = repair::guard(path, busy_timeout)?;
     if !path.exists() {
         // Companions of a cache that was deleted, perhaps under a process that goes on using them.
         for suffix in ["-wal", "-shm"] {

@@ -7,18 +7,23 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
+/// How often to look whether another process is done.
+const POLL: Duration = Duration::from_millis(2);
+
 /// Moves the file at `path` to `PATH.corrupt-TIME` if it is (still) damaged.
 ///
 /// Returns where it went; `None` when another process has mended it meanwhile.
 pub(super) fn set_aside(path: &Path, busy_timeout: Duration) -> io::Result<Option<PathBuf>> {
-    let _guard = guard(path)?;
+    let _guard = guard(path, busy_timeout)?;
     if is_sound(path, busy_timeout) {
         return Ok(None);
     }
@@ -26,8 +31,12 @@ pub(super) fn set_aside(path: &Path, busy_timeout: Duration) -> io::Result<Optio
 }
 
 /// Moves the file at `path` away if it is still the one with this inode, found damaged in use.
-pub(super) fn set_aside_inode(path: &Path, inode: u64) -> io::Result<Option<PathBuf>> {
-    let _guard = guard(path)?;
+pub(super) fn set_aside_inode(
+    path: &Path,
+    inode: u64,
+    busy_timeout: Duration,
+) -> io::Result<Option<PathBuf>> {
+    let _guard = guard(path, busy_timeout)?;
     match fs::metadata(path) {
         Ok(metadata) if metadata.ino() == inode => move_away(path).map(Some),
         _ => Ok(None),
@@ -35,14 +44,28 @@ pub(super) fn set_aside_inode(path: &Path, inode: u64) -> io::Result<Option<Path
 }
 
 /// One process at a time creates, migrates or repairs; the kernel lets go when it ends, however it ends.
-pub(super) fn guard(path: &Path) -> io::Result<Flock<File>> {
-    let file = OpenOptions::new()
+///
+/// # Errors
+/// Another process, which may have been stopped, does not let go within `busy_timeout`.
+pub(super) fn guard(path: &Path, busy_timeout: Duration) -> io::Result<Flock<File>> {
+    let since = Instant::now();
+    let mut file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
         .open(with_suffix(path, ".lock"))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) if since.elapsed() < busy_timeout => file,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, "it is kept busy by another process"));
+            }
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        thread::sleep(POLL);
+    }
 }
 
 fn is_sound(path: &Path, busy_timeout: Duration) -> bool {

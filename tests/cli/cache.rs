@@ -150,21 +150,20 @@ fn whichever_page_is_damaged_the_message_is_posted_and_what_follows_works() {
     }
 }
 
-/// Waits until that many processes wait for the lock on a file.
+/// Waits until all of them have come for the lock on a file: they have it open.
 #[cfg(target_os = "linux")]
 #[track_caller]
-fn wait_until_waiting(inode: u64, count: usize) {
-    let file = format!(":{inode} ");
-    wait_for("all to wait for the lock", || {
-        let locks = fs::read_to_string("/proc/locks").ok()?;
-        let waiting = locks.lines().filter(|line| line.contains("->") && line.contains(&file)).count();
-        (waiting == count).then_some(())
-    });
+fn wait_until_waiting(inode: u64, children: &[Child]) {
+    let has_come = |child: &Child| {
+        let Ok(open) = fs::read_dir(format!("/proc/{}/fd", child.id())) else { return false };
+        open.flatten().any(|entry| fs::metadata(entry.path()).is_ok_and(|file| file.ino() == inode))
+    };
+    wait_for("all to wait for the lock", || children.iter().all(has_come).then_some(()));
 }
 
-/// Without a list of locks they are left to race.
+/// Where open files cannot be listed they are left to race.
 #[cfg(not(target_os = "linux"))]
-fn wait_until_waiting(_inode: u64, _count: usize) {}
+fn wait_until_waiting(_inode: u64, _children: &[Child]) {}
 
 #[test]
 fn processes_that_find_it_damaged_together_set_it_aside_once() {
@@ -181,7 +180,7 @@ fn processes_that_find_it_damaged_together_set_it_aside_once() {
             Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("nobody has it");
         let spawn = |n: usize| sandbox.cmd(["emit", "-a", "bot", &format!("Step {n}")]).spawn();
         let children: Vec<Child> = (0..10).map(spawn).collect();
-        wait_until_waiting(inode, children.len());
+        wait_until_waiting(inode, &children);
         drop(lock);
         let mut said = String::new();
         for child in children {

@@ -248,6 +248,16 @@ fn a_damaged_file_is_set_aside_whole_and_a_fresh_cache_takes_its_place() {
 }
 
 #[test]
+fn whoever_holds_the_lock_for_ever_keeps_nobody_waiting_for_ever() {
+    let dir = TempDir::new().expect("a directory");
+    let path = dir.path().join("cache.db");
+    let _held = crate::store::repair::guard(&path, seconds(1)).expect("the lock");
+    let error =
+        Store::open_at(&path, std::time::Duration::from_millis(20)).expect_err("a cache in the making");
+    assert!(error.to_string().ends_with("it is kept busy by another process"), "{error}");
+}
+
+#[test]
 fn a_fresh_cache_is_for_its_owner_alone() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("state/deep/cache.db");

@@ -66,9 +66,11 @@ pub(crate) fn limit(kind: EntryKind) -> Limit {
     }
 }
 
-/// The name of the bucket that paces an entry: posts are counted by channel, edits by workspace.
+/// The name of the bucket that paces an entry: posts are counted by channel, edits by workspace. A webhook posts to
+/// the one channel it is bound to, whatever its tasks say.
 pub(crate) fn bucket(credential: &Credential, kind: EntryKind, channel: &str) -> String {
     match kind {
+        EntryKind::Post if credential.is_webhook() => format!("{}|post", credential.as_str()),
         EntryKind::Post => format!("{}|post|{channel}", credential.as_str()),
         EntryKind::Card => format!("{}|edit", credential.as_str()),
     }

@@ -187,6 +187,10 @@ impl Credential {
         &self.0
     }
 
+    pub(crate) fn is_webhook(&self) -> bool {
+        self.0.starts_with("webhook:")
+    }
+
     fn workspace(&self) -> Option<(&str, &str)> {
         let mut parts = self.0.splitn(3, ':');
         match (parts.next(), parts.next()) {

@@ -201,6 +201,16 @@ fn order_and_limits_are_kept_as_with_a_bot_token() {
 }
 
 #[test]
+fn the_limit_is_that_of_the_webhooks_channel_whatever_the_tasks_say() {
+    let scene = Scene::webhook();
+    // More than may come at once; the scene looks for calls that came too early.
+    for channel in ["#a", "#b", "#c", "#d", "#e", "#f"] {
+        scene.emit(["-a", channel, "-c", channel, "--deadline", "0", "Hello"]).run().success();
+    }
+    scene.flush().stdout_is("6 sent, 0 refused, 0 still waiting\n");
+}
+
+#[test]
 fn a_retry_after_holds_every_agent_back() {
     let scene = Scene::webhook();
     scene.slack.script("webhook", vec![Fault::RateLimited { retry_after: Some(2) }]);

@@ -24,11 +24,13 @@ impl Moment {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// RFC 3339 in UTC with milliseconds, such as `2026-03-01T09:30:00.000Z`.
+    /// RFC 3339 in UTC with milliseconds, such as `2026-03-01T09:30:00.000Z`; the nearest moment that can be written
+    /// so, which has a year of four digits.
     pub(crate) fn rfc3339(self) -> String {
-        jiff::Timestamp::from_millisecond(self.0)
-            .map(|at| format!("{at:.3}"))
-            .unwrap_or_else(|_| self.0.to_string())
+        let (first, last) = (jiff::Timestamp::MIN, jiff::Timestamp::MAX);
+        let nearest = if self.0 < 0 { first } else { last };
+        let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest);
+        format!("{at:.3}")
     }
 }
 
@@ -72,6 +74,8 @@ mod tests {
     fn writes_rfc_3339_in_utc() {
         assert_eq!(Moment(0).rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Moment(1_772_357_400_120).rfc3339(), "2026-03-01T09:30:00.120Z");
+        // As from an interval of thousands of years.
+        assert_eq!(Moment(i64::MAX).rfc3339(), "9999-12-30T22:00:00.999Z");
     }
 
     #[test]

@@ -245,7 +245,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         proxy,
         no_proxy: sources.plain_env("NO_PROXY").or_else(|| sources.plain_env("no_proxy")),
         cert_file: sources.plain_env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(absolute),
-        cert_dir: sources.plain_env("SSL_CERT_DIR").filter(|path| !path.is_empty()).map(PathBuf::from),
+        cert_dirs: sources.plain_env("SSL_CERT_DIR").filter(|path| !path.is_empty()).map(absolute_each),
     };
     secrets.extend(network.proxy.as_ref().and_then(|proxy| password_of(proxy.reveal())).map(Secret::new));
 
@@ -321,6 +321,13 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
 fn absolute(path: String) -> PathBuf {
     let path = PathBuf::from(path);
     std::path::absolute(&path).unwrap_or(path)
+}
+
+/// The same for a list of directories, as in `PATH`.
+fn absolute_each(paths: String) -> OsString {
+    let paths: Vec<PathBuf> =
+        std::env::split_paths(&paths).map(|path| std::path::absolute(&path).unwrap_or(path)).collect();
+    std::env::join_paths(paths).expect("they were separated by what separates them")
 }
 
 fn choice<T: clap::ValueEnum>(text: &str) -> Result<T, Invalid> {

@@ -1,5 +1,6 @@
 //! The one HTTP client: explicit timeouts, one connection reused, and errors that hold no secret.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
@@ -37,8 +38,8 @@ pub(crate) struct Network {
     pub(crate) no_proxy: Option<String>,
     /// A PEM bundle to trust instead of the built-in roots.
     pub(crate) cert_file: Option<PathBuf>,
-    /// A directory of PEM files to trust instead of the built-in roots.
-    pub(crate) cert_dir: Option<PathBuf>,
+    /// Directories of PEM files to trust instead of the built-in roots, separated as in `PATH`.
+    pub(crate) cert_dirs: Option<OsString>,
 }
 
 /// An HTTP client.
@@ -264,7 +265,7 @@ fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
 /// The certificates to trust instead of the built-in ones, where any could be read.
 fn roots(network: &Network) -> Option<Vec<Certificate<'static>>> {
     let mut files: Vec<PathBuf> = network.cert_file.clone().into_iter().collect();
-    for dir in network.cert_dir.iter().flat_map(|dirs| std::env::split_paths(dirs)) {
+    for dir in network.cert_dirs.iter().flat_map(|dirs| std::env::split_paths(dirs)) {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::tasks::wait_words;
-use super::{BUSY_MAX, configure, environment, now};
+use super::{BUSY_MAX, DAY, configure, environment, now};
 use crate::args::{DoctorArgs, GlobalArgs};
 use crate::checkpoint::id::{CheckpointId, EntryKey, TaskId};
 use crate::checkpoint::outbox::{EntryKind, Job, Priority};
@@ -103,7 +103,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
     check_settings(&mut report, &config);
     check_identity(&mut report, &config);
     check_cache(&mut report, &config);
-    let deadline = Instant::now() + config.deadline;
+    let deadline = Instant::now() + config.deadline.min(DAY);
     let mut http = Http::new(config.network.clone());
     match &config.target {
         Target::Nowhere => report.warn(

@@ -24,6 +24,8 @@ use crate::ui::Ui;
 
 /// The longest that a transaction waits for other processes.
 const BUSY_MAX: Duration = Duration::from_secs(10);
+/// A deadline further off than this means none; the clock itself could not count to some that can be typed.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs a command.
 ///

@@ -134,6 +134,12 @@ fn a_wrong_clock_and_a_dead_network_are_noticed() {
 }
 
 #[test]
+fn a_deadline_beyond_all_clocks_is_no_deadline() {
+    let (_slack, sandbox) = set_up();
+    sandbox.cmd(["doctor", "--post", "--deadline", "1e19"]).run().success();
+}
+
+#[test]
 fn what_waits_and_what_was_refused_is_told_with_the_way_out() {
     let (slack, sandbox) = set_up();
     sandbox.cmd(["emit", "-a", "a", "-c", "#secret", "one"]).run().success();

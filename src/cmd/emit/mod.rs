@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender};
 use super::receipt::Receipt;
-use super::{configure, courier, now, open, report_problems, unpack};
+use super::{DAY, configure, courier, now, open, report_problems, unpack};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
 use crate::checkpoint::context::Level;
 use crate::checkpoint::id::{CheckpointId, TaskId};
@@ -40,7 +40,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     if args.dry_run {
         return dry_run::dry_run(&draft, &config, &ui);
     }
-    let deadline = started + config.deadline.min(Duration::from_secs(86_400));
+    let deadline = started + config.deadline.min(DAY);
     let sender = Sender::new(&config, false, Some(deadline));
     let mut emission =
         Emission { config: &config, ui: &ui, draft: &draft, sender, warnings: Vec::new(), is_sent: false };

@@ -9,7 +9,7 @@ use super::deliver::{PATIENCE, Sender};
 use super::{configure, now, open_or_fail, report_problems};
 use crate::args::{FlushArgs, GlobalArgs};
 use crate::checkpoint::outbox::EntryKind;
-use crate::config::{Flags, Target};
+use crate::config::Flags;
 use crate::delivery::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::store::{Claim, Scope, Why};
@@ -25,7 +25,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     let mut store = open_or_fail(&config, &ui)?;
     let deadline = args.deadline.and_then(|deadline| started.checked_add(deadline));
     let Some(mut sender) = Sender::new(&config, true, deadline) else {
-        return without_destination(&config.target, &mut store, config.json, &ui);
+        return without_destination(&mut store, config.json, &ui);
     };
     let found = store.write(|tx| tx.hurry(sender.credential(), args.rejected, now()))?;
     let (mut sent, mut refused) = (0_u64, 0_u64);
@@ -91,7 +91,6 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
 
 /// With nowhere to send to, all is well only if nothing waits.
 fn without_destination(
-    target: &Target,
     store: &mut crate::store::Store,
     json: bool,
     ui: &crate::ui::Ui,
@@ -103,12 +102,10 @@ fn without_destination(
         }
         return Ok(Exit::Done);
     }
-    let why = if matches!(target, Target::Broken) {
-        "the Slack destination is wrong"
-    } else {
-        "no Slack destination is configured"
-    };
-    Err(Failure::new(Exit::Config, format!("{waiting} messages wait, but {why}"))
-        .hint("set SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL")
-        .into())
+    Err(Failure::new(
+        Exit::Config,
+        format!("{waiting} messages wait, but no Slack destination is configured"),
+    )
+    .hint("set SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL")
+    .into())
 }

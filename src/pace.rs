@@ -25,8 +25,9 @@ pub(crate) const POSTS: Limit = Limit { interval: Duration::from_secs(1), burst:
 /// `chat.update` is tier 3, at least 50 a minute for a workspace; 40 leave room for other callers of the app.
 pub(crate) const EDITS: Limit = Limit { interval: Duration::from_millis(1500), burst: 5 };
 
-/// Longest time that a stored moment may lie ahead: more means that the clock was set back.
-const HORIZON: Duration = Duration::from_secs(3600);
+/// Longest time that a stored moment may lie ahead: more means that the clock was set back. A `Retry-After` is obeyed
+/// for an hour and a moment at most, so that it is always believed.
+const HORIZON: Duration = Duration::from_secs(2 * 3600);
 
 /// The stored state of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,15 +48,19 @@ pub(crate) fn reserve(
     now: Moment,
     latest: Moment,
 ) -> Result<(Moment, Bucket), Moment> {
-    let believable = |moment: Moment| if moment > now.plus(HORIZON) { now } else { moment };
-    let full_at = believable(bucket.full_at);
-    let hold_until = believable(bucket.hold_until);
+    let full_at = believable(bucket.full_at, now);
+    let hold_until = believable(bucket.hold_until, now);
     let depth = limit.interval * limit.burst.saturating_sub(1);
     let start_at = now.max(full_at.minus(depth)).max(hold_until);
     if start_at > latest {
         return Err(start_at);
     }
     Ok((start_at, Bucket { full_at: full_at.max(start_at).plus(limit.interval), hold_until }))
+}
+
+/// A stored moment, or now if a clock that has since been set back wrote it.
+pub(crate) fn believable(moment: Moment, now: Moment) -> Moment {
+    if moment > now.plus(HORIZON) { now } else { moment }
 }
 
 /// The limit on what an entry of this kind does.
@@ -119,6 +124,13 @@ mod tests {
             reserve(bucket, POSTS, Moment(1000), Moment(9000)).map(|(start, _)| start),
             Ok(Moment(5000))
         );
+    }
+
+    #[test]
+    fn the_longest_hold_there_is_keeps_everyone_back() {
+        let until = Moment(0).plus(Duration::from_secs(3600 + 1));
+        let bucket = Bucket { full_at: Moment(0), hold_until: until };
+        assert_eq!(reserve(bucket, POSTS, Moment(0), Moment(0)), Err(until));
     }
 
     #[test]

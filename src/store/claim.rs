@@ -194,7 +194,7 @@ impl Tx<'_> {
                 }
             })
         };
-        let network = look_up(pace::network_hold(want.credential))?.hold_until;
+        let network = pace::believable(look_up(pace::network_hold(want.credential))?.hold_until, want.now);
         if network > want.now {
             return Ok(Err((network, Why::NotDue)));
         }

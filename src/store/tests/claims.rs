@@ -268,6 +268,17 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
 }
 
 #[test]
+fn a_hold_from_before_a_clock_was_set_back_holds_nobody() {
+    let ours = workspace(1);
+    for name in [pace::network_hold(&ours), pace::method_hold(&ours, EntryKind::Post)] {
+        let mut cache = Cache::new();
+        cache.say("a", Status::Working);
+        cache.write(|tx| tx.hold(&name, NOW.plus(seconds(8 * 3600))));
+        assert!(matches!(cache.claim(&owner(1)), Claim::Job(_)), "{name}");
+    }
+}
+
+#[test]
 fn a_hold_is_never_shortened_and_counts_how_often_it_was_set() {
     let mut cache = Cache::new();
     let ours = workspace(1);

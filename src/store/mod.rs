@@ -132,6 +132,8 @@ impl Store {
         connection.busy_timeout(busy_timeout)?;
         // The last process to close would otherwise move the log and sync twice, on every single call.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // Where a plain sync leaves the drive's own cache unwritten, as on macOS, SQLite must ask for more.
+        connection.execute_batch("PRAGMA fullfsync = ON")?;
         let found = schema::version_of(&connection)?;
         if found > schema::version() {
             return Err(Failure::Newer(found));

@@ -281,10 +281,10 @@ fn what_was_committed_survives_a_power_loss() {
             let sql = format!("SELECT CAST({pragma} AS TEXT) FROM pragma_{pragma}");
             cache.store.connection.query_row(&sql, [], |row| row.get(0)).expect(pragma)
         };
-        (ask("journal_mode"), ask("synchronous"))
+        [ask("journal_mode"), ask("synchronous"), ask("fullfsync")]
     };
     // 2 is FULL: the log is synced at every commit.
-    let durable = ("wal".to_owned(), "2".to_owned());
+    let durable = ["wal", "2", "1"].map(str::to_owned);
     assert_eq!(pragmas(&cache), durable);
     cache.say("a", Status::Working);
     assert_eq!(pragmas(&cache), durable);

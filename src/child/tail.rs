@@ -1,0 +1,255 @@
+//! The last lines of a stream, in bounded memory. Pure: bytes in, text out.
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+use super::text::visible;
+
+/// How much of a stream's end is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) lines: usize,
+    /// Of what arrives and of what is shown.
+    pub(crate) bytes: usize,
+}
+
+/// The end of a stream as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Without escape sequences, without a final line break, at most [`Limit::bytes`] long.
+    pub(crate) text: String,
+    /// How many bytes the stream had before this. States of a progress line that were written over do not count.
+    pub(crate) bytes_before: u64,
+    /// How many lines ended before this.
+    pub(crate) lines_before: u64,
+}
+
+/// Keeps the end of a stream while it passes.
+///
+/// Bytes are gathered as they are and thinned out whenever twice the limit has come together: at points of the stream,
+/// not of the pieces it comes in, and at a cost that does not depend on the length of lines. Then a line that was
+/// written over with carriage returns keeps its last state only, so that a progress bar does not push out what was
+/// said before it.
+#[derive(Debug)]
+pub(super) struct Tail {
+    limit: Limit,
+    kept: Vec<u8>,
+    bytes_gone: u64,
+    lines_gone: u64,
+}
+
+impl Tail {
+    pub(super) fn new(limit: Limit) -> Self {
+        Self { limit, kept: Vec::new(), bytes_gone: 0, lines_gone: 0 }
+    }
+
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        let full = self.limit.bytes.saturating_mul(2);
+        if full == 0 || self.limit.lines == 0 {
+            return;
+        }
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(full - self.kept.len()));
+            self.kept.extend_from_slice(now);
+            bytes = later;
+            if self.kept.len() == full {
+                self.thin_out();
+            }
+        }
+    }
+
+    fn thin_out(&mut self) {
+        if memchr(b'\r', &self.kept).is_some() {
+            self.kept = collapse(&self.kept);
+        }
+        let Some(excess) = self.kept.len().checked_sub(self.limit.bytes).filter(|excess| *excess > 0) else {
+            return;
+        };
+        // Whole lines where that costs little.
+        let rest = &self.kept[excess..];
+        let cut = match memchr(b'\n', &rest[..rest.len() / 2]) {
+            Some(end) => excess + end + 1,
+            None => excess + rest.iter().take(3).take_while(|byte| is_continuation(**byte)).count(),
+        };
+        self.bytes_gone += cut as u64;
+        self.lines_gone += memchr_iter(b'\n', &self.kept[..cut]).count() as u64;
+        self.kept.copy_within(cut.., 0);
+        self.kept.truncate(self.kept.len() - cut);
+    }
+
+    /// What is left of the stream.
+    pub(super) fn shown(&self) -> Shown {
+        let start = self.start();
+        let text = collapse(&self.kept[start..]);
+        let text = visible(&text);
+        let text = String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text));
+        let excess = text.len().saturating_sub(self.limit.bytes);
+        let cut = (excess..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        let cut_lines = memchr_iter(b'\n', &text.as_bytes()[..cut]).count();
+        Shown {
+            text: text[cut..].to_owned(),
+            bytes_before: self.bytes_gone + (start + cut) as u64,
+            lines_before: self.lines_gone
+                + (memchr_iter(b'\n', &self.kept[..start]).count() + cut_lines) as u64,
+        }
+    }
+
+    /// Where the last lines begin.
+    fn start(&self) -> usize {
+        if self.kept.is_empty() {
+            return 0;
+        }
+        let mut start = self.kept.strip_suffix(b"\n").unwrap_or(&self.kept).len();
+        for _ in 0..self.limit.lines {
+            match memrchr(b'\n', &self.kept[..start]) {
+                Some(end) => start = end,
+                None => return 0,
+            }
+        }
+        start + 1
+    }
+}
+
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
+}
+
+/// Reduces every line that was written over with carriage returns to its last state that shows something.
+fn collapse(bytes: &[u8]) -> Vec<u8> {
+    let mut result = Vec::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(line) => {
+                let (start, end) = last_state(line);
+                result.extend_from_slice(&line[start..end]);
+                result.push(b'\n');
+            }
+            // It goes on: what follows the last state may be the beginning of the next.
+            None => result.extend_from_slice(&line[last_state(line).0..]),
+        }
+    }
+    result
+}
+
+/// Where in a line its last state that shows something begins and ends.
+fn last_state(line: &[u8]) -> (usize, usize) {
+    let mut end = line.len();
+    loop {
+        let start = memrchr(b'\r', &line[..end]).map_or(0, |at| at + 1);
+        if start == 0 || !visible(&line[start..end]).is_empty() {
+            return (start, end);
+        }
+        end = start - 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(bytes: &[u8], lines: usize, limit: usize) -> Shown {
+        let mut tail = Tail::new(Limit { lines, bytes: limit });
+        tail.push(bytes);
+        tail.shown()
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_as_people_saw_them() {
+        let rows: [(&str, usize, &str, u64, u64); 16] = [
+            ("", 2, "", 0, 0),
+            ("one\n", 2, "one", 0, 0),
+            ("one\ntwo\nthree\n", 2, "two\nthree", 4, 1),
+            ("one\ntwo\nthr", 2, "two\nthr", 4, 1),
+            ("one\n\n\n", 2, "\n", 4, 1),
+            ("\n", 1, "", 0, 0),
+            ("one\r\ntwo\r\n", 5, "one\ntwo", 0, 0),
+            ("10%\r20%\r30%", 5, "30%", 0, 0),
+            ("10%\r20%\r", 5, "20%", 0, 0),
+            ("10%\r20%\rdone\nnext\n", 5, "done\nnext", 0, 0),
+            ("10%\r\x1b[Kdone\r\x1b[K\n", 5, "done", 0, 0),
+            ("\r\r\n", 5, "", 0, 0),
+            ("\x1b[31merror:\x1b[0m no\n", 5, "error: no", 0, 0),
+            ("bad \u{1b}]0;title\u{7}x\n", 5, "bad x", 0, 0),
+            ("a\nb\nc\n", 0, "", 0, 0),
+            ("→\né\n", 1, "é", 4, 1),
+        ];
+        for (given, lines, text, bytes_before, lines_before) in rows {
+            let expected = Shown { text: text.to_owned(), bytes_before, lines_before };
+            assert_eq!(shown(given.as_bytes(), lines, 1000), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_characters() {
+        let end = shown("ä".repeat(500).as_bytes(), 5, 101);
+        assert_eq!((end.text, end.bytes_before, end.lines_before), ("ä".repeat(50), 900, 0));
+        let end = shown(&[0xff; 100], 5, 100);
+        assert!(end.text.len() <= 100 && end.text.starts_with('\u{fffd}'), "{end:?}");
+    }
+
+    #[test]
+    fn a_progress_bar_does_not_push_out_what_was_said_before_it() {
+        let mut tail = Tail::new(Limit { lines: 5, bytes: 200 });
+        tail.push(b"compiling\nwarning: unused\n");
+        for percent in 0..=100 {
+            tail.push(format!("\r\x1b[K\x1b[32m{percent:3}%\x1b[0m building").as_bytes());
+        }
+        tail.push(b"\nerror: failed\n");
+        let end = tail.shown();
+        assert_eq!(end.text, "compiling\nwarning: unused\n100% building\nerror: failed");
+        assert_eq!((end.bytes_before, end.lines_before), (0, 0));
+    }
+
+    /// Bytes like those of programs: words, line ends, colours, progress, and some that are no text.
+    fn output() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            6 => "[a-zé→]{0,8}".prop_map(String::into_bytes),
+            3 => Just(b"\n".to_vec()),
+            2 => Just(b"\r".to_vec()),
+            1 => Just(b"\r\n".to_vec()),
+            1 => Just(b"\x1b[31m".to_vec()),
+            1 => Just(b"\x1b]0;t\x07".to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..4),
+        ];
+        proptest::collection::vec(piece, 0..200).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_same_tail(bytes in output(), cuts in proptest::collection::vec(0..2000usize, 0..20)) {
+            let mut tail = Tail::new(Limit { lines: 7, bytes: 150 });
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            let mut from = 0;
+            for cut in cuts {
+                tail.push(&bytes[from..cut]);
+                from = cut;
+            }
+            tail.push(&bytes[from..]);
+            prop_assert_eq!(tail.shown(), shown(&bytes, 7, 150));
+        }
+
+        #[test]
+        fn it_is_short_and_plain(bytes in output(), lines in 1..9usize) {
+            let end = shown(&bytes, lines, 100);
+            prop_assert!(end.text.len() <= 100);
+            prop_assert!(end.text.split('\n').count() <= lines);
+            prop_assert!(end.text.chars().all(|c| c == '\n' || c == '\t' || c >= ' '));
+            prop_assert!(end.bytes_before <= bytes.len() as u64);
+            let ends = memchr_iter(b'\n', &bytes).count() as u64;
+            prop_assert!(end.lines_before <= ends);
+        }
+
+        #[test]
+        fn plain_text_is_kept_to_the_letter(text in "([a-zé→]{0,12}\n){0,60}[a-zé→]{0,12}", lines in 1..9usize) {
+            let end = shown(text.as_bytes(), lines, 400);
+            let all: Vec<&str> = text.strip_suffix('\n').unwrap_or(&text).split('\n').collect();
+            let first = all.len().saturating_sub(lines);
+            prop_assert_eq!(&end.text, &all[first..].join("\n"));
+            prop_assert_eq!(end.lines_before, first as u64);
+            let before: usize = all[..first].iter().map(|line| line.len() + 1).sum();
+            prop_assert_eq!(end.bytes_before, before as u64);
+        }
+    }
+}

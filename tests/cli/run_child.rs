@@ -1,0 +1,321 @@
+//! `run` and its child: exit codes, streams, signals and time, with real processes.
+//!
+//! What needs `/proc` or setsid(1) is tested on Linux only.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::support::Sandbox;
+#[cfg(target_os = "linux")]
+use crate::support::wait_for;
+
+/// A wait that ends by a signal at the latest.
+#[cfg(target_os = "linux")]
+const WAIT: &str = "while :; do sleep 0.02; done";
+
+#[cfg(target_os = "linux")]
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let ended =
+        state.is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')));
+    !ended && kill(Pid::from_raw(pid), None).is_ok()
+}
+
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("a live process");
+}
+
+/// The events that `run --report` has written.
+fn events(sandbox: &Sandbox) -> Vec<Value> {
+    let text = fs::read_to_string(sandbox.work().join("events")).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[test]
+fn the_exit_code_is_the_childs() {
+    let sandbox = Sandbox::new();
+    let rows = [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("exit 255", 255),
+        ("kill -TERM $$", 143),
+        ("kill -KILL $$", 137),
+        ("kill -INT $$", 130),
+    ];
+    // One without a name; not every system has such.
+    let nameless = cfg!(target_os = "linux").then_some(("kill -40 $$", 168));
+    for (script, code) in rows.into_iter().chain(nameless) {
+        sandbox.cmd(["run", "--", "sh", "-c", script]).run().code(code).silent();
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_explained() {
+    let sandbox = Sandbox::new();
+    let executable = |name: &str, bytes: &[u8]| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = sandbox.write(name, bytes);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    };
+    sandbox.write("plain", "echo hi\n");
+    executable("binary", b"\x01\x00\x02\nnot a program");
+    executable("lost", b"#!/no/such/interpreter\n");
+    executable("script", b"echo \"$0 $1\"; exit 3\n");
+    executable("empty", b"");
+    let rows = [
+        ("nonesuch", 127, "was not found", Some("is it installed, and on the PATH?")),
+        ("./nonesuch", 127, "was not found", Some("is it installed, and on the PATH?")),
+        ("", 127, "was not found", Some("is it installed, and on the PATH?")),
+        ("./plain", 126, "is not executable", Some("make it so with chmod +x")),
+        ("/", 126, "is a directory", None),
+        (
+            "./binary",
+            126,
+            "is in a format this system does not run",
+            Some("was it built for another machine?"),
+        ),
+        (
+            "./lost",
+            126,
+            "cannot be run: its interpreter was not found",
+            Some("look at the first line of the file"),
+        ),
+        ("./plain/x", 126, "cannot be run: not a directory", None),
+    ];
+    for (name, code, what, hint) in rows {
+        let hint = hint.map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+        let said = format!("agent-checkpoint: '{name}' {what}\n{hint}");
+        sandbox.cmd(["run", "--", name]).run().code(code).stdout_is("").stderr_is(&said);
+    }
+    // As shells and env do.
+    sandbox.cmd(["run", "--", "./script", "x"]).run().code(3).stdout_is("./script x\n").stderr_is("");
+    sandbox.cmd(["run", "--", "./empty"]).run().success().silent();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_child_notices_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "look",
+        "env | grep -v '^_='; pwd; umask; ls /proc/self/fd; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status\n",
+    );
+    for prefix in ["", "trap '' HUP USR1 TSTP; "] {
+        let direct = sandbox.shell(&format!("{prefix}sh look")).run().success().stdout;
+        assert!(direct.contains("HOME="), "{direct}");
+        sandbox
+            .shell(&format!("{prefix}$BIN run -- sh look"))
+            .run()
+            .success()
+            .stderr_is("")
+            .stdout_is(&direct);
+    }
+}
+
+#[test]
+fn streams_are_passed_on_byte_for_byte_and_apart() {
+    let sandbox = Sandbox::new();
+    let bytes: Vec<u8> = (0..32 << 20).map(|i: u32| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect();
+    sandbox.write("in", &bytes);
+    sandbox.shell("$BIN run -- sh -c 'cat; cat in >&2' <in >out 2>err").run().success().silent();
+    for name in ["out", "err"] {
+        assert!(fs::read(sandbox.work().join(name)).expect("a file") == bytes, "{name} differs");
+    }
+    // Both to one place: in the order written.
+    let line = "for i in 1 2 3 4 5 6 7 8 9; do echo $i; echo e$i >&2; done";
+    let output = sandbox.shell(&format!("$BIN run -- sh -c '{line}' 2>&1 | cat")).run().success();
+    output.stdout_is("1\ne1\n2\ne2\n3\ne3\n4\ne4\n5\ne5\n6\ne6\n7\ne7\n8\ne8\n9\ne9\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stream_that_is_not_copied_is_the_childs_own() {
+    let sandbox = Sandbox::new();
+    let script = "exec 4>&1; readlink /proc/self/fd/4 /proc/self/fd/2 >&3";
+    let line = |options: &str| format!("{{ {options} sh -c '{script}'; }} 3>seen >out 2>err; cat seen");
+    let own = sandbox.shell(&line("")).run().success().stdout;
+    sandbox.shell(&line("$BIN run --tail 0 --")).run().success().stdout_is(&own);
+    let copied = sandbox.shell(&line("$BIN run --")).run().success().stdout;
+    assert_eq!(copied.matches("pipe:").count(), 2, "{copied}");
+}
+
+#[test]
+fn a_closed_output_ends_the_child() {
+    let sandbox = Sandbox::new();
+    let line = "{ $BIN run -- yes; echo $? >code; } | head -1; cat code";
+    sandbox.shell(line).run().success().stdout_is("y\n141\n").stderr_is("");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_slow_reader_slows_the_child_down_and_loses_nothing() {
+    use std::io::Read;
+
+    let sandbox = Sandbox::new();
+    // The child has long ended when its last bytes are read.
+    let line = "$BIN run -- head -c 300000 /dev/zero | { sleep 0.8; wc -c; }";
+    let output = sandbox.shell(line).run().success();
+    assert_eq!(output.stdout.trim(), "300000");
+
+    let mut child = sandbox.cmd(["run", "--", "head", "-c", "64M", "/dev/zero"]).spawn();
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut buffer = vec![0; 48 << 20];
+    stdout.read_exact(&mut buffer).expect("output");
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("a live process");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    let peak: u64 = peak.and_then(|text| text.parse().ok()).expect("a number");
+    assert!(peak < 24 * 1024, "{peak} kB");
+    drop(stdout);
+    child.wait().expect("an end");
+}
+
+#[test]
+fn a_descendant_that_keeps_the_pipe_does_not_hold_us() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.cmd(["run", "--", "sh", "-c", "sleep 60 & echo hi; echo ho >&2"]).run().success();
+    output.stdout_is("hi\n").stderr_is("ho\n").within(Duration::from_secs(10));
+    // One that writes a moment later is heard.
+    let output = sandbox.cmd(["run", "--", "sh", "-c", "(sleep 0.05; echo late) & echo hi"]).run().success();
+    output.stdout_is("hi\nlate\n");
+    // One that never stops writing is not.
+    let output = sandbox.cmd(["run", "--", "sh", "-c", "yes & exit 4"]).run().code(4);
+    output.within(Duration::from_secs(10));
+}
+
+#[test]
+fn a_child_that_closes_its_descriptors_is_waited_for() {
+    let sandbox = Sandbox::new();
+    let script = "exec <&- >&- 2>&-; sleep 0.2; exit 3";
+    let output = sandbox.cmd(["run", "--", "sh", "-c", script]).run().code(3).silent();
+    assert!(output.elapsed >= Duration::from_millis(200), "{output}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_sent_to_us_reaches_the_child_once() {
+    let sandbox = Sandbox::new();
+    for name in ["TERM", "INT", "HUP", "QUIT", "USR1"] {
+        let count = format!("trap 'n=$((n+1)); echo got' {name}; trap 'echo $n; exit 6' USR2");
+        let script = format!("{count}; echo ready; {WAIT}");
+        // Without a terminal, so in a process group of its own.
+        let line = format!("exec setsid \"$BIN\" run -- sh -c '{}'", script.replace('\'', r"'\''"));
+        let mut child = sandbox.shell(&line).spawn();
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("ready"), "{name}");
+        for _ in 0..2 {
+            signal(&child, format!("SIG{name}").parse().expect("a signal"));
+            assert_eq!(lines.next().as_deref(), Some("got"), "{name}");
+        }
+        signal(&child, Signal::SIGUSR2);
+        assert_eq!(lines.next().as_deref(), Some("2"), "{name}");
+        assert_eq!(child.wait().expect("an end").code(), Some(6), "{name}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_child_that_does_not_handle_it() {
+    let sandbox = Sandbox::new();
+    for (name, code) in [("TERM", 143), ("INT", 130), ("HUP", 129), ("QUIT", 131)] {
+        let mut child = sandbox.cmd(["run", "--", "sh", "-c", "echo ready; exec sleep 60"]).spawn();
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("ready"), "{name}");
+        signal(&child, format!("SIG{name}").parse().expect("a signal"));
+        assert_eq!(child.wait().expect("an end").code(), Some(code), "{name}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_stopped_for_job_control_stops_us_and_goes_on_with_us() {
+    let sandbox = Sandbox::new();
+    let mut child =
+        sandbox.shell("exec setsid \"$BIN\" run --report events -- sh -c 'echo ready; exec sleep 1'").spawn();
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    signal(&child, Signal::SIGTSTP);
+    let state = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    wait_for("us to stop", || (state()? == 'T').then_some(()));
+    signal(&child, Signal::SIGCONT);
+    wait_for("the child to go on", || events(&sandbox).contains(&Value::from("continued")).then_some(()));
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn after_the_time_out_the_child_is_told_to_end_and_then_killed_with_its_group() {
+    let sandbox = Sandbox::new();
+    let rows = [
+        // It obeys.
+        ("echo 0; exec sleep 60", 5),
+        // It does not, nor does what it has started.
+        ("trap '' TERM; sleep 60 & echo $!; wait", 0),
+        // An orphan.
+        ("trap '' TERM; (sleep 60 & echo $!); while :; do sleep 0.02; done", 0),
+        // The child obeys; what it has started does not, and is waited for and killed.
+        ("(trap '' TERM; exec sleep 60) & echo $!; sleep 0.1; exec sleep 60", 0),
+        // It is stopped.
+        ("echo 0; kill -STOP $$; sleep 60", 5),
+        // It ends well when told to.
+        ("trap 'exit 0' TERM; echo 0; while :; do sleep 0.02; done", 5),
+    ];
+    for (script, kill_after) in rows {
+        let kill_after = if kill_after == 0 { "700ms" } else { "30s" };
+        let script = script.replace('\'', r"'\''");
+        let line =
+            format!("exec setsid \"$BIN\" run --timeout 300ms --kill-after {kill_after} -- sh -c '{script}'");
+        let output = sandbox.shell(&line).run().code(124);
+        let output = output.within(Duration::from_secs(15));
+        let pid: i32 = output.stdout.trim().parse().expect("a pid");
+        if pid != 0 {
+            wait_for("the descendant's end", || (!is_alive(pid)).then_some(()));
+        }
+    }
+}
+
+#[test]
+fn a_requested_stop_ends_the_child_in_the_same_way() {
+    let sandbox = Sandbox::new();
+    let options = ["run", "--stop-after", "200ms", "--kill-after", "200ms", "--report", "events", "--"];
+    for (script, code, name) in
+        [("exec sleep 60", 143, "SIGTERM"), ("trap '' TERM; while :; do sleep 0.02; done", 137, "SIGKILL")]
+    {
+        sandbox.cmd(options.into_iter().chain(["sh", "-c", script])).run().code(code).silent();
+        let events = events(&sandbox);
+        let end = events.last().expect("an end");
+        assert_eq!(
+            (&end["signal"][0], &end["stop"]),
+            (&Value::from(name), &Value::from("Requested")),
+            "{end}"
+        );
+        assert_eq!(end["out_of_memory"], false);
+    }
+}
+
+#[test]
+fn the_tail_and_the_progress_are_told() {
+    let sandbox = Sandbox::new();
+    let script = r"printf '\033]9;4;1;5\007'; sleep 0.3; printf '\033[1m3/4 linking\033[0m\n\r'; for i in 1 2 3; do echo line $i >&2; done; exit 9";
+    let regex = r"(?P<done>\d+)/(?P<total>\d+) (?P<action>.*)";
+    let options =
+        ["run", "--tail", "2", "--report", "events", "--progress-regex", regex, "--", "sh", "-c", script];
+    let output = sandbox.cmd(options).run().code(9);
+    output
+        .stdout_is("\u{1b}]9;4;1;5\u{7}\u{1b}[1m3/4 linking\u{1b}[0m\n\r")
+        .stderr_is("line 1\nline 2\nline 3\n");
+    let events = events(&sandbox);
+    assert_eq!(events[1], serde_json::json!({"progress": 5, "action": null}));
+    assert_eq!(events[2], serde_json::json!({"progress": 75, "action": "linking"}));
+    let end = events.last().expect("an end");
+    assert_eq!(end["stderr"], serde_json::json!(["line 2\nline 3", 7, 1]));
+    assert_eq!(end["stdout"][0], "3/4 linking");
+    assert_eq!((&end["code"], &end["signal"], &end["stop"]), (&Value::from(9), &Value::Null, &Value::Null));
+}

@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::parse::{self, Artifact, Invalid, Thread};
 use crate::checkpoint::status::{Status, TaskState};
+use crate::child::Pattern;
 use crate::exit::{Exit, Failure, one_line};
 
 /// One quiet Slack thread per agent, from any shell script, subprocess or CI step
@@ -89,6 +90,10 @@ pub(crate) enum BackgroundChoice {
 pub(crate) enum Command {
     /// Record one checkpoint and deliver what is due
     Emit(Box<EmitArgs>),
+    /// Run a command and report its start, its progress and its end
+    Run(Box<RunArgs>),
+    /// Record JSON lines from standard input, one checkpoint each
+    Stream(Box<StreamArgs>),
     /// List tasks
     Tasks(TasksArgs),
     /// Show one task with its checkpoints, artifacts and interventions
@@ -215,6 +220,70 @@ const TASKS_EXAMPLES: &str = "Examples:
   agent-checkpoint tasks
   agent-checkpoint tasks --state running
   agent-checkpoint tasks --waiting --json";
+/// Run a command and report its start, its progress and its end
+///
+/// The command starts at once, whatever Slack does, with the standard streams it would have without us, and its exit code
+/// is returned: 128+N when signal N ended it, 124 after --timeout, 127 when it was not found, 126 when it could not be
+/// invoked. Checkpoints that it emits itself belong to the same task.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = RUN_EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// The command and its arguments
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+    /// Refresh the live card this often, 0 for never [default: 30s]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    pub(crate) heartbeat: Option<Duration>,
+    /// Stop the command after this long and exit 124
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// How long a command that is asked to stop has before it is killed [default: 10s]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    pub(crate) kill_after: Option<Duration>,
+    /// How many of its last lines a failure shows, 0 for none [default: 20]
+    #[arg(long, value_name = "LINES", value_parser = parse::count, allow_negative_numbers = true)]
+    pub(crate) tail: Option<u64>,
+    /// Read progress from lines that match: groups named percent, or done and total, and action
+    #[arg(long, value_name = "RE", value_parser = progress_pattern)]
+    pub(crate) progress_regex: Option<Pattern>,
+    /// Something to keep with the task's first checkpoint (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::meta)]
+    pub(crate) meta: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+    #[command(flatten)]
+    pub(crate) delivery: DeliveryArgs,
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  agent-checkpoint run -- make test
+  agent-checkpoint run --task-name 'Nightly build' --timeout 2h -- ./build.sh --all
+  agent-checkpoint run --progress-regex '(?P<done>[0-9]+)/(?P<total>[0-9]+)' -- pytest";
+
+/// Record JSON lines from standard input, one checkpoint each
+///
+/// Each line is an object with the long names of emit's options in snake case: agent_id, status, progress, action, tokens,
+/// context_limit, error, artifacts (an array), meta (an object), task_name, task_type, repo, channel, thread, force, new.
+/// What a line does not say comes from the options given here. With --json each line is answered by its receipt as soon
+/// as it is on disk. A bad line is reported with its number and skipped; the exit code is then 65.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = STREAM_EXAMPLES)]
+pub(crate) struct StreamArgs {
+    /// How many tokens the context holds [default: 200000]
+    #[arg(long, value_name = "N", value_parser = parse::context_limit, allow_negative_numbers = true)]
+    pub(crate) context_limit: Option<u64>,
+    /// Post every checkpoint at once, whatever the interval
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+    #[command(flatten)]
+    pub(crate) delivery: DeliveryArgs,
+}
+
+const STREAM_EXAMPLES: &str = r#"Examples:
+  my-agent | agent-checkpoint stream --agent-id my-agent
+  echo '{"status":"working","progress":50,"action":"Running tests"}' | agent-checkpoint stream --json"#;
 
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = TASKS_EXAMPLES)]
@@ -341,6 +410,12 @@ fn statuses() -> Words<Status> {
 
 fn task_states() -> Words<TaskState> {
     Words { read: TaskState::parse, names: TaskState::ALL.map(TaskState::name).to_vec() }
+}
+
+/// A pattern that finds progress in a line.
+pub(crate) fn progress_pattern(text: &str) -> Result<Pattern, Invalid> {
+    let hint = "write for example '(?P<done>[0-9]+)/(?P<total>[0-9]+)'";
+    Pattern::parse(text).map_err(|reason| Invalid::new(reason, hint))
 }
 
 /// Reads a command line.

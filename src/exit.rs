@@ -12,8 +12,12 @@ pub(crate) enum Exit {
     Failed,
     /// Wrong command line (`EX_USAGE`).
     Usage,
+    /// Bad lines on the input of `stream` (`EX_DATAERR`).
+    BadInput,
     /// Recorded, but not delivered yet; `--strict` and `flush` only (`EX_TEMPFAIL`).
     NotYet,
+    /// What the wrapped command returned, or would have.
+    Child(u8),
     /// Wrong configuration, or refused for good under `--strict` (`EX_CONFIG`).
     Config,
 }
@@ -35,6 +39,7 @@ pub(crate) const CODES: &[(u8, &str)] = &[
     (0, "recorded, or at least delivered, whatever became of the other"),
     (1, "neither recorded nor delivered, or not found"),
     (64, "wrong command line, values of flags included; nothing was changed"),
+    (65, "stream: there were bad lines, which were skipped"),
     (75, "with --strict: queued or unconfirmed; flush: something still waits"),
     (78, "wrong configuration; with --strict or from flush: refused for good"),
 ];
@@ -45,7 +50,9 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 64,
+            Self::BadInput => 65,
             Self::NotYet => 75,
+            Self::Child(code) => code,
             Self::Config => 78,
         }
     }

@@ -7,6 +7,7 @@ compile_error!("agent-checkpoint supports Linux and macOS only");
 
 mod args;
 mod checkpoint;
+mod child;
 mod cmd;
 mod config;
 mod delivery;

@@ -66,7 +66,7 @@ pub(crate) fn believable(moment: Moment, now: Moment) -> Moment {
 /// The limit on what an entry of this kind does.
 pub(crate) fn limit(kind: EntryKind) -> Limit {
     match kind {
-        EntryKind::Post => POSTS,
+        EntryKind::Post | EntryKind::Note | EntryKind::File => POSTS,
         EntryKind::Card => EDITS,
     }
 }
@@ -75,8 +75,12 @@ pub(crate) fn limit(kind: EntryKind) -> Limit {
 /// the one channel it is bound to, whatever its tasks say.
 pub(crate) fn bucket(credential: &Credential, kind: EntryKind, channel: &str) -> String {
     match kind {
-        EntryKind::Post if credential.is_webhook() => format!("{}|post", credential.as_str()),
-        EntryKind::Post => format!("{}|post|{channel}", credential.as_str()),
+        EntryKind::Post | EntryKind::Note | EntryKind::File if credential.is_webhook() => {
+            format!("{}|post", credential.as_str())
+        }
+        EntryKind::Post | EntryKind::Note | EntryKind::File => {
+            format!("{}|post|{channel}", credential.as_str())
+        }
         EntryKind::Card => format!("{}|edit", credential.as_str()),
     }
 }
@@ -84,8 +88,9 @@ pub(crate) fn bucket(credential: &Credential, kind: EntryKind, channel: &str) ->
 /// The name of the hold that a `Retry-After` on this kind of call sets for everyone.
 pub(crate) fn method_hold(credential: &Credential, kind: EntryKind) -> String {
     let method = match kind {
-        EntryKind::Post => "post",
+        EntryKind::Post | EntryKind::Note => "post",
         EntryKind::Card => "edit",
+        EntryKind::File => "file",
     };
     format!("{}|{method}|hold", credential.as_str())
 }

@@ -79,6 +79,13 @@ impl Ui {
         self.say(None, message, hint);
     }
 
+    /// Something for a person who is watching, but not for a log.
+    pub(crate) fn tell(&self, message: &str) {
+        if !self.quiet && (self.verbose > 0 || io::stderr().is_terminal()) {
+            self.say(None, message, None);
+        }
+    }
+
     /// Something for whoever wants to know more.
     pub(crate) fn detail(&self, message: &str) {
         if self.verbose > 0 {

@@ -42,11 +42,40 @@ pub(crate) struct Task {
     pub(crate) card: Card,
     /// The credential that the task's messages were recorded for.
     pub(crate) credential: Option<Credential>,
+    /// The task that this one was started from, in the same cache.
+    pub(crate) parent: Option<TaskKey>,
     /// When the task's latest message was handed to Slack; starts the interval.
     pub(crate) last_message_at: Option<Moment>,
     pub(crate) started_at: Moment,
     pub(crate) updated_at: Moment,
+    /// The latest sign of life of the process that reports the task's end, where there is one.
+    pub(crate) seen_at: Option<Moment>,
     pub(crate) ended_at: Option<Moment>,
+}
+
+impl Task {
+    /// A task that has no checkpoint yet and no place in Slack.
+    pub(crate) fn blank(id: TaskId, agent_id: String, task_type: String, now: Moment) -> Self {
+        Self {
+            key: None,
+            id,
+            agent_id,
+            task_type,
+            state: TaskState::Running,
+            snapshot: Snapshot::blank(),
+            channel: None,
+            channel_id: None,
+            thread_ts: None,
+            card: Card::Missing,
+            credential: None,
+            parent: None,
+            last_message_at: None,
+            started_at: now,
+            updated_at: now,
+            seen_at: None,
+            ended_at: None,
+        }
+    }
 }
 
 /// The message that is edited to show a task's newest state.
@@ -74,6 +103,8 @@ pub(crate) struct Checkpoint {
     pub(crate) action: Option<String>,
     /// The whole text, however long.
     pub(crate) error: Option<String>,
+    /// The last lines that a wrapped command wrote, as plain text.
+    pub(crate) tail: Option<String>,
     pub(crate) artifacts: Vec<Artifact>,
     pub(crate) meta: BTreeMap<String, String>,
     /// Milliseconds since the task's first checkpoint.
@@ -102,6 +133,8 @@ pub(crate) struct Draft {
     pub(crate) repo_default: Option<String>,
     pub(crate) action: Option<String>,
     pub(crate) error: Option<String>,
+    /// The last lines that a wrapped command wrote, as plain text.
+    pub(crate) tail: Option<String>,
     pub(crate) artifacts: Vec<Artifact>,
     pub(crate) meta: BTreeMap<String, String>,
     /// The Slack conversation, where the caller named one.
@@ -112,15 +145,28 @@ pub(crate) struct Draft {
     pub(crate) force: bool,
     /// Open a new task, whatever the state of the present one.
     pub(crate) new: bool,
+    /// Stay in this task, whatever its state.
+    pub(crate) within: Option<TaskId>,
+    /// The id of the task that it opens, if it opens one and the caller has told it already.
+    pub(crate) opens: Option<TaskId>,
+    /// The task that a new one is started from.
+    pub(crate) parent: Option<Parent>,
 }
 
-#[cfg(test)]
+/// The task that another is started from, as far as its environment tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parent {
+    pub(crate) task: TaskId,
+    /// Its agent, whose latest task it is if there is none with that id.
+    pub(crate) agent_id: Option<String>,
+}
+
 impl Draft {
     /// A checkpoint that says nothing but its status.
-    pub(crate) fn bare(agent_id: &str, status: Status) -> Self {
+    pub(crate) fn bare(id: CheckpointId, agent_id: String, status: Status) -> Self {
         Self {
-            id: CheckpointId::new(Moment(0)),
-            agent_id: agent_id.to_owned(),
+            id,
+            agent_id,
             status,
             progress: None,
             tokens: None,
@@ -131,12 +177,24 @@ impl Draft {
             repo_default: None,
             action: None,
             error: None,
+            tail: None,
             artifacts: Vec::new(),
             meta: BTreeMap::new(),
             channel: None,
             thread: None,
             force: false,
             new: false,
+            within: None,
+            opens: None,
+            parent: None,
         }
+    }
+}
+
+#[cfg(test)]
+impl Draft {
+    /// A checkpoint of this agent at the beginning of time.
+    pub(crate) fn of(agent_id: &str, status: Status) -> Self {
+        Self::bare(CheckpointId::new(Moment(0)), agent_id.to_owned(), status)
     }
 }

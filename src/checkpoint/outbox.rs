@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::id::{CheckpointId, EntryKey};
 use super::snapshot::Snapshot;
+use super::status::Status;
 use super::time::Moment;
 use super::{Card, Task};
 
@@ -65,6 +66,22 @@ pub(crate) enum EntryKind {
     Post,
     /// Edits the task's live card to the newest state.
     Card,
+    /// Says in the task's thread that a task started from it began or ended.
+    Note,
+    /// Attaches the whole tail of a checkpoint to the task's thread.
+    File,
+}
+
+/// What a note says of a task that was started from the one whose thread it stands in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) agent_id: String,
+    pub(crate) status: Status,
+    /// Milliseconds since that task's first checkpoint.
+    pub(crate) elapsed_ms: u64,
+    /// Where that task's card is, as `(channel, ts)`, once it is posted.
+    #[serde(skip)]
+    pub(crate) card: Option<(String, String)>,
 }
 
 /// Which entries go first when Slack's limits let only some through.
@@ -95,6 +112,10 @@ pub(crate) struct Job {
     pub(crate) task: Task,
     /// What the message shows.
     pub(crate) snapshot: Snapshot,
+    /// For a [`EntryKind::Note`], what it says.
+    pub(crate) note: Option<Note>,
+    /// For a [`EntryKind::File`], its content.
+    pub(crate) file: Option<String>,
     /// The checkpoint that the message stands for; the newest one for a card.
     pub(crate) checkpoint: CheckpointId,
     /// How often it was tried before.
@@ -111,6 +132,7 @@ pub(crate) fn limited_as(kind: EntryKind, has_card: bool) -> EntryKind {
     match kind {
         EntryKind::Card if has_card => EntryKind::Card,
         EntryKind::Card | EntryKind::Post => EntryKind::Post,
+        EntryKind::Note | EntryKind::File => kind,
     }
 }
 
@@ -118,6 +140,24 @@ impl Job {
     /// Which of Slack's limits it falls under.
     pub(crate) fn limited_as(&self) -> EntryKind {
         limited_as(self.kind, self.task.card != Card::Missing)
+    }
+
+    /// A message that stands in no outbox, to be sent now.
+    pub(crate) fn alone(task: Task, checkpoint: CheckpointId, now: Moment) -> Self {
+        Self {
+            entry: EntryKey(0),
+            kind: EntryKind::Post,
+            priority: Priority::Immediate,
+            snapshot: task.snapshot.clone(),
+            note: None,
+            file: None,
+            checkpoint,
+            attempts: 0,
+            maybe_sent: false,
+            created_at: now,
+            start_at: now,
+            task,
+        }
     }
 }
 

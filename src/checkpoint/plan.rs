@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::context::{self, Level, Thresholds};
-use super::id::{CheckpointId, EntryKey, TaskId};
+use super::id::{CheckpointId, EntryKey, TaskId, TaskKey};
 use super::outbox::{Credential, Delivery, Priority, Waiting};
 use super::parse::Thread;
-use super::snapshot::{Excerpt, Snapshot};
+use super::snapshot::Excerpt;
 use super::status::{Status, TaskState};
-use super::time::Moment;
-use super::{Card, Checkpoint, Draft, Task};
+use super::time::{Moment, millis};
+use super::{Checkpoint, Draft, Task};
 
 /// The task type of a task that was given none.
 pub(crate) const DEFAULT_TASK_TYPE: &str = "task";
@@ -23,6 +23,8 @@ pub(crate) struct Stored {
     pub(crate) task: Option<Task>,
     /// Post entries in the order recorded; cards are not listed.
     pub(crate) waiting: Vec<Waiting>,
+    /// The task that a new one is started from.
+    pub(crate) parent: Option<TaskKey>,
 }
 
 /// The settings that planning depends on.
@@ -132,7 +134,14 @@ pub(crate) fn plan(
                     &mut Vec::new(),
                 )
             });
-            let append = append(open(draft, policy, task_id, now), &[], draft, policy, now, &mut notices);
+            let append = append(
+                open(draft, policy, draft.opens.unwrap_or(task_id), stored.parent, now),
+                &[],
+                draft,
+                policy,
+                now,
+                &mut notices,
+            );
             Plan { superseded, append, notices }
         }
     }
@@ -140,6 +149,9 @@ pub(crate) fn plan(
 
 /// Whether the draft belongs to this task rather than to a new one.
 fn continues(task: &Task, draft: &Draft) -> bool {
+    if draft.within == Some(task.id) {
+        return true;
+    }
     if draft.new {
         return false;
     }
@@ -150,32 +162,36 @@ fn continues(task: &Task, draft: &Draft) -> bool {
     }
 }
 
+/// Marks a running task whose process has ended without a word; `id` is that of the new checkpoint.
+///
+/// It keeps its own place in Slack, whatever the caller who found it is configured for.
+pub(crate) fn lose(
+    task: Task,
+    waiting: &[Waiting],
+    reason: &str,
+    policy: &Policy,
+    id: CheckpointId,
+    now: Moment,
+) -> Append {
+    let error = Some(format!("lost ({reason})"));
+    let draft = Draft { error, ..Draft::bare(id, task.agent_id.clone(), Status::Error) };
+    let route = match &task.credential {
+        Some(credential) => {
+            Route::Slack { credential: Some(credential.clone()), default_channel: task.channel.clone() }
+        }
+        None => Route::Off,
+    };
+    append(task, waiting, &draft, &Policy { route, ..policy.clone() }, now, &mut Vec::new())
+}
+
 /// A draft that closes the agent's running task.
 fn closing(draft: &Draft, id: CheckpointId) -> Draft {
-    Draft {
-        id,
-        agent_id: draft.agent_id.clone(),
-        status: Status::Cancelled,
-        progress: None,
-        tokens: None,
-        context_limit: None,
-        name: None,
-        task_type: None,
-        repo: None,
-        repo_default: None,
-        action: Some(SUPERSEDED.to_owned()),
-        error: None,
-        artifacts: Vec::new(),
-        meta: Default::default(),
-        channel: None,
-        thread: None,
-        force: false,
-        new: false,
-    }
+    let action = Some(SUPERSEDED.to_owned());
+    Draft { action, ..Draft::bare(id, draft.agent_id.clone(), Status::Cancelled) }
 }
 
 /// A task that has no checkpoint yet.
-fn open(draft: &Draft, policy: &Policy, id: TaskId, now: Moment) -> Task {
+fn open(draft: &Draft, policy: &Policy, id: TaskId, parent: Option<TaskKey>, now: Moment) -> Task {
     let (credential, default_channel) = match &policy.route {
         Route::Slack { credential, default_channel } => (credential.clone(), default_channel.clone()),
         Route::Off | Route::Print => (None, None),
@@ -184,23 +200,9 @@ fn open(draft: &Draft, policy: &Policy, id: TaskId, now: Moment) -> Task {
         Some(Thread { channel, ts }) => (Some(channel.clone()), Some(channel.clone()), Some(ts.clone())),
         None => (draft.channel.clone().or(default_channel), None, None),
     };
-    Task {
-        key: None,
-        id,
-        agent_id: draft.agent_id.clone(),
-        task_type: draft.task_type.clone().unwrap_or_else(|| DEFAULT_TASK_TYPE.to_owned()),
-        state: TaskState::Running,
-        snapshot: Snapshot::blank(),
-        channel,
-        channel_id,
-        thread_ts,
-        card: Card::Missing,
-        credential,
-        last_message_at: None,
-        started_at: now,
-        updated_at: now,
-        ended_at: None,
-    }
+    let task_type = draft.task_type.clone().unwrap_or_else(|| DEFAULT_TASK_TYPE.to_owned());
+    let blank = Task::blank(id, draft.agent_id.clone(), task_type, now);
+    Task { channel, channel_id, thread_ts, credential, parent, ..blank }
 }
 
 /// Takes over what the draft says of the task's place in Slack, as far as the task has none yet.
@@ -274,6 +276,7 @@ fn append(
         context_limit: snapshot.context_limit,
         action: draft.action.clone(),
         error: draft.error.clone(),
+        tail: draft.tail.clone(),
         artifacts: draft.artifacts.clone(),
         meta: draft.meta.clone(),
         elapsed_ms: snapshot.elapsed_ms,
@@ -313,8 +316,9 @@ fn advance(task: &mut Task, draft: &Draft, thresholds: Thresholds, now: Moment) 
         snapshot.push_step(action);
     }
     snapshot.error = draft.error.as_deref().map(Excerpt::of);
+    snapshot.tail = draft.tail.as_deref().map(Excerpt::end_of);
     snapshot.push_artifacts(&draft.artifacts);
-    snapshot.elapsed_ms = u64::try_from(now.since(task.started_at).as_millis()).unwrap_or(u64::MAX);
+    snapshot.elapsed_ms = millis(now.since(task.started_at));
 
     let tokens = snapshot.tokens.unwrap_or(0);
     let (told, crossed) = context::cross(snapshot.context_told, tokens, snapshot.context_limit, thresholds);

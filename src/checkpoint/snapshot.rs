@@ -8,6 +8,9 @@ use super::status::Status;
 
 /// The most of one text that a snapshot keeps, in characters; more would not fit a Slack message.
 const EXCERPT_MAX: usize = 3000;
+/// The most of a tail that a snapshot keeps, in UTF-16 units, the strictest way to count; a longer one is attached as a
+/// file.
+const TAIL_MAX: usize = 2500;
 /// The most of one step that a snapshot keeps, in characters.
 const STEP_MAX: usize = 160;
 /// How many steps a message shows.
@@ -34,6 +37,9 @@ pub(crate) struct Snapshot {
     pub(crate) context_told: Level,
     pub(crate) action: Option<Excerpt>,
     pub(crate) error: Option<Excerpt>,
+    /// The end of what a wrapped command wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tail: Option<Excerpt>,
     /// The latest actions, oldest first, at most five.
     pub(crate) steps: Vec<String>,
     /// The latest artifacts, oldest first, at most ten.
@@ -41,9 +47,21 @@ pub(crate) struct Snapshot {
     pub(crate) artifact_count: u64,
     /// Milliseconds since the task's first checkpoint.
     pub(crate) elapsed_ms: u64,
+    /// The tasks started from this one, as they stand when the message is sent.
+    #[serde(skip)]
+    pub(crate) children: Vec<ChildTask>,
 }
 
-/// The beginning of a text, and how much of it is not here.
+/// A task as the card of the task that it was started from shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChildTask {
+    pub(crate) agent_id: String,
+    pub(crate) status: Status,
+    /// 0 to 100.
+    pub(crate) progress: u8,
+}
+
+/// The beginning or the end of a text, and how much of it is not here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Excerpt {
     pub(crate) text: String,
@@ -61,6 +79,28 @@ impl Excerpt {
     /// As much of the text as a message can carry.
     pub(crate) fn of(text: &str) -> Self {
         Self::cut(text, EXCERPT_MAX)
+    }
+
+    /// As much of the end of the text as a message can carry.
+    pub(crate) fn end_of(text: &str) -> Self {
+        Self::end(text, TAIL_MAX)
+    }
+
+    /// The last `max` UTF-16 units of the text, from the beginning of a line where there is one.
+    pub(crate) fn end(text: &str, max: usize) -> Self {
+        let mut left = max;
+        let mut start = text.len();
+        for (at, c) in text.char_indices().rev() {
+            let Some(rest) = left.checked_sub(c.len_utf16()) else { break };
+            (left, start) = (rest, at);
+        }
+        if start > 0
+            && let Some((_, whole_lines)) = text[start..].split_once('\n')
+            && !whole_lines.is_empty()
+        {
+            start = text.len() - whole_lines.len();
+        }
+        Self { text: text[start..].to_owned(), omitted: text[..start].chars().count() as u64 }
     }
 
     fn cut(text: &str, max: usize) -> Self {
@@ -87,10 +127,12 @@ impl Snapshot {
             context_told: Level::Calm,
             action: None,
             error: None,
+            tail: None,
             steps: Vec::new(),
             artifacts: Vec::new(),
             artifact_count: 0,
             elapsed_ms: 0,
+            children: Vec::new(),
         }
     }
 
@@ -134,6 +176,16 @@ mod tests {
     fn an_excerpt_counts_what_it_leaves_out() {
         assert_eq!(Excerpt::cut("héllo", 5), Excerpt { text: "héllo".into(), omitted: 0 });
         assert_eq!(Excerpt::cut("héllo", 2), Excerpt { text: "hé".into(), omitted: 3 });
+        for (text, kept, omitted) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abcdef", "cdef", 2),
+            ("ab\ncd\n", "cd\n", 3),
+            ("a\u{1f600}b", "a\u{1f600}b", 0),
+        ] {
+            assert_eq!(Excerpt::end(text, 4), Excerpt { text: kept.into(), omitted }, "{text:?}");
+        }
+        assert_eq!(Excerpt::end("a\u{1f600}b", 2), Excerpt { text: "b".into(), omitted: 2 });
     }
 
     #[test]
@@ -190,6 +242,7 @@ mod tests {
             context_told: Level::Alert,
             action: Some(Excerpt { text: "Ask".to_owned(), omitted: 0 }),
             error: Some(Excerpt { text: "why".to_owned(), omitted: 5 }),
+            tail: None,
             steps: vec!["Ask".to_owned()],
             artifacts: vec![
                 Artifact { name: Some("PR".to_owned()), target: "https://example.com/1".to_owned() },
@@ -197,6 +250,7 @@ mod tests {
             ],
             artifact_count: 2,
             elapsed_ms: 1500,
+            children: Vec::new(),
         };
         assert_eq!(read, expected);
         assert_eq!(read.context_percent(), 75.0);

@@ -11,12 +11,12 @@ pub(crate) struct Moment(pub(crate) i64);
 impl Moment {
     /// This much later; stops at the end of time instead of overflowing.
     pub(crate) fn plus(self, by: Duration) -> Self {
-        Self(self.0.saturating_add(millis(by)))
+        Self(self.0.saturating_add_unsigned(millis(by)))
     }
 
     /// This much earlier; stops at the beginning of time instead of overflowing.
     pub(crate) fn minus(self, by: Duration) -> Self {
-        Self(self.0.saturating_sub(millis(by)))
+        Self(self.0.saturating_sub_unsigned(millis(by)))
     }
 
     /// How long ago `earlier` was; zero when it lies ahead, as after a clock was set back.
@@ -34,8 +34,9 @@ impl Moment {
     }
 }
 
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+/// A duration in whole milliseconds, as tables keep it.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A duration as people read it: `42s`, `3m 5s`, `2h 10m`.

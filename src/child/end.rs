@@ -43,21 +43,12 @@ pub(crate) fn signal_name(number: u8) -> String {
         .map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
-/// Why we ended the child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// Its time was over.
-    TimedOut,
-    /// The caller asked for it.
-    Requested,
-}
-
 /// All there is to say about a child that has ended.
 #[derive(Debug, Clone)]
 pub(crate) struct Ended {
     pub(crate) exit: Exit,
-    /// We told it to end. It may have ended by itself at the same moment.
-    pub(crate) stop: Option<Stop>,
+    /// Its time was over, so we told it to end. It may have ended by itself at the same moment.
+    pub(crate) timed_out: bool,
     /// The kernel killed it, or a process it waited for, for want of memory: likely, not certain.
     pub(crate) out_of_memory: bool,
     pub(crate) elapsed: Duration,
@@ -69,10 +60,7 @@ pub(crate) struct Ended {
 impl Ended {
     /// The code that `run` returns for it.
     pub(crate) fn code(&self) -> u8 {
-        match self.stop {
-            Some(Stop::TimedOut) => 124,
-            _ => self.exit.code(),
-        }
+        if self.timed_out { 124 } else { self.exit.code() }
     }
 }
 

@@ -42,7 +42,7 @@ use rustix::fs::OFlags;
 use rustix::process::{WaitOptions, waitpid};
 
 pub(crate) use bell::Waker;
-pub(crate) use end::{Ended, Exit, Stop, signal_name};
+pub(crate) use end::{Ended, Exit, signal_name};
 pub(crate) use progress::{Pattern, Progress};
 pub(crate) use signals::Noted;
 pub(crate) use spawn::{Program, SpawnError, SpawnFailure};
@@ -222,19 +222,9 @@ impl Child {
         }))
     }
 
-    /// The child's process id, its own until [`Event::Ended`].
-    pub(crate) fn id(&self) -> u32 {
-        self.pid.as_raw().unsigned_abs()
-    }
-
     /// For other threads.
     pub(crate) fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.bell))
-    }
-
-    /// Tells the child to end, as at the end of its time. Nothing happens if it was told already, or has ended.
-    pub(crate) fn stop(&mut self) {
-        self.end(Stop::Requested);
     }
 
     /// Waits for the next event, until the deadline if there is one. Uses no time while it waits.
@@ -381,17 +371,13 @@ impl Child {
         }
     }
 
-    fn end(&mut self, why: Stop) {
-        self.look_at_the_child();
-        if self.is_alive() && self.ending.is_none() {
-            self.ending = Some(Ending::begin(why, self.pid, self.place, self.kill_after));
-        }
-    }
-
     fn keep_time(&mut self, now: Instant) {
         if self.timeout_at.is_some_and(|at| at <= now) {
             self.timeout_at = None;
-            self.end(Stop::TimedOut);
+            self.look_at_the_child();
+            if self.is_alive() {
+                self.ending = Some(Ending::begin(self.pid, self.place, self.kill_after));
+            }
         }
         let alive = self.is_alive();
         if self.phase != Phase::Over
@@ -404,8 +390,7 @@ impl Child {
     }
 
     fn take_progress(&mut self, now: Instant) {
-        let last = matches!(self.phase, Phase::Ended { .. }) && self.copies().all(Copy::is_done);
-        if now < self.progress_from && !last {
+        if now < self.progress_from {
             return;
         }
         let newest = self.copies().filter_map(Copy::take_progress).last();
@@ -422,12 +407,15 @@ impl Child {
                 let by_kill = exit.code() == 128 + Signal::SIGKILL as u8 && !self.killed;
                 let ended = Ended {
                     exit,
-                    stop: self.ending.as_ref().map(|ending| ending.why),
+                    timed_out: self.ending.is_some(),
                     out_of_memory: by_kill && self.oom.as_ref().is_some_and(OomKills::grew),
                     elapsed: at.saturating_duration_since(self.started),
                     stdout: self.out.as_ref().and_then(Copy::shown),
                     stderr: self.err.as_ref().and_then(Copy::shown),
                 };
+                // What the tail shows has been told.
+                self.progress_from = now;
+                self.take_progress(now);
                 self.phase = Phase::Reported;
                 self.events.push_back(Event::Ended(Box::new(ended)));
             }

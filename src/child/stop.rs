@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use super::end::Stop;
 use super::signals::Place;
 
 /// A process, and when it started: its number may be given to another one later.
@@ -23,7 +22,6 @@ struct Member {
 /// Who has left for a session of its own is in neither.
 #[derive(Debug)]
 pub(super) struct Ending {
-    pub(super) why: Stop,
     child: Pid,
     place: Place,
     known: Vec<Member>,
@@ -33,9 +31,9 @@ pub(super) struct Ending {
 
 impl Ending {
     /// Sends TERM, and CONT so that it is heard also by those who are stopped.
-    pub(super) fn begin(why: Stop, child: Pid, place: Place, kill_after: Duration) -> Self {
+    pub(super) fn begin(child: Pid, place: Place, kill_after: Duration) -> Self {
         let kill_at = Instant::now().checked_add(kill_after);
-        let mut ending = Self { why, child, place, known: Vec::new(), kill_at };
+        let mut ending = Self { child, place, known: Vec::new(), kill_at };
         ending.look(true);
         ending.send(Signal::SIGTERM);
         ending.send(Signal::SIGCONT);

@@ -16,12 +16,13 @@ use uuid::Uuid;
 
 use super::deliver::{PATIENCE, Sender};
 use super::{BUSY_MAX, configure, now};
-use crate::args::{CourierArgs, GlobalArgs};
+use crate::args::{BackgroundChoice, CourierArgs, GlobalArgs};
 use crate::checkpoint::outbox::Credential;
 use crate::checkpoint::time::Moment;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, Target};
 use crate::exit::Exit;
 use crate::store::{Claim, Owner, Scope, Store, StoreError, Tx};
+use crate::ui::Ui;
 
 /// The longest that a courier lives; what it leaves is sent by the next call.
 const LIFE: Duration = Duration::from_secs(3600);
@@ -45,15 +46,34 @@ impl Office {
     }
 }
 
-/// Appoints a courier that is yet to be started; `None` when one is at work.
+/// Appoints a courier that is yet to be started; `None` when the caller wants none, one is at work, or nothing waits.
 pub(super) fn appoint(
     tx: &Tx<'_>,
+    config: &Config,
     credential: &Credential,
     now: Moment,
 ) -> Result<Option<Office>, StoreError> {
+    if config.background == BackgroundChoice::Never || !tx.anything_waits(credential)? {
+        return Ok(None);
+    }
     let office = Office(Uuid::new_v4().simple().to_string());
     let appointed = tx.appoint_courier(credential, &office.owner(), now, now.plus(START_MAX))?;
     Ok(appointed.then_some(office))
+}
+
+/// Leaves what waits to a courier, as far as one is wanted and needed.
+pub(super) fn leave_the_rest(store: &mut Store, config: &Config, ui: &Ui) {
+    let Target::Slack(destination) = &config.target else { return };
+    let credential = destination.credential();
+    let started = match store.write(|tx| appoint(tx, config, &credential, now())) {
+        Ok(Some(office)) => start(config, &office).map_err(|error| error.to_string()),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = started {
+        let hint = "what waits is sent by the next call, or by agent-checkpoint flush";
+        ui.warn(&format!("could not start a courier: {error}"), Some(hint));
+    }
 }
 
 /// Starts the appointed courier, which shares nothing with us but the environment.

@@ -52,6 +52,8 @@ impl Attempt {
         let what = match self.kind {
             EntryKind::Post => "message",
             EntryKind::Card => "live card",
+            EntryKind::Note => "note",
+            EntryKind::File => "file",
         };
         let outcome = match &self.outcome {
             Outcome::Posted { ts, .. } => format!("posted {}", ts.as_deref().unwrap_or_default()),
@@ -94,6 +96,11 @@ impl Sender {
 
     pub(super) fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    /// Sets the deadline.
+    pub(super) fn end_by(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
     }
 
     /// What is left until the deadline.

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::tasks::wait_words;
 use super::{BUSY_MAX, DAY, configure, environment, now};
 use crate::args::{DoctorArgs, GlobalArgs};
-use crate::checkpoint::id::{CheckpointId, EntryKey, TaskId};
-use crate::checkpoint::outbox::{EntryKind, Job, Priority};
+use crate::checkpoint::Task;
+use crate::checkpoint::id::{CheckpointId, TaskId};
+use crate::checkpoint::outbox::Job;
 use crate::checkpoint::parse::is_conversation_id;
 use crate::checkpoint::snapshot::{Excerpt, Snapshot};
-use crate::checkpoint::status::{Status, TaskState};
+use crate::checkpoint::status::Status;
 use crate::checkpoint::time::{Moment, spoken};
-use crate::checkpoint::{Card, Task};
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags, Target};
 use crate::delivery::bot::{Bot, Channel};
@@ -377,34 +377,8 @@ fn test_message() -> Job {
     snapshot.status = Status::Checkpoint;
     snapshot.name = Some("Test message".to_owned());
     snapshot.action = Some(Excerpt::of("doctor --post: messages arrive here"));
-    Job {
-        entry: EntryKey(0),
-        kind: EntryKind::Post,
-        priority: Priority::Immediate,
-        task: Task {
-            key: None,
-            id: TaskId::new(at),
-            agent_id: "doctor".to_owned(),
-            task_type: "test".to_owned(),
-            state: TaskState::Running,
-            snapshot: snapshot.clone(),
-            channel: None,
-            channel_id: None,
-            thread_ts: None,
-            card: Card::Missing,
-            credential: None,
-            last_message_at: None,
-            started_at: at,
-            updated_at: at,
-            ended_at: None,
-        },
-        snapshot,
-        checkpoint: CheckpointId::new(at),
-        attempts: 0,
-        maybe_sent: false,
-        created_at: at,
-        start_at: at,
-    }
+    let blank = Task::blank(TaskId::new(at), "doctor".to_owned(), "test".to_owned(), at);
+    Job::alone(Task { snapshot, ..blank }, CheckpointId::new(at), at)
 }
 
 fn report_json(report: &Report, config: &Config) -> Value {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::deliver::{PATIENCE, Sender};
-use super::{configure, now, open_or_fail, report_problems};
+use super::{configure, now, open_or_fail, record, report_problems};
 use crate::args::{FlushArgs, GlobalArgs};
 use crate::checkpoint::outbox::EntryKind;
 use crate::config::Flags;
@@ -23,6 +23,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     config.insist()?;
     report_problems(&config, &ui);
     let mut store = open_or_fail(&config, &ui)?;
+    record::bury_all(&mut store, &config, &ui);
     let deadline = args.deadline.and_then(|deadline| started.checked_add(deadline));
     let Some(mut sender) = Sender::new(&config, true, deadline) else {
         return without_destination(&mut store, config.json, &ui);

@@ -9,8 +9,12 @@ mod generate;
 #[cfg(test)]
 mod readme;
 mod receipt;
+mod record;
+mod run;
 mod show;
+mod stream;
 mod tasks;
+mod worker;
 
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,6 +39,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     let Cli { global, command } = cli;
     match command {
         Command::Emit(args) => emit::run(&global, *args),
+        Command::Run(args) => run::run(&global, &args),
+        Command::Stream(args) => stream::run(&global, &args),
         Command::Tasks(args) => tasks::run(&global, &args),
         Command::Show(args) => show::run(&global, &args),
         Command::Flush(args) => flush::run(&global, &args),

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 
+use crate::checkpoint::Task;
 use crate::checkpoint::outbox::Delivery;
+use crate::checkpoint::plan::{EntryChange, Plan};
 use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::time::Moment;
+use crate::config::{Config, Target};
+use crate::delivery::Destination;
 
 /// What became of one checkpoint.
 #[derive(Debug, Clone)]
@@ -24,6 +28,28 @@ pub(super) struct Receipt {
 }
 
 impl Receipt {
+    /// The receipt of a checkpoint that was recorded, as planned, and not sent yet.
+    pub(super) fn of(plan: &Plan, config: &Config) -> Self {
+        let (task, checkpoint) = (&plan.append.task, &plan.append.checkpoint);
+        let due_at = match plan.append.entry {
+            EntryChange::None => None,
+            EntryChange::Insert { due_at, .. } | EntryChange::Repoint { due_at, .. } => Some(due_at),
+        };
+        Self {
+            checkpoint_id: checkpoint.id.to_string(),
+            task_id: Some(task.id.to_string()),
+            agent_id: task.agent_id.clone(),
+            snapshot: task.snapshot.clone(),
+            delivery: checkpoint.delivery,
+            channel: conversation(config, task),
+            thread_ts: task.thread_ts.clone(),
+            message_ts: None,
+            retry_at: due_at,
+            error: None,
+            warnings: Vec::new(),
+        }
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({
             "checkpoint_id": self.checkpoint_id,
@@ -42,5 +68,16 @@ impl Receipt {
             "audit": "off",
             "warnings": self.warnings,
         })
+    }
+}
+
+/// The conversation that a task's messages go to, as far as it is known: a webhook posts to its own.
+pub(super) fn conversation(config: &Config, task: &Task) -> Option<String> {
+    match &config.target {
+        Target::Nowhere => None,
+        Target::Slack(Destination::Webhook { .. }) => task.channel_id.clone(),
+        Target::Slack(Destination::Bot { .. }) | Target::Broken => {
+            task.channel_id.clone().or_else(|| task.channel.clone())
+        }
     }
 }

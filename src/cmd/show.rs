@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::tasks::{task_json, waits};
-use super::{configure, now, open_or_fail, report_problems};
+use super::{configure, now, open_or_fail, record, report_problems};
 use crate::args::{GlobalArgs, ShowArgs};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::context;
@@ -18,6 +18,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit> 
     let (config, ui) = configure(global, Flags::default())?;
     report_problems(&config, &ui);
     let mut store = open_or_fail(&config, &ui)?;
+    record::bury_all(&mut store, &config, &ui);
     let found = store.read(|tx| {
         let Some(report) = tx.find(&args.agent)? else { return Ok(None) };
         let checkpoints = report.task.key.map(|key| tx.checkpoints(key)).transpose()?.unwrap_or_default();
@@ -64,6 +65,7 @@ fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
         "progress": checkpoint.progress,
         "action": checkpoint.action,
         "error": checkpoint.error,
+        "tail": checkpoint.tail,
         "tokens": checkpoint.tokens,
         "context_limit": checkpoint.context_limit,
         "context_percent": context::percent(checkpoint.tokens.unwrap_or(0), checkpoint.context_limit),
@@ -113,6 +115,11 @@ fn page(report: &TaskReport, checkpoints: &[Checkpoint], ui: &Ui) -> String {
             .trim_end()
             .to_owned(),
         );
+        for line in checkpoint.tail.iter().flat_map(|tail| tail.lines()) {
+            lines.push(
+                format!("{:>10}{}", "", ui.tint(Tone::Dim, &text::plain(line, false))).trim_end().to_owned(),
+            );
+        }
         for artifact in &checkpoint.artifacts {
             let name = artifact.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
             lines.push(format!("{:>10}{}", "", text::plain(&format!("{name}{}", artifact.target), false)));

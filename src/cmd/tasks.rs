@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{configure, now, open_or_fail, report_problems};
+use super::{configure, now, open_or_fail, record, report_problems};
 use crate::args::{GlobalArgs, TasksArgs};
-use crate::checkpoint::Card;
 use crate::checkpoint::context::Level;
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::{Moment, spoken};
+use crate::checkpoint::{Card, Task};
 use crate::config::Flags;
 use crate::exit::Exit;
 use crate::render::text;
 use crate::store::{Filter, TaskReport, Wait};
 use crate::ui::{Tone, Ui};
 
+/// From when on a running task's silence is told.
+const SILENT: Duration = Duration::from_secs(5 * 60);
 /// The widest agent id or task name in the table, in characters.
 const NAME_MAX: usize = 36;
 
@@ -23,6 +25,7 @@ pub(super) fn run(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit>
     let (config, ui) = configure(global, Flags::default())?;
     report_problems(&config, &ui);
     let mut store = open_or_fail(&config, &ui)?;
+    record::bury_all(&mut store, &config, &ui);
     let filter = Filter { state: args.state, waiting: args.waiting, limit: args.limit };
     let reports = store.read(|tx| tx.list(&filter))?;
     if config.json {
@@ -61,6 +64,7 @@ pub(super) fn task_json(report: &TaskReport) -> Value {
         "card_ts": match &task.card { Card::At(ts) => Some(ts), Card::Missing | Card::Frozen => None },
         "started_at": task.started_at.rfc3339(),
         "updated_at": task.updated_at.rfc3339(),
+        "seen_at": task.seen_at.map(Moment::rfc3339),
         "ended_at": task.ended_at.map(Moment::rfc3339),
         "elapsed_seconds": snapshot.elapsed_ms / 1000,
         "checkpoint_count": report.checkpoints,
@@ -123,7 +127,7 @@ fn row(report: &TaskReport, now: Moment) -> [(Tone, String); 7] {
     };
     let (waiting, what) = waits(report, now);
     [
-        (status, snapshot.status.name().to_owned()),
+        (status, snapshot.status.name().to_owned() + &silence(task, now)),
         (Tone::Good, clip(&task.agent_id)),
         (Tone::Dim, clip(snapshot.name.as_deref().unwrap_or("-"))),
         (Tone::Good, text::progress_bar(snapshot.progress)),
@@ -131,6 +135,15 @@ fn row(report: &TaskReport, now: Moment) -> [(Tone, String); 7] {
         (Tone::Dim, spoken(now.since(task.updated_at))),
         (waiting, what),
     ]
+}
+
+/// For how long a running task has given no sign of life, once that is worth a look. Silence alone is no end.
+fn silence(task: &Task, now: Moment) -> String {
+    let silent = now.since(task.seen_at.map_or(task.updated_at, |seen| seen.max(task.updated_at)));
+    if task.state != TaskState::Running || silent < SILENT {
+        return String::new();
+    }
+    format!(" (silent for {})", spoken(silent))
 }
 
 /// How many messages are not in Slack, and why.

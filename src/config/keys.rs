@@ -51,6 +51,13 @@ keys! {
     CONTEXT_WARN = "AGENT_CHECKPOINT_CONTEXT_WARN", "context_warn": "Warn at this percentage of the context limit";
     CONTEXT_ALERT = "AGENT_CHECKPOINT_CONTEXT_ALERT", "context_alert":
         "Alert at this percentage of the context limit";
+    HEARTBEAT = "AGENT_CHECKPOINT_HEARTBEAT", "heartbeat": "How often run refreshes the live card, 0 for never";
+    TIMEOUT = "AGENT_CHECKPOINT_TIMEOUT", "timeout": "How long run lets its command go on";
+    KILL_AFTER = "AGENT_CHECKPOINT_KILL_AFTER", "kill_after":
+        "How long a command of run that is told to end has before it is killed";
+    TAIL = "AGENT_CHECKPOINT_TAIL", "tail": "How many of its command's last lines run shows, 0 for none";
+    PROGRESS_REGEX = "AGENT_CHECKPOINT_PROGRESS_REGEX", "progress_regex":
+        "How run reads progress from lines: groups named percent, or done and total, and action";
     CACHE = "AGENT_CHECKPOINT_CACHE", "cache": "The file that holds what was recorded and what waits";
     JSON = "AGENT_CHECKPOINT_JSON", "json": "Print one JSON object or array on standard output";
     QUIET = "AGENT_CHECKPOINT_QUIET", "quiet": "Say nothing on standard error but errors";

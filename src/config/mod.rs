@@ -15,19 +15,21 @@ use std::time::Duration;
 use clap::ValueEnum;
 use directories::ProjectDirs;
 
-use crate::args::{BackgroundChoice, ColorChoice, GlobalArgs};
+use crate::args::{BackgroundChoice, ColorChoice, DeliveryArgs, GlobalArgs, IdentityArgs, progress_pattern};
 use crate::checkpoint::context::{self, Thresholds};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Invalid, Thread};
 use crate::checkpoint::time::spoken;
+use crate::child::Pattern;
 use crate::delivery::Destination;
 use crate::delivery::http::Network;
 use crate::exit::{Exit, Failure};
 use crate::secret::Secret;
 use keys::{
     AGENT_ID, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN, DATABASE_URL,
-    DEADLINE, JSON, Key, MIN_INTERVAL, NEON_DATABASE_URL, NO_POST, Origin, QUIET, REPO, SLACK_API_URL,
-    SLACK_APP_TOKEN, SLACK_SIGNING_SECRET, STRICT, TASK_NAME, TASK_TYPE, THREAD, VERBOSE,
+    DEADLINE, HEARTBEAT, JSON, KILL_AFTER, Key, MIN_INTERVAL, NEON_DATABASE_URL, NO_POST, Origin,
+    PROGRESS_REGEX, QUIET, REPO, SLACK_API_URL, SLACK_APP_TOKEN, SLACK_SIGNING_SECRET, STRICT, TAIL,
+    TASK_NAME, TASK_TYPE, THREAD, TIMEOUT, VERBOSE,
 };
 pub(crate) use keys::{KEYS, VARIABLES};
 use sources::{Sources, Unusable};
@@ -38,6 +40,10 @@ pub(crate) const DEFAULT_CHANNEL: &str = "#agent-supervisory";
 const DEFAULT_API_URL: &str = "https://slack.com/api/";
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(30);
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
+/// In lines.
+const DEFAULT_TAIL: usize = 20;
 
 /// A setting that is wrong, in the environment or in a file; a wrong flag never gets this far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +99,7 @@ pub(crate) struct Config {
     pub(crate) strict: bool,
     pub(crate) no_post: bool,
     pub(crate) context_limit: Option<u64>,
+    pub(crate) supervision: Supervision,
     pub(crate) thresholds: Thresholds,
     pub(crate) target: Target,
     pub(crate) network: Network,
@@ -104,6 +111,18 @@ pub(crate) struct Config {
     /// The files that were read, so that a courier reads the same.
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) env_file: Option<PathBuf>,
+}
+
+/// How `run` looks after its command.
+#[derive(Debug, Clone)]
+pub(crate) struct Supervision {
+    /// How often the card is refreshed; `None` for never.
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) kill_after: Duration,
+    /// How many of the last lines are shown.
+    pub(crate) tail: usize,
+    pub(crate) pattern: Option<Pattern>,
 }
 
 impl Config {
@@ -130,6 +149,9 @@ impl Config {
             (CONTEXT_LIMIT, Some(self.context_limit.unwrap_or(context::DEFAULT_LIMIT).to_string())),
             (CONTEXT_WARN, Some(self.thresholds.warn.to_string())),
             (CONTEXT_ALERT, Some(self.thresholds.alert.to_string())),
+            (HEARTBEAT, Some(spoken(self.supervision.heartbeat.unwrap_or_default()))),
+            (KILL_AFTER, Some(spoken(self.supervision.kill_after))),
+            (TAIL, Some(self.supervision.tail.to_string())),
             (SLACK_API_URL, Some(DEFAULT_API_URL.to_owned())),
         ];
         KEYS.iter()
@@ -175,9 +197,34 @@ pub(crate) struct Flags {
     pub(crate) context_limit: Option<u64>,
     pub(crate) context_warn: Option<u8>,
     pub(crate) context_alert: Option<u8>,
+    pub(crate) heartbeat: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) kill_after: Option<Duration>,
+    pub(crate) tail: Option<u64>,
+    pub(crate) pattern: Option<Pattern>,
 }
 
 impl Flags {
+    /// The flags that `emit`, `run` and `stream` share.
+    pub(crate) fn of(identity: IdentityArgs, delivery: DeliveryArgs) -> Self {
+        Self {
+            agent_id: identity.agent_id,
+            task_name: identity.task_name,
+            task_type: identity.task_type,
+            repo: identity.repo,
+            channel: identity.channel,
+            thread: identity.thread,
+            min_interval: delivery.min_interval,
+            deadline: delivery.deadline,
+            background: delivery.background,
+            strict: delivery.strict,
+            no_post: delivery.no_post,
+            context_warn: delivery.context_warn,
+            context_alert: delivery.context_alert,
+            ..Self::default()
+        }
+    }
+
     /// The settings that were given as flags, as far as a report shows them.
     fn given(&self) -> Vec<(Key, String)> {
         let given = [
@@ -297,6 +344,25 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             .unwrap_or(BackgroundChoice::Auto),
         strict: flags.strict || sources.tuning(STRICT, parse::switch).unwrap_or(false),
         no_post: flags.no_post || sources.tuning(NO_POST, parse::switch).unwrap_or(false),
+        supervision: Supervision {
+            heartbeat: Some(
+                flags
+                    .heartbeat
+                    .or_else(|| sources.tuning(HEARTBEAT, parse::duration))
+                    .unwrap_or(DEFAULT_HEARTBEAT),
+            )
+            .filter(|every| !every.is_zero()),
+            timeout: flags.timeout.or_else(|| sources.tuning(TIMEOUT, parse::duration)),
+            kill_after: flags
+                .kill_after
+                .or_else(|| sources.tuning(KILL_AFTER, parse::duration))
+                .unwrap_or(DEFAULT_KILL_AFTER),
+            tail: flags
+                .tail
+                .or_else(|| sources.tuning(TAIL, parse::count))
+                .map_or(DEFAULT_TAIL, |lines| usize::try_from(lines).unwrap_or(usize::MAX)),
+            pattern: flags.pattern.or_else(|| sources.tuning(PROGRESS_REGEX, progress_pattern)),
+        },
         context_limit: flags.context_limit.or_else(|| sources.tuning(CONTEXT_LIMIT, parse::context_limit)),
         thresholds: Thresholds {
             warn: flags

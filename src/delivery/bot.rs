@@ -45,6 +45,7 @@ pub(crate) struct Reply {
     pub(crate) needed: String,
     pub(crate) provided: String,
     pub(crate) ts: Option<String>,
+    pub(super) permalink: String,
     channel: Value,
     message: Message,
     messages: Vec<Message>,
@@ -82,7 +83,7 @@ struct ResponseMetadata {
 
 /// What to do about an error string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     /// Our message is malformed or too large: say it more plainly.
     Payload,
     CardGone,
@@ -99,7 +100,7 @@ enum Class {
 
 /// Sorts Slack's error strings by what can be done about them; an unknown one is refused for good, verbatim, since
 /// Slack's lists are not exhaustive (<https://docs.slack.dev/reference/methods/chat.postMessage>).
-fn class(error: &str) -> Class {
+pub(super) fn class(error: &str) -> Class {
     match error {
         "no_text"
         | "msg_too_long"
@@ -144,6 +145,10 @@ impl Bot<'_> {
             Ok(place) => place,
             Err(retry) => return Outcome::Retry(retry),
         };
+        if let Some(file) = &job.file {
+            // A channel's name is no good for files, and a thread is there by now: so is the channel's id.
+            return self.attach(job, file, channel, thread_ts);
+        }
         if job.maybe_sent {
             match self.find(job, channel, thread_ts) {
                 Ok(Some(found)) => return found,
@@ -151,7 +156,10 @@ impl Bot<'_> {
                 Err(retry) => return Outcome::Retry(retry),
             }
         }
-        self.post(job, channel, thread_ts)
+        match &job.note {
+            Some(note) => self.post_note(job, note, channel, thread_ts),
+            None => self.post(job, channel, thread_ts),
+        }
     }
 
     fn post(&mut self, job: &Job, channel: &str, thread_ts: Option<&str>) -> Outcome {
@@ -220,14 +228,14 @@ impl Bot<'_> {
         }
     }
 
-    fn call(&mut self, method: &str, body: &Value) -> Result<Reply, Outcome> {
+    pub(super) fn call(&mut self, method: &str, body: &Value) -> Result<Reply, Outcome> {
         let url = format!("{}{method}", self.api_url);
         let answer = self.http.post(&url, Some(self.token), &body.to_string(), self.deadline);
         read(self.api_url, answer.map_err(Retry::from)).map(|(reply, _)| reply).map_err(Outcome::Retry)
     }
 
     /// Calls a method that only reads.
-    fn query(&mut self, method: &str, query: &[(&str, &str)]) -> Result<(Reply, Answer), Retry> {
+    pub(super) fn query(&mut self, method: &str, query: &[(&str, &str)]) -> Result<(Reply, Answer), Retry> {
         let url = format!("{}{method}", self.api_url);
         let answer = self.http.get(&url, self.token, query, self.deadline);
         read(self.api_url, answer.map_err(Retry::from))
@@ -370,6 +378,8 @@ pub(super) fn kind(job: &Job) -> &'static str {
     match job.kind {
         EntryKind::Post => "message",
         EntryKind::Card => "card",
+        EntryKind::Note => "note",
+        EntryKind::File => "file",
     }
 }
 

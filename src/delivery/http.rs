@@ -101,6 +101,23 @@ impl Http {
         self.finish(url, timeout, sent)
     }
 
+    /// Posts text to a URL that needs no token.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub(crate) fn post_text(&mut self, url: &str, text: &str, deadline: Instant) -> Result<Answer, Trouble> {
+        let (agent, timeout) = self.prepare(url, deadline)?;
+        let sent = agent
+            .post(url)
+            .content_type("application/octet-stream")
+            .config()
+            .timeout_global(Some(timeout))
+            .timeout_connect(Some(timeout.min(CONNECT_MAX)))
+            .build()
+            .send(text);
+        self.finish(url, timeout, sent)
+    }
+
     /// Gets with a query: Slack's reading methods do not take JSON.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 pub(crate) mod bot;
 pub(crate) mod http;
+mod note;
 pub(crate) mod retry;
 pub(crate) mod webhook;
 

@@ -30,6 +30,9 @@ pub(super) fn deliver(
     fallback: &Place,
     deadline: Instant,
 ) -> Outcome {
+    if job.file.is_some() {
+        return Outcome::Rejected("a webhook takes no files".to_owned());
+    }
     // The channel is the webhook's own.
     let thread_ts = match whither(job, fallback) {
         Ok((_, thread_ts)) => thread_ts,
@@ -45,6 +48,9 @@ pub(super) fn deliver(
             Err(trouble) => Outcome::Retry(trouble.into()),
         }
     };
+    if let Some(note) = &job.note {
+        return post(slack::note(note, None));
+    }
     match post(slack::message(&job.task.agent_id, &job.snapshot)) {
         Outcome::Rejected(reason) if PAYLOAD.iter().any(|known| reason.starts_with(known)) => {
             post(slack::plain_message(&job.task.agent_id, &job.snapshot))

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::text;
 use crate::checkpoint::context::Level;
+use crate::checkpoint::outbox::Note;
 use crate::checkpoint::parse::Artifact;
 use crate::checkpoint::snapshot::{Excerpt, Snapshot};
 use crate::checkpoint::time::spoken;
@@ -27,20 +28,43 @@ struct Room {
     action: usize,
     steps: usize,
     error: usize,
+    tail: usize,
+    children: usize,
     artifacts: usize,
 }
 
-const IN_BLOCKS: Room =
-    Room { name: 300, repo: 200, action: 2000, steps: 2800, error: 2800, artifacts: 2800 };
-const IN_TEXT: Room = Room { name: 200, repo: 150, action: 700, steps: 700, error: 900, artifacts: 700 };
+const IN_BLOCKS: Room = Room {
+    name: 300,
+    repo: 200,
+    action: 2000,
+    steps: 2800,
+    error: 2800,
+    tail: 2800,
+    children: 2800,
+    artifacts: 2800,
+};
+const IN_TEXT: Room = Room {
+    name: 200,
+    repo: 150,
+    action: 550,
+    steps: 500,
+    error: 600,
+    tail: 450,
+    children: 400,
+    artifacts: 500,
+};
 /// What labels, numbers and a context warning take at most, in UTF-16 units.
 const FIXED: usize = 350;
 const _: () = {
-    let Room { name, repo, action, steps, error, artifacts } = IN_TEXT;
-    assert!(AGENT_ID_ROOM + name + repo + action + steps + error + artifacts + FIXED <= TEXT_MAX);
-    let Room { name, repo, action, steps, error, artifacts } = IN_BLOCKS;
+    let Room { name, repo, action, steps, error, tail, children, artifacts } = IN_TEXT;
+    assert!(
+        AGENT_ID_ROOM + name + repo + action + steps + error + tail + children + artifacts + FIXED
+            <= TEXT_MAX
+    );
+    let Room { name, repo, action, steps, error, tail, children, artifacts } = IN_BLOCKS;
     assert!(name + repo + action + FIXED <= SECTION_MAX);
     assert!(steps + 100 <= SECTION_MAX && error + 100 <= SECTION_MAX && artifacts + 100 <= SECTION_MAX);
+    assert!(tail + 100 <= SECTION_MAX && children + 100 <= SECTION_MAX);
 };
 /// An agent's id has at most 255 characters, each of which may take five units once escaped.
 const AGENT_ID_ROOM: usize = 300;
@@ -77,6 +101,14 @@ fn plain_text(agent_id: &str, snapshot: &Snapshot) -> String {
     );
     lines.extend(steps(snapshot, &IN_TEXT).map(|steps| format!("Steps: {steps}")));
     lines.extend(error(snapshot, &IN_TEXT).map(|error| format!("🔴 Error: {error}")));
+    if let Some(tail) = tail(snapshot, &IN_TEXT) {
+        lines.push("Last output:".to_owned());
+        lines.push(escape(&tail));
+    }
+    if !snapshot.children.is_empty() {
+        lines.push("Agents:".to_owned());
+        lines.push(children(snapshot, IN_TEXT.children));
+    }
     if !snapshot.artifacts.is_empty() {
         lines.push("Artifacts:".to_owned());
         lines.push(artifacts(snapshot, IN_TEXT.artifacts));
@@ -90,10 +122,21 @@ fn details(agent_id: &str, snapshot: &Snapshot) -> Vec<Value> {
     let mut blocks = vec![section(&facts.join("\n"))];
     blocks.extend(steps(snapshot, &IN_BLOCKS).map(|steps| section(&format!("*Steps:* {steps}"))));
     blocks.extend(error(snapshot, &IN_BLOCKS).map(|error| section(&format!("🔴 *Error:* {error}"))));
+    blocks.extend(tail(snapshot, &IN_BLOCKS).map(|tail| preformatted(&tail)));
+    if !snapshot.children.is_empty() {
+        blocks.push(section(&format!("*Agents:*\n{}", children(snapshot, IN_BLOCKS.children))));
+    }
     if !snapshot.artifacts.is_empty() {
         blocks.push(section(&format!("*Artifacts:*\n{}", artifacts(snapshot, IN_BLOCKS.artifacts))));
     }
     blocks
+}
+
+/// Text that is shown as it is: nothing in it can become a mention, a link or the end of the block
+/// (<https://docs.slack.dev/reference/block-kit/blocks/rich-text-block>).
+fn preformatted(text: &str) -> Value {
+    let element = json!({ "type": "rich_text_preformatted", "elements": [{ "type": "text", "text": text }] });
+    json!({ "type": "rich_text", "elements": [element] })
 }
 
 /// `verbatim` keeps Slack from turning bare `@here` and `#names` into mentions.
@@ -102,10 +145,14 @@ fn section(text: &str) -> Value {
 }
 
 fn title(agent_id: &str, snapshot: &Snapshot, bold: &str) -> String {
-    // A backtick would end the code span that the id stands in.
-    let id = fit(&Excerpt::of(&text::plain(agent_id, false).replace('`', "'")), AGENT_ID_ROOM, false);
+    let id = code(agent_id, AGENT_ID_ROOM);
     let status = snapshot.status;
-    format!("{} Agent `{id}` – {bold}{}{bold}", status.emoji(), status.name().to_uppercase())
+    format!("{} Agent {id} – {bold}{}{bold}", status.emoji(), status.name().to_uppercase())
+}
+
+/// An agent's id in a code span, which a backtick would end.
+fn code(agent_id: &str, room: usize) -> String {
+    format!("`{}`", fit(&Excerpt::of(&text::plain(agent_id, false).replace('`', "'")), room, false))
 }
 
 fn alert(snapshot: &Snapshot) -> Option<String> {
@@ -139,6 +186,54 @@ const ARROW: &str = " → ";
 
 fn error(snapshot: &Snapshot, room: &Room) -> Option<String> {
     snapshot.error.as_ref().map(|error| fit(error, room.error, true))
+}
+
+/// The end of a command's output, with a note in front of how much is not here.
+fn tail(snapshot: &Snapshot, room: &Room) -> Option<String> {
+    let kept = snapshot.tail.as_ref()?;
+    let clean = text::plain(&kept.text, true);
+    // Escaped, one character may take five units and an invisible space; the note takes at most fifty.
+    let shown = Excerpt::end(&clean, room.tail - 50);
+    let mut shown = shown;
+    while units(&escape(&shown.text)) > room.tail - 50 {
+        let omitted = shown.omitted;
+        shown = Excerpt::end(&shown.text, units(&shown.text) * 3 / 4);
+        shown.omitted += omitted;
+    }
+    let omitted = kept.omitted + shown.omitted;
+    let note =
+        if omitted > 0 { format!("(+{} characters) …\n", text::thousands(omitted)) } else { String::new() };
+    let shown = shown.text.trim_end();
+    (!shown.is_empty()).then(|| format!("{note}{shown}"))
+}
+
+/// One bullet a task that was started from this one, the newest first to be kept.
+fn children(snapshot: &Snapshot, room: usize) -> String {
+    let mut left = room;
+    let mut bullets = Vec::new();
+    for child in snapshot.children.iter().rev() {
+        let id = code(&child.agent_id, 150);
+        let status = child.status;
+        let bullet = format!("• {} {id} – {} {}%", status.emoji(), status.name(), child.progress);
+        let Some(rest) = left.checked_sub(units(&bullet) + 1) else { break };
+        left = rest;
+        bullets.push(bullet);
+    }
+    bullets.reverse();
+    bullets.join("\n")
+}
+
+/// One line in a task's thread about a task that was started from it; `permalink` leads to that task's card.
+pub(crate) fn note(note: &Note, permalink: Option<&str>) -> Value {
+    let id = code(&note.agent_id, AGENT_ID_ROOM);
+    let status = note.status;
+    let whither = permalink.map_or_else(String::new, |url| format!(" · <{}>", link(url)));
+    let elapsed = match note.elapsed_ms {
+        0 => String::new(),
+        elapsed => format!(" after {}", spoken(Duration::from_millis(elapsed))),
+    };
+    let text = format!("{} Agent {id} – {}{elapsed}{whither}", status.emoji(), status.name().to_uppercase());
+    json!({ "text": text })
 }
 
 /// One bullet an artifact, as many as there is room for, the newest first to be kept.
@@ -260,6 +355,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::checkpoint::snapshot::ChildTask;
     use crate::checkpoint::status::Status;
 
     fn full() -> Snapshot {
@@ -364,6 +460,8 @@ mod tests {
             snapshot.context = Level::Alert;
             snapshot.action = Some(Excerpt::of(&action));
             snapshot.error = Some(Excerpt::of(&error));
+            snapshot.tail = Some(Excerpt::end_of(&error));
+            snapshot.children = vec![ChildTask { agent_id: id.clone(), status: Status::Working, progress: 7 }; times];
             for _ in 0..times {
                 snapshot.push_step(&action);
                 snapshot.push_artifacts(&[
@@ -378,6 +476,10 @@ mod tests {
                 checked += 1;
                 let max = if object.get("type").is_some() { SECTION_MAX } else { TEXT_MAX };
                 assert!((1..=max).contains(&units(text)), "{} units", units(text));
+                if object["type"] == "text" {
+                    // Literal: Slack parses nothing in it.
+                    return;
+                }
                 for (at, _) in text.match_indices('<') {
                     let rest = &text[at + 1..];
                     let inside = rest.split('>').next().expect("split gives at least one piece");

@@ -11,11 +11,16 @@ use super::rows::{self, state};
 use super::{StoreError, Tx};
 use crate::checkpoint::id::{CheckpointId, EntryKey, TaskKey};
 use crate::checkpoint::outbox::{self, Credential, EntryKind, Job, Priority};
-use crate::checkpoint::time::Moment;
+use crate::checkpoint::snapshot::Snapshot;
+use crate::checkpoint::status::TaskState;
+use crate::checkpoint::time::{Moment, millis};
 use crate::pace::{self, Bucket};
 
 /// A channel's pacing name while a task has no channel.
 const NO_CHANNEL: &str = "-";
+
+/// How soon to look again whether the message is posted that a note or file waits for.
+const PREDECESSOR: Duration = Duration::from_millis(100);
 
 /// Whose entries a caller wants to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +136,10 @@ impl Tx<'_> {
                 wait(candidate.due_at, Why::NotDue);
                 continue;
             }
+            if let Some(due_at) = self.not_before(candidate.entry, candidate.kind, candidate.task)? {
+                wait(due_at.max(want.now.plus(PREDECESSOR)), Why::NotDue);
+                continue;
+            }
             match self.reserve(&candidate, want, &mut paces)? {
                 Ok(start_at) => {
                     return self.take(&candidate, want, start_at).map(|job| Claim::Job(Box::new(job)));
@@ -231,11 +240,20 @@ impl Tx<'_> {
             ],
         )?;
         let sql = format!("SELECT {} FROM tasks WHERE key = ?1", rows::TASK);
-        let task = self.connection.query_row(&sql, [candidate.task.0], rows::task)?;
+        let mut task = self.connection.query_row(&sql, [candidate.task.0], rows::task)?;
+        task.snapshot.children = self.children(candidate.task)?;
+        if candidate.kind == EntryKind::Card && task.state == TaskState::Running {
+            task.snapshot.elapsed_ms = millis(want.now.since(task.started_at));
+        }
+        let note = match candidate.kind {
+            EntryKind::Note => Some(self.note(candidate.entry)?),
+            EntryKind::Post | EntryKind::Card | EntryKind::File => None,
+        };
         let job = self.connection.query_row(
             "SELECT e.frozen, e.attempts, e.maybe_sent, e.state, e.created_at_ms,
                  coalesce((SELECT id FROM checkpoints WHERE key = e.checkpoint),
-                          (SELECT id FROM checkpoints WHERE task = e.task ORDER BY key DESC LIMIT 1))
+                          (SELECT id FROM checkpoints WHERE task = e.task ORDER BY key DESC LIMIT 1)),
+                 CASE e.kind WHEN 3 THEN (SELECT tail FROM checkpoints WHERE key = e.checkpoint) END
              FROM entries e WHERE e.key = ?1",
             [candidate.entry.0],
             |row| {
@@ -246,7 +264,15 @@ impl Tx<'_> {
                     entry: candidate.entry,
                     kind: candidate.kind,
                     priority: candidate.priority,
-                    snapshot: if frozen.is_some() { rows::json(row, 0)? } else { task.snapshot.clone() },
+                    snapshot: match (candidate.kind, frozen) {
+                        (EntryKind::Post, Some(_)) => {
+                            let frozen: Snapshot = rows::json(row, 0)?;
+                            Snapshot { children: task.snapshot.children.clone(), ..frozen }
+                        }
+                        _ => task.snapshot.clone(),
+                    },
+                    note: note.clone(),
+                    file: row.get(6)?,
                     checkpoint: CheckpointId(rows::uuid(row, 5)?),
                     attempts: row.get(1)?,
                     maybe_sent: row.get::<_, bool>(2)? || interrupted,

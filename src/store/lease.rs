@@ -74,7 +74,7 @@ fn is_zombie(_pid: i32) -> bool {
 
 /// The process namespace: pids mean the same thing only inside one.
 #[cfg(target_os = "linux")]
-fn namespace() -> String {
+pub(super) fn namespace() -> String {
     std::fs::read_link("/proc/self/ns/pid")
         .map(|link| link.to_string_lossy().replace('/', ""))
         .unwrap_or_default()
@@ -82,7 +82,7 @@ fn namespace() -> String {
 
 /// The process namespace: there is only one.
 #[cfg(not(target_os = "linux"))]
-fn namespace() -> String {
+pub(super) fn namespace() -> String {
     String::new()
 }
 

@@ -6,6 +6,7 @@
 
 mod claim;
 mod couriers;
+mod family;
 mod flush;
 mod lease;
 mod prune;
@@ -17,6 +18,7 @@ mod schema;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -34,6 +36,7 @@ pub(crate) use lease::Owner;
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, Problems, TaskReport, Wait};
 pub(crate) use settle::Standing;
+pub(crate) use watch::{Orphan, Watcher};
 
 /// How large the write-ahead log may grow, in bytes, before a writer moves it into the database.
 ///

@@ -8,6 +8,7 @@ use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskKey};
 use crate::checkpoint::outbox::{Delivery, EntryKind, Priority, Waiting};
 use crate::checkpoint::plan::{Append, EntryChange, Stored};
 use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Draft, Parent};
 
 /// The rows that an append went to.
 #[derive(Debug, Clone, Copy)]
@@ -19,18 +20,38 @@ pub(crate) struct Recorded {
 }
 
 impl Tx<'_> {
-    /// The agent's latest task and its posts that wait.
-    pub(crate) fn stored(&self, agent_id: &str) -> Result<Stored, StoreError> {
-        let sql = format!("SELECT {} FROM tasks WHERE agent_id = ?1 ORDER BY key DESC LIMIT 1", rows::TASK);
-        let task = self.connection.query_row(&sql, [agent_id], rows::task).optional()?;
+    /// What planning a draft needs to know: its task, or else its agent's latest, and that task's posts that wait.
+    pub(crate) fn stored(&self, draft: &Draft) -> Result<Stored, StoreError> {
+        let find = |condition: &str, value: &str| {
+            let sql =
+                format!("SELECT {} FROM tasks WHERE {condition} = ?1 ORDER BY key DESC LIMIT 1", rows::TASK);
+            self.connection.query_row(&sql, [value], rows::task).optional()
+        };
+        let within = match draft.within {
+            Some(id) => find("id", &id.to_string())?,
+            None => None,
+        };
+        let task = match within {
+            Some(task) => Some(task),
+            None => find("agent_id", &draft.agent_id)?,
+        };
+        let parent = match &draft.parent {
+            Some(Parent { task, agent_id }) => {
+                let find = "SELECT coalesce((SELECT key FROM tasks WHERE id = ?1),
+                                (SELECT key FROM tasks WHERE agent_id = ?2 ORDER BY key DESC LIMIT 1))";
+                let ids = params![task.to_string(), agent_id];
+                self.connection.query_row(find, ids, |row| row.get::<_, Option<i64>>(0))?.map(TaskKey)
+            }
+            None => None,
+        };
         let waiting = match task.as_ref().and_then(|task| task.key) {
             Some(key) => self.waiting(key)?,
             None => Vec::new(),
         };
-        Ok(Stored { task, waiting })
+        Ok(Stored { task, waiting, parent })
     }
 
-    fn waiting(&self, task: TaskKey) -> Result<Vec<Waiting>, StoreError> {
+    pub(super) fn waiting(&self, task: TaskKey) -> Result<Vec<Waiting>, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT key, priority, state, due_at_ms FROM entries
              WHERE task = ?1 AND kind = 0 AND state < 2 ORDER BY key",
@@ -56,6 +77,10 @@ impl Tx<'_> {
             self.drop_outdated(*outdated)?;
         }
         let entry = self.change_entry(task, checkpoint, append, now)?;
+        if entry.is_some() {
+            self.attach_tail(task, checkpoint, append, now)?;
+            self.tell_parent(task, checkpoint, append, now)?;
+        }
         Ok(Recorded { task, checkpoint, entry })
     }
 
@@ -84,8 +109,8 @@ impl Tx<'_> {
         }
         self.connection.execute(
             "INSERT INTO tasks (id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts, card,
-                 credential, started_at_ms, updated_at_ms, ended_at_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 credential, started_at_ms, updated_at_ms, ended_at_ms, parent)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             params![
                 task.id.to_string(),
                 task.agent_id,
@@ -100,6 +125,7 @@ impl Tx<'_> {
                 task.started_at.0,
                 task.updated_at.0,
                 task.ended_at.map(|at| at.0),
+                task.parent.map(|parent| parent.0),
             ],
         )?;
         Ok(TaskKey(self.connection.last_insert_rowid()))
@@ -109,8 +135,8 @@ impl Tx<'_> {
         let checkpoint = &append.checkpoint;
         self.connection.execute(
             "INSERT INTO checkpoints (task, id, status, progress, tokens, context_limit, action, error, artifacts,
-                 meta, elapsed_ms, created_at_ms, delivery)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                 meta, elapsed_ms, created_at_ms, delivery, tail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             params![
                 task.0,
                 checkpoint.id.to_string(),
@@ -125,6 +151,7 @@ impl Tx<'_> {
                 signed(checkpoint.elapsed_ms),
                 checkpoint.created_at.0,
                 checkpoint.delivery.name(),
+                checkpoint.tail,
             ],
         )?;
         Ok(CheckpointKey(self.connection.last_insert_rowid()))

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::rows;
 use super::{Store, StoreError, Tx};
-use crate::checkpoint::id::TaskKey;
+use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskKey};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Checkpoint, Task};
@@ -149,6 +149,33 @@ impl Tx<'_> {
             })?
             .collect::<Result<_, _>>()?;
         Ok(Problems { waiting, rejected })
+    }
+
+    /// How many messages of these tasks wait, and how many were refused.
+    pub(crate) fn unsent(&self, tasks: &[TaskKey]) -> Result<(u64, u64), StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT count(*) FILTER (WHERE state < 2), count(*) FILTER (WHERE state = 2) FROM entries
+             WHERE task = ?1 AND kind = 0",
+        )?;
+        let mut unsent = (0, 0);
+        for task in tasks {
+            let (waiting, refused) =
+                statement.query_row([task.0], |row| Ok((rows::count(row, 0)?, rows::count(row, 1)?)))?;
+            unsent = (unsent.0 + waiting, unsent.1 + refused);
+        }
+        Ok(unsent)
+    }
+
+    /// A task's latest checkpoint.
+    pub(crate) fn newest(&self, task: TaskKey) -> Result<CheckpointKey, StoreError> {
+        let sql = "SELECT key FROM checkpoints WHERE task = ?1 ORDER BY key DESC LIMIT 1";
+        Ok(CheckpointKey(self.connection.query_row(sql, [task.0], |row| row.get(0))?))
+    }
+
+    /// What the world knows a checkpoint by.
+    pub(crate) fn checkpoint_id(&self, checkpoint: CheckpointKey) -> Result<CheckpointId, StoreError> {
+        let sql = "SELECT id FROM checkpoints WHERE key = ?1";
+        Ok(CheckpointId(self.connection.query_row(sql, [checkpoint.0], |row| rows::uuid(row, 0))?))
     }
 
     /// The task as it stands.

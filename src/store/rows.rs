@@ -15,11 +15,11 @@ use crate::checkpoint::{Card, Checkpoint, Task};
 
 /// The columns that [`task`] reads, in its order.
 pub(super) const TASK: &str = "key, id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts, card, \
-     credential, last_message_at_ms, started_at_ms, updated_at_ms, ended_at_ms";
+     credential, last_message_at_ms, started_at_ms, updated_at_ms, ended_at_ms, parent, seen_at_ms";
 
 /// The columns that [`checkpoint`] reads, in its order.
 pub(super) const CHECKPOINT: &str = "key, id, status, progress, tokens, context_limit, action, error, artifacts, meta, \
-     elapsed_ms, created_at_ms, delivery, delivery_error, message_ts";
+     elapsed_ms, created_at_ms, delivery, delivery_error, message_ts, tail";
 
 /// An entry's state column.
 pub(super) mod state {
@@ -29,7 +29,7 @@ pub(super) mod state {
 }
 
 /// The card column's word for [`Card::Frozen`]; a `ts` never looks like it.
-const FROZEN: &str = "frozen";
+pub(super) const FROZEN: &str = "frozen";
 
 pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
     Ok(Task {
@@ -52,6 +52,8 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         started_at: Moment(row.get(12)?),
         updated_at: Moment(row.get(13)?),
         ended_at: row.get::<_, Option<i64>>(14)?.map(Moment),
+        parent: row.get::<_, Option<i64>>(15)?.map(TaskKey),
+        seen_at: row.get::<_, Option<i64>>(16)?.map(Moment),
     })
 }
 
@@ -80,6 +82,7 @@ pub(super) fn checkpoint(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
         delivery: text(row, 12, Delivery::parse)?,
         delivery_error: row.get(13)?,
         message_ts: row.get(14)?,
+        tail: row.get(15)?,
     })
 }
 
@@ -96,6 +99,8 @@ pub(super) fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<EntryKind> {
     match row.get(index)? {
         0 => Ok(EntryKind::Post),
         1 => Ok(EntryKind::Card),
+        2 => Ok(EntryKind::Note),
+        3 => Ok(EntryKind::File),
         _ => Err(damaged(index, "an entry's kind")),
     }
 }
@@ -104,6 +109,8 @@ pub(super) fn kind_column(kind: EntryKind) -> i64 {
     match kind {
         EntryKind::Post => 0,
         EntryKind::Card => 1,
+        EntryKind::Note => 2,
+        EntryKind::File => 3,
     }
 }
 

@@ -83,6 +83,16 @@ pub(super) const MIGRATIONS: &[&str] = &[
         after INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
+    // 3: wrapped commands: what they wrote last, who reports their end, and which task started which.
+    "
+    ALTER TABLE tasks ADD COLUMN parent INTEGER;
+    ALTER TABLE tasks ADD COLUMN watcher TEXT;
+    ALTER TABLE tasks ADD COLUMN seen_at_ms INTEGER;
+    CREATE INDEX tasks_by_parent ON tasks (parent) WHERE parent IS NOT NULL;
+    CREATE INDEX tasks_watched ON tasks (seen_at_ms) WHERE watcher IS NOT NULL;
+    ALTER TABLE checkpoints ADD COLUMN tail TEXT;
+    ALTER TABLE entries ADD COLUMN about INTEGER;
+    ",
 ];
 
 /// The version that this program writes.

@@ -36,6 +36,9 @@ impl Tx<'_> {
                     self.conclude(job.entry, Delivery::Sent, None, ts.as_deref())?;
                 }
                 self.delete(job.entry)?;
+                if matches!(job.kind, EntryKind::Note | EntryKind::File) {
+                    return Ok(());
+                }
                 self.posted(task, job, channel_id.as_deref(), ts.as_deref(), thread_ts.as_deref(), now)
             }
             Settlement::Edited => self.delete(job.entry),
@@ -61,7 +64,7 @@ impl Tx<'_> {
                     )?;
                     Ok(())
                 }
-                EntryKind::Card => self.delete(job.entry),
+                EntryKind::Card | EntryKind::Note | EntryKind::File => self.delete(job.entry),
             },
             Settlement::CardGone => {
                 self.connection.execute("UPDATE tasks SET card = NULL WHERE key = ?1", [task.0])?;
@@ -126,13 +129,16 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Leaves an entry that edits the card, unless one waits already: it shows the newest state when it goes.
-    fn refresh_card(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
+    /// Leaves an entry that edits the card, unless one waits already: it shows the newest state when it goes. One that is
+    /// on its way does not.
+    pub(super) fn refresh_card(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
         let waits = self
             .connection
-            .query_row("SELECT 1 FROM entries WHERE task = ?1 AND kind = 1 AND state < 2", [task.0], |_| {
-                Ok(())
-            })
+            .query_row(
+                "SELECT 1 FROM entries WHERE task = ?1 AND kind = 1 AND state < 2 AND state = 0",
+                [task.0],
+                |_| Ok(()),
+            )
             .optional()?;
         if waits.is_none() {
             self.insert_entry(task, EntryKind::Card, Priority::Routine, None, None, now, now)?;

@@ -93,7 +93,7 @@ impl Cache {
             },
         };
         self.write(|tx| {
-            let stored = tx.stored(&draft.agent_id)?;
+            let stored = tx.stored(&draft)?;
             let ids = (TaskId::new(now), CheckpointId::new(now));
             let plan = plan::plan(&stored, &draft, &policy, ids, now);
             if let Some(superseded) = &plan.superseded {
@@ -104,7 +104,7 @@ impl Cache {
     }
 
     fn say(&mut self, agent_id: &str, status: Status) -> Recorded {
-        self.record(Draft::bare(agent_id, status))
+        self.record(Draft::of(agent_id, status))
     }
 
     /// Claims with `change`d wishes.

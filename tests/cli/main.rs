@@ -23,6 +23,7 @@ mod outcomes;
 mod readme;
 mod receipt;
 mod rights;
+mod run;
 mod scene;
 mod settings;
 mod show;

@@ -181,7 +181,7 @@ fn a_descendant_that_keeps_the_pipe_does_not_hold_us() {
     let output = sandbox.cmd(["run", "--", "sh", "-c", "sleep 60 & echo hi; echo ho >&2"]).run().success();
     output.stdout_is("hi\n").stderr_is("ho\n").within(Duration::from_secs(10));
     // One that writes a moment later is heard.
-    let output = sandbox.cmd(["run", "--", "sh", "-c", "(sleep 0.05; echo late) & echo hi"]).run().success();
+    let output = sandbox.cmd(["run", "--", "sh", "-c", "(sleep 0.01; echo late) & echo hi"]).run().success();
     output.stdout_is("hi\nlate\n");
     // One that never stops writing is not.
     let output = sandbox.cmd(["run", "--", "sh", "-c", "yes & exit 4"]).run().code(4);
@@ -255,30 +255,33 @@ fn after_the_time_out_the_child_is_told_to_end_and_then_killed_with_its_group() 
     let sandbox = Sandbox::new();
     let rows = [
         // It obeys.
-        ("echo 0; exec sleep 60", 5),
+        ("echo 0; exec sleep 60", "30s"),
         // It does not, nor does what it has started.
-        ("trap '' TERM; sleep 60 & echo $!; wait", 0),
+        ("trap '' TERM; sleep 60 & echo $!; wait", "700ms"),
         // An orphan.
-        ("trap '' TERM; (sleep 60 & echo $!); while :; do sleep 0.02; done", 0),
+        ("trap '' TERM; (sleep 60 & echo $!); while :; do sleep 0.02; done", "700ms"),
         // The child obeys; what it has started does not, and is waited for and killed.
-        ("(trap '' TERM; exec sleep 60) & echo $!; sleep 0.1; exec sleep 60", 0),
+        ("(trap '' TERM; exec sleep 60) & echo $!; sleep 0.1; exec sleep 60", "700ms"),
         // It is stopped.
-        ("echo 0; kill -STOP $$; sleep 60", 5),
+        ("echo 0; kill -STOP $$; sleep 60", "30s"),
         // It ends well when told to.
-        ("trap 'exit 0' TERM; echo 0; while :; do sleep 0.02; done", 5),
+        ("trap 'exit 0' TERM; echo 0; while :; do sleep 0.02; done", "30s"),
     ];
-    for (script, kill_after) in rows {
-        let kill_after = if kill_after == 0 { "700ms" } else { "30s" };
-        let script = script.replace('\'', r"'\''");
-        let line =
-            format!("exec setsid \"$BIN\" run --timeout 300ms --kill-after {kill_after} -- sh -c '{script}'");
-        let output = sandbox.shell(&line).run().code(124);
-        let output = output.within(Duration::from_secs(15));
-        let pid: i32 = output.stdout.trim().parse().expect("a pid");
-        if pid != 0 {
-            wait_for("the descendant's end", || (!is_alive(pid)).then_some(()));
+    std::thread::scope(|scope| {
+        for (script, kill_after) in rows {
+            let sandbox = &sandbox;
+            scope.spawn(move || {
+                let script = script.replace('\'', r"'\''");
+                let options = format!("--timeout 600ms --kill-after {kill_after}");
+                let line = format!("exec setsid \"$BIN\" run {options} -- sh -c '{script}'");
+                let output = sandbox.shell(&line).run().code(124).within(Duration::from_secs(15));
+                let pid: i32 = output.stdout.trim().parse().expect("a pid");
+                if pid != 0 {
+                    wait_for("the descendant's end", || (!is_alive(pid)).then_some(()));
+                }
+            });
         }
-    }
+    });
 }
 
 #[test]

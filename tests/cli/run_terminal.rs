@@ -208,17 +208,22 @@ fn on_a_terminal_the_time_out_ends_the_child_and_its_descendants_alone() {
         // Neither obeys.
         "trap \"\" TERM; sleep 60 & echo pid $! end; wait",
         // The child obeys at once, and leaves an orphan that does not.
-        "(trap \"\" TERM; exec sleep 60) & sleep 0.1; echo pid $! end; exec sleep 60",
+        "(trap \"\" TERM; exec sleep 60) & echo pid $! end; exec sleep 60",
     ];
-    for script in rows {
-        let terminal = Terminal::open();
-        let line = "sh -c '$BIN run --timeout 300ms --kill-after 700ms -- sh -c \"$SCRIPT\"; echo code $?'";
-        let line = format!("env SCRIPT='{script}' {line}");
-        let mut child = terminal.start(&sandbox, &line);
-        terminal.wait_shown("code 124\r\n");
-        let shown = terminal.shown();
-        let pid: i32 = shown.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("a pid");
-        wait_for("the descendant's end", || (!is_alive(pid)).then_some(()));
-        assert_eq!(child.wait().expect("an end").code(), Some(0));
-    }
+    thread::scope(|scope| {
+        for script in rows {
+            let sandbox = &sandbox;
+            scope.spawn(move || {
+                let terminal = Terminal::open();
+                let line =
+                    "sh -c '$BIN run --timeout 600ms --kill-after 700ms -- sh -c \"$SCRIPT\"; echo code $?'";
+                let mut child = terminal.start(sandbox, &format!("env SCRIPT='{script}' {line}"));
+                terminal.wait_shown("code 124\r\n");
+                let shown = terminal.shown();
+                let pid: i32 = shown.split(' ').nth(1).and_then(|pid| pid.parse().ok()).expect("a pid");
+                wait_for("the descendant's end", || (!is_alive(pid)).then_some(()));
+                assert_eq!(child.wait().expect("an end").code(), Some(0));
+            });
+        }
+    });
 }

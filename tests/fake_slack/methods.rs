@@ -19,6 +19,9 @@ pub(super) fn answer(state: &mut State, request: &Request, complaint: Option<&'s
     if request.path.starts_with("/services/") {
         return state.webhook(request, complaint);
     }
+    if request.path.starts_with("/upload/") {
+        return state.receive_upload(request);
+    }
     if !request.path.starts_with("/api/") {
         return Reply::text(404, "not found");
     }
@@ -46,6 +49,8 @@ fn accepted_scopes(method: &str) -> Option<&'static str> {
     Some(match method {
         "auth.test" => "",
         "chat.postMessage" | "chat.update" | "chat.delete" => "chat:write",
+        "chat.getPermalink" => "",
+        "files.getUploadURLExternal" | "files.completeUploadExternal" => "files:write",
         "conversations.info" | "conversations.list" => "channels:read,groups:read,im:read,mpim:read",
         "conversations.history" | "conversations.replies" => {
             "channels:history,groups:history,im:history,mpim:history"
@@ -106,12 +111,15 @@ impl State {
         if !posted && request.method != "GET" {
             return Err(refuse("insecure_request"));
         }
-        if !posted && (method.starts_with("chat.") || method == "conversations.join") {
+        let writes = ["conversations.join", "files.completeUploadExternal"];
+        let is_read = method == "chat.getPermalink";
+        if !posted && !is_read && (method.starts_with("chat.") || writes.contains(&method)) {
             return Err(refuse("insecure_request"));
         }
         self.authenticate(request)?;
         let json = request.header("content-type").is_some_and(|kind| kind.starts_with("application/json"));
-        let unread = json && method.starts_with("conversations.");
+        let reads = ["chat.getPermalink", "files.getUploadURLExternal"];
+        let unread = json && (method.starts_with("conversations.") || reads.contains(&method));
         if let Some(error) = complaint
             && !unread
         {
@@ -127,6 +135,11 @@ impl State {
             "chat.postMessage" => self.post(&args),
             "chat.update" => self.update(&args),
             "chat.delete" => self.delete(&args),
+            "chat.getPermalink" => self.permalink(&args),
+            "files.getUploadURLExternal" => {
+                self.reserve_upload(&args, request.header("host").unwrap_or_default())
+            }
+            "files.completeUploadExternal" => self.complete_upload(&args),
             "conversations.info" => {
                 let channel = self.readable(&args, ["channels:read", "groups:read"])?;
                 Ok(json!({ "channel": channel.describe() }))
@@ -295,6 +308,16 @@ impl State {
         }
         message.deleted = true;
         Ok(json!({ "channel": id, "ts": ts }))
+    }
+
+    fn permalink(&self, args: &Args<'_>) -> Answer {
+        let (channel, ts) = (self.by_id(args)?, args.required("message_ts")?);
+        if !channel.messages.contains_key(ts) {
+            return Err(refuse("message_not_found"));
+        }
+        let permalink =
+            format!("https://fake.slack.invalid/archives/{}/p{}", channel.id, ts.replace('.', ""));
+        Ok(json!({ "channel": channel.id, "permalink": permalink }))
     }
 
     fn webhook(&mut self, request: &Request, complaint: Option<&'static str>) -> Reply {

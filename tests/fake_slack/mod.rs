@@ -34,6 +34,7 @@
 
 mod args;
 mod conversations;
+mod files;
 mod http;
 mod methods;
 mod rules;
@@ -143,6 +144,19 @@ pub(crate) struct Message {
     /// Gone from view; with replies it stays as a tombstone.
     pub(crate) deleted: bool,
     pub(crate) broadcast: bool,
+}
+
+/// A file, as far as its upload has come.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Upload {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) length: usize,
+    pub(crate) title: Option<String>,
+    pub(crate) content: Option<String>,
+    /// Where it is shown, once the upload is complete.
+    pub(crate) channel: Option<String>,
+    pub(crate) thread_ts: Option<String>,
 }
 
 /// Who wrote a message.
@@ -308,6 +322,11 @@ impl FakeSlack {
     /// Texts so far that notified people.
     pub(crate) fn pings(&self) -> Vec<Ping> {
         self.shared.lock().pings.clone()
+    }
+
+    /// Files so far, also those nobody sees.
+    pub(crate) fn uploads(&self) -> Vec<Upload> {
+        self.shared.lock().uploads.clone()
     }
 
     /// Calls so far that came too early.

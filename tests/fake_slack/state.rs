@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{CHANNEL, Fault, Limit, Message, Ping, RateViolation, Request};
+use super::{CHANNEL, Fault, Limit, Message, Ping, RateViolation, Request, Upload};
 
 /// What the token may do at the start.
 const SCOPES: [&str; 13] = [
@@ -72,6 +72,7 @@ pub(super) struct State {
     pub(super) skew: i64,
     pub(super) last_ts: i64,
     pub(super) pings: Vec<Ping>,
+    pub(super) uploads: Vec<Upload>,
     pub(super) rate: Option<Rate>,
     pub(super) buckets: HashMap<String, Bucket>,
     pub(super) updates: VecDeque<Instant>,
@@ -113,6 +114,7 @@ impl State {
             skew: 0,
             last_ts: 0,
             pings: Vec::new(),
+            uploads: Vec::new(),
             rate: Some(Rate { per_second: 1.0, burst: 4.0, updates_per_minute: 50 }),
             buckets: HashMap::new(),
             updates: VecDeque::new(),

@@ -5,6 +5,7 @@ mod memory;
 
 use super::*;
 use crate::checkpoint::parse::Artifact;
+use crate::checkpoint::snapshot::Snapshot;
 use memory::{INTERVAL, Memory, draft, slack};
 
 /// Says these one after another, a second apart.

@@ -17,23 +17,7 @@ use crate::render;
 
 /// The flags that are settings.
 pub(super) fn flags(args: &EmitArgs) -> Flags {
-    let (identity, delivery) = (args.identity.clone(), args.delivery.clone());
-    Flags {
-        agent_id: identity.agent_id,
-        task_name: identity.task_name,
-        task_type: identity.task_type,
-        repo: identity.repo,
-        channel: identity.channel,
-        thread: identity.thread,
-        min_interval: delivery.min_interval,
-        deadline: delivery.deadline,
-        background: delivery.background,
-        strict: delivery.strict,
-        no_post: delivery.no_post,
-        context_limit: args.context_limit,
-        context_warn: delivery.context_warn,
-        context_alert: delivery.context_alert,
-    }
+    Flags { context_limit: args.context_limit, ..Flags::of(args.identity.clone(), args.delivery.clone()) }
 }
 
 /// Reads and masks what the caller says.
@@ -86,6 +70,7 @@ pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
         repo_default: said(&around.repo),
         action: free("ACTION", action)?,
         error: free("--error", args.error.as_ref().map(|error| error.to_string_lossy().into_owned()))?,
+        tail: None,
         artifacts: args
             .artifact
             .iter()
@@ -102,6 +87,9 @@ pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
         thread: config.thread.clone(),
         force: args.force,
         new: args.identity.new,
+        within: None,
+        opens: None,
+        parent: None,
     })
 }
 

@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{conversation, plan_now};
 use crate::checkpoint::Draft;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{EntryChange, Stored};
-use crate::cmd::now;
 use crate::cmd::receipt::Receipt;
+use crate::cmd::{now, record};
 use crate::config::{Config, Target};
 use crate::delivery::Destination;
 use crate::exit::Exit;
@@ -18,32 +17,19 @@ use crate::ui::Ui;
 /// Shows what would be recorded and posted.
 pub(super) fn dry_run(draft: &Draft, config: &Config, ui: &Ui) -> anyhow::Result<Exit> {
     let stored = match &config.cache {
-        Some(path) if path.exists() => Store::peek(path, |tx| tx.stored(&draft.agent_id)).unwrap_or_default(),
+        Some(path) if path.exists() => Store::peek(path, |tx| tx.stored(draft)).unwrap_or_default(),
         _ => Stored::default(),
     };
-    let plan = plan_now(&stored, draft, config, now());
+    let plan = record::plan(&stored, draft, &record::policy(config), now());
     let append = &plan.append;
     let task = &append.task;
     let message = slack::message(&task.agent_id, &task.snapshot);
     let posts = !matches!(append.entry, EntryChange::None);
     if config.json {
-        let due_at = match append.entry {
-            EntryChange::None => None,
-            EntryChange::Insert { due_at, .. } | EntryChange::Repoint { due_at, .. } => Some(due_at),
-        };
-        let receipt = Receipt {
-            checkpoint_id: append.checkpoint.id.to_string(),
-            task_id: Some(task.id.to_string()),
-            agent_id: task.agent_id.clone(),
-            snapshot: task.snapshot.clone(),
-            delivery: Delivery::Off,
-            channel: conversation(config, task).filter(|_| posts),
-            thread_ts: task.thread_ts.clone(),
-            message_ts: None,
-            retry_at: due_at,
-            error: None,
-            warnings: config.problems.iter().map(|problem| problem.message.clone()).collect(),
-        };
+        let warnings = config.problems.iter().map(|problem| problem.message.clone()).collect();
+        let planned = Receipt::of(&plan, config);
+        let channel = planned.channel.clone().filter(|_| posts);
+        let receipt = Receipt { delivery: Delivery::Off, channel, warnings, ..planned };
         let mut json = receipt.json();
         json["dry_run"] = json!(true);
         json["new_task"] = json!(task.key.is_none());

@@ -8,24 +8,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender};
-use super::receipt::Receipt;
-use super::{DAY, configure, courier, now, open, report_problems, unpack};
+use super::receipt::{Receipt, conversation};
+use super::{DAY, configure, courier, now, open, record, report_problems, unpack};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
-use crate::checkpoint::context::Level;
-use crate::checkpoint::id::{CheckpointId, TaskId};
+use crate::checkpoint::Draft;
 use crate::checkpoint::outbox::{Delivery, EntryKind, Priority};
-use crate::checkpoint::plan::{self, EntryChange, Notice, Plan, Policy, Route, Stored};
-use crate::checkpoint::time::Moment;
-use crate::checkpoint::{Draft, Task};
+use crate::checkpoint::plan::{EntryChange, Notice, Plan};
 use crate::config::{Config, Target};
-use crate::delivery::{Cause, Destination, Outcome, Retry};
+use crate::delivery::{Cause, Outcome, Retry};
 use crate::exit::Exit;
-use crate::render::{console, text};
-use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Tx, Why};
+use crate::render::console;
+use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Why};
 use crate::ui::Ui;
 
-/// How long settled rows are kept.
-const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often to look whether the process that is sending for the same task is done.
 const POLL: Duration = Duration::from_millis(10);
 /// The least time to wait for other processes that are writing to the cache, however short the deadline: they take
@@ -51,35 +46,6 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         Err(error) => emission.without_store(&error.to_string())?,
     };
     emission.finish(receipt)
-}
-
-fn policy(config: &Config) -> Policy {
-    let slack = |credential| Route::Slack { credential, default_channel: config.default_channel.clone() };
-    Policy {
-        min_interval: config.min_interval,
-        thresholds: config.thresholds,
-        route: match &config.target {
-            _ if config.no_post => Route::Off,
-            Target::Nowhere => Route::Print,
-            Target::Broken => slack(None),
-            Target::Slack(destination) => slack(Some(destination.credential())),
-        },
-    }
-}
-
-/// The conversation that a task's messages go to, as far as it is known: a webhook posts to its own.
-fn conversation(config: &Config, task: &Task) -> Option<String> {
-    match &config.target {
-        Target::Nowhere => None,
-        Target::Slack(Destination::Webhook { .. }) => task.channel_id.clone(),
-        Target::Slack(Destination::Bot { .. }) | Target::Broken => {
-            task.channel_id.clone().or_else(|| task.channel.clone())
-        }
-    }
-}
-
-fn plan_now(stored: &Stored, draft: &Draft, config: &Config, at: Moment) -> Plan {
-    plan::plan(stored, draft, &policy(config), (TaskId::new(at), CheckpointId::new(at)), at)
 }
 
 /// One checkpoint on its way.
@@ -143,37 +109,21 @@ impl Emission<'_> {
     /// Records the checkpoint; claims its entry or appoints a courier in the same transaction.
     fn record(&self, store: &mut Store) -> Result<Outset, StoreError> {
         let at = now();
+        let policy = record::policy(self.config);
         store.write(|tx| {
-            let stored = tx.stored(&self.draft.agent_id)?;
-            let plan = plan_now(&stored, self.draft, self.config, at);
-            if let Some(superseded) = &plan.superseded {
-                tx.append(superseded, at)?;
-            }
-            let recorded = tx.append(&plan.append, at)?;
-            tx.prune(at.minus(RETENTION))?;
+            let (plan, recorded) = record::record(tx, self.draft, &policy, at)?;
             let due = plan.append.checkpoint.delivery == Delivery::Queued;
             let (claim, courier) = match &self.sender {
                 Some(sender) if due && self.config.background != BackgroundChoice::Always => {
                     (sender.claim(tx, Scope::Task(recorded.task), PATIENCE, at)?, None)
                 }
-                Some(sender) if recorded.entry.is_some() => (Claim::Nothing, self.appoint(sender, tx, at)?),
+                Some(sender) if recorded.entry.is_some() => {
+                    (Claim::Nothing, courier::appoint(tx, self.config, sender.credential(), at)?)
+                }
                 _ => (Claim::Nothing, None),
             };
             Ok(Outset { plan, recorded, claim, courier })
         })
-    }
-
-    /// Leaves what waits to a courier, unless the caller wants none or one is at work.
-    fn appoint(
-        &self,
-        sender: &Sender,
-        tx: &Tx<'_>,
-        at: Moment,
-    ) -> Result<Option<courier::Office>, StoreError> {
-        if self.config.background == BackgroundChoice::Never || !tx.anything_waits(sender.credential())? {
-            return Ok(None);
-        }
-        courier::appoint(tx, sender.credential(), at)
     }
 
     /// Sends what is due, as far as the caller's patience goes; the courier that must be started for the rest comes
@@ -235,7 +185,7 @@ impl Emission<'_> {
         if self.config.background == BackgroundChoice::Never {
             return Ok(None);
         }
-        store.write(|tx| self.appoint(&sender, tx, now()))
+        store.write(|tx| courier::appoint(tx, self.config, sender.credential(), now()))
     }
 
     fn is_settled(&self, store: &mut Store, recorded: &Recorded) -> Result<bool, StoreError> {
@@ -301,20 +251,7 @@ impl Emission<'_> {
     /// Says on standard error what Slack hears too, so that the agent's own log has it.
     fn notice(&mut self, notices: &[Notice]) {
         for notice in notices {
-            let (message, hint) = match notice {
-                Notice::Context { level, percent, tokens, limit } => {
-                    let name = if *level == Level::Alert { "context alert" } else { "context warning" };
-                    (format!("{name}: {}", text::context_warning(*percent, *tokens, *limit, *level)), None)
-                }
-                Notice::ChannelKept { asked, kept } => (
-                    format!("the task's thread is in {kept}; channel {asked} was not used"),
-                    Some("use --new to open a thread there"),
-                ),
-                Notice::ThreadKept { asked, kept } => (
-                    format!("the task already has thread {kept}; thread {asked} was not used"),
-                    Some("use --new to join another thread"),
-                ),
-            };
+            let (message, hint) = record::notice_words(notice);
             self.warn(message, hint);
         }
     }

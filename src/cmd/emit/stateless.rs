@@ -4,37 +4,23 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::{Emission, conversation, plan_now};
+use super::Emission;
 use crate::args::BackgroundChoice;
-use crate::checkpoint::Task;
-use crate::checkpoint::id::{CheckpointId, EntryKey};
-use crate::checkpoint::outbox::{Delivery, EntryKind, Job, Priority};
+use crate::checkpoint::outbox::{Delivery, Job};
 use crate::checkpoint::plan::Stored;
 use crate::cmd::deliver::Sender;
 use crate::cmd::receipt::Receipt;
-use crate::cmd::{jitter, now};
+use crate::cmd::{jitter, now, record};
 use crate::delivery::{Cause, Outcome, Retry, retry};
 use crate::exit::{Exit, Failure};
 
 impl Emission<'_> {
     /// Posts, or fails with exit code 1: then the checkpoint is neither recorded nor delivered.
     pub(super) fn without_store(&mut self, why: &str) -> anyhow::Result<Receipt> {
-        let plan = plan_now(&Stored::default(), self.draft, self.config, now());
-        let task = plan.append.task;
+        let plan = record::plan(&Stored::default(), self.draft, &record::policy(self.config), now());
         self.notice(&plan.notices);
-        let mut receipt = Receipt {
-            checkpoint_id: self.draft.id.to_string(),
-            task_id: None,
-            agent_id: self.draft.agent_id.clone(),
-            snapshot: task.snapshot.clone(),
-            delivery: plan.append.checkpoint.delivery,
-            channel: conversation(self.config, &task),
-            thread_ts: task.thread_ts.clone(),
-            message_ts: None,
-            retry_at: None,
-            error: None,
-            warnings: Vec::new(),
-        };
+        let mut receipt = Receipt { task_id: None, retry_at: None, ..Receipt::of(&plan, self.config) };
+        let task = plan.append.task;
         let delivered = match (plan.append.checkpoint.delivery, self.sender.take()) {
             (Delivery::Printed, _) => Ok(()),
             (Delivery::Off, _) => Err("--no-post leaves nothing else to do".to_owned()),
@@ -42,7 +28,7 @@ impl Emission<'_> {
             (_, Some(_)) if self.config.background == BackgroundChoice::Always => {
                 Err("--background always never posts by itself".to_owned())
             }
-            (_, Some(mut sender)) => match patiently(&mut sender, &stateless_job(self.draft.id, task)) {
+            (_, Some(mut sender)) => match patiently(&mut sender, &Job::alone(task, self.draft.id, now())) {
                 Outcome::Posted { channel_id, ts, thread_ts } => {
                     receipt.delivery = Delivery::Sent;
                     receipt.channel = channel_id.or(receipt.channel);
@@ -111,21 +97,5 @@ fn patiently(sender: &mut Sender, job: &Job) -> Outcome {
         }
         thread::sleep(wait);
         attempts += 1;
-    }
-}
-
-/// A job that belongs to no outbox.
-fn stateless_job(checkpoint: CheckpointId, task: Task) -> Job {
-    Job {
-        entry: EntryKey(0),
-        kind: EntryKind::Post,
-        priority: Priority::Immediate,
-        snapshot: task.snapshot.clone(),
-        checkpoint,
-        attempts: 0,
-        maybe_sent: false,
-        created_at: task.started_at,
-        start_at: task.started_at,
-        task,
     }
 }

@@ -30,7 +30,9 @@ fn posts_of_a_task_go_in_the_order_recorded_and_its_card_after_them() {
         order.push((job.kind, job.snapshot.status));
         match job.kind {
             EntryKind::Post => cache.posted(&job, &owner(1), &format!("{}.0", order.len())),
-            EntryKind::Card => cache.settle(&job, &owner(1), &Settlement::Edited),
+            EntryKind::Card | EntryKind::Note | EntryKind::File => {
+                cache.settle(&job, &owner(1), &Settlement::Edited)
+            }
         }
         cache.pass(seconds(2));
     }
@@ -124,8 +126,7 @@ fn a_routine_message_that_failed_makes_way_for_a_newer_one() {
 fn between_tasks_immediate_messages_go_before_routine_ones_and_older_before_newer() {
     let mut cache = Cache::new();
     // Each in a channel of its own, so that nothing but the order decides.
-    let said =
-        |agent: &str, status| Draft { channel: Some(format!("#{agent}")), ..Draft::bare(agent, status) };
+    let said = |agent: &str, status| Draft { channel: Some(format!("#{agent}")), ..Draft::of(agent, status) };
     for agent in ["a", "b"] {
         cache.record(said(agent, Status::Working));
         let job = cache.job(&owner(1));
@@ -209,7 +210,7 @@ fn all_processes_share_the_limit_of_a_channel() {
     assert_eq!(job.start_at, next);
     assert_eq!(wait(cache.claim(&owner(5))), Some((NOW.plus(seconds(2)), Why::Paced)));
     // Another channel has its own.
-    cache.record(Draft { channel: Some("#quiet".to_owned()), ..Draft::bare("f", Status::Working) });
+    cache.record(Draft { channel: Some("#quiet".to_owned()), ..Draft::of("f", Status::Working) });
     assert_eq!(taken(cache.claim(&owner(6))).map(|(agent, ..)| agent).as_deref(), Some("f"));
 }
 

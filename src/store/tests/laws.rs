@@ -113,7 +113,7 @@ impl World {
                 let agent = ["a", "b"][agent];
                 let status = Status::ALL[status];
                 let channel = Some(format!("#{agent}"));
-                self.cache.record(Draft { new, channel, ..Draft::bare(agent, status) });
+                self.cache.record(Draft { new, channel, ..Draft::of(agent, status) });
             }
             Event::Pass(time) => self.cache.pass(seconds(time)),
             Event::Send(fate) => {

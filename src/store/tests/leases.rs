@@ -185,7 +185,9 @@ fn a_late_answer_does_not_count_for_what_an_entry_carries_by_now() {
             let job = cache.job(&owner(2));
             match job.kind {
                 EntryKind::Post => break cache.posted(&job, &owner(2), ts),
-                EntryKind::Card => cache.settle(&job, &owner(2), &Settlement::Edited),
+                EntryKind::Card | EntryKind::Note | EntryKind::File => {
+                    cache.settle(&job, &owner(2), &Settlement::Edited)
+                }
             }
         }
     };

@@ -15,9 +15,10 @@ use crate::checkpoint::status::TaskState;
 const SCHEMA_1: &str = include_str!("../../../tests/fixtures/schema-1.sql");
 
 const SCHEMA_2: &str = include_str!("../../../tests/fixtures/schema-2.sql");
+const SCHEMA_3: &str = include_str!("../../../tests/fixtures/schema-3.sql");
 
 /// Every kind of schema that was ever released, and a cache of that time.
-const RELEASED: &[&str] = &[SCHEMA_1, SCHEMA_2];
+const RELEASED: &[&str] = &[SCHEMA_1, SCHEMA_2, SCHEMA_3];
 
 /// A database made from SQL, with nothing left in its log.
 fn database(sql: &str) -> (TempDir, PathBuf) {
@@ -67,10 +68,12 @@ fn a_cache_of_schema_1_opens_with_every_row() {
             context_told: Level::Warn,
             action: Some(Excerpt::of("Trying again")),
             error: None,
+            tail: None,
             steps: ["Starting deployment", "Running tests", "Trying again"].map(str::to_owned).to_vec(),
             artifacts: artifacts.clone(),
             artifact_count: 2,
             elapsed_ms: 45,
+            children: Vec::new(),
         }
     );
     assert_eq!((task.agent_id.as_str(), task.task_type.as_str()), ("deploy-bot", "task"));
@@ -113,6 +116,7 @@ fn a_cache_of_schema_1_opens_with_every_row() {
             context_limit: 200_000,
             action: Some("Running tests".to_owned()),
             error: Some("exit code 1".to_owned()),
+            tail: None,
             artifacts,
             meta: [("commit".to_owned(), "1a2b3c4".to_owned())].into(),
             elapsed_ms: 20,

@@ -22,7 +22,7 @@ fn filled() -> Cache {
     }
     cache.say("waiting", Status::Blocked);
     cache.pass(seconds(10));
-    cache.record(Draft { channel: Some("#old".to_owned()), ..Draft::bare("refused", Status::Working) });
+    cache.record(Draft { channel: Some("#old".to_owned()), ..Draft::of("refused", Status::Working) });
     let by = owner(1);
     let refused = cache.entries().len() as i64;
     let task = cache.store.read(|tx| tx.find("refused")).expect("a search").expect("a task").task.key;
@@ -143,9 +143,12 @@ fn a_look_from_outside_changes_nothing_and_sees_what_was_committed() {
     let mut cache = Cache::new();
     cache.say("a", Status::Working);
     let before = fs::read(cache.path()).expect("the file");
-    let found = Store::peek(&cache.path(), |tx| tx.stored("a")).expect("a look");
+    let found = Store::peek(&cache.path(), |tx| tx.stored(&Draft::of("a", Status::Working))).expect("a look");
     assert_eq!(found.task.map(|task| task.snapshot.status), Some(Status::Working));
     assert_eq!(fs::read(cache.path()).expect("the file"), before);
-    assert!(Store::peek(&cache.dir.path().join("nowhere.db"), |tx| tx.stored("a")).is_err());
+    assert!(
+        Store::peek(&cache.dir.path().join("nowhere.db"), |tx| tx.stored(&Draft::of("a", Status::Working)))
+            .is_err()
+    );
     assert!(!cache.dir.path().join("nowhere.db").exists());
 }

@@ -48,7 +48,9 @@ fn a_life(cache: &mut Cache) {
         let Claim::Job(job) = claim else { return };
         match job.kind {
             EntryKind::Post => cache.posted(&job, &by, "1.1"),
-            EntryKind::Card => cache.settle(&job, &by, &Settlement::Edited),
+            EntryKind::Card | EntryKind::Note | EntryKind::File => {
+                cache.settle(&job, &by, &Settlement::Edited)
+            }
         }
     };
     for (status, settles) in [
@@ -65,8 +67,7 @@ fn a_life(cache: &mut Cache) {
         (Status::Blocked, Some(Settlement::Rejected { reason: "why".to_owned() })),
         (Status::Complete, None),
     ] {
-        let recorded =
-            cache.record(Draft { channel: Some("#life".to_owned()), ..Draft::bare("life", status) });
+        let recorded = cache.record(Draft { channel: Some("#life".to_owned()), ..Draft::of("life", status) });
         if let Some(settlement) = settles
             && let Claim::Job(job) = cache.claim_as(&owner(1), |want| want.scope = Scope::Task(recorded.task))
         {
@@ -90,8 +91,8 @@ fn a_life(cache: &mut Cache) {
         });
         cache.pass(seconds(5));
     }
-    cache.record(Draft { new: true, ..Draft::bare("life", Status::Starting) });
-    cache.record(Draft { new: true, ..Draft::bare("life", Status::Starting) });
+    cache.record(Draft { new: true, ..Draft::of("life", Status::Starting) });
+    cache.record(Draft { new: true, ..Draft::of("life", Status::Starting) });
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Memory {
             })
             .collect();
         let ids = (TaskId::new(self.now), CheckpointId::new(self.now));
-        let plan = plan(&Stored { task, waiting }, &draft, &self.policy, ids, self.now);
+        let plan = plan(&Stored { task, waiting, parent: None }, &draft, &self.policy, ids, self.now);
         if let Some(superseded) = &plan.superseded {
             self.apply(superseded);
         }
@@ -165,5 +165,5 @@ pub(super) fn slack() -> Route {
 
 /// A checkpoint that says nothing but its status.
 pub(super) fn draft(status: Status) -> Draft {
-    Draft::bare("deploy-bot", status)
+    Draft::of("deploy-bot", status)
 }

@@ -1,0 +1,95 @@
+//! Recording: a checkpoint becomes rows of the cache, in one transaction of the caller's.
+
+use std::time::Duration;
+
+use super::{courier, now};
+use crate::checkpoint::Draft;
+use crate::checkpoint::context::Level;
+use crate::checkpoint::id::{CheckpointId, TaskId};
+use crate::checkpoint::plan::{self, Notice, Plan, Policy, Route, Stored};
+use crate::checkpoint::time::Moment;
+use crate::config::{Config, Target};
+use crate::render::text;
+use crate::store::{Orphan, Recorded, Store, StoreError, Tx};
+use crate::ui::Ui;
+
+/// How long settled rows are kept.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How many tasks a call looks at that another process answers for.
+const ORPHANS: usize = 2;
+
+/// The settings that planning depends on.
+pub(super) fn policy(config: &Config) -> Policy {
+    let slack = |credential| Route::Slack { credential, default_channel: config.default_channel.clone() };
+    Policy {
+        min_interval: config.min_interval,
+        thresholds: config.thresholds,
+        route: match &config.target {
+            _ if config.no_post => Route::Off,
+            Target::Nowhere => Route::Print,
+            Target::Broken => slack(None),
+            Target::Slack(destination) => slack(Some(destination.credential())),
+        },
+    }
+}
+
+/// Joins a draft with what is stored, as of now.
+pub(super) fn plan(stored: &Stored, draft: &Draft, policy: &Policy, at: Moment) -> Plan {
+    plan::plan(stored, draft, policy, (TaskId::new(at), CheckpointId::new(at)), at)
+}
+
+/// Writes a draft down, closes the task that it supersedes, and tidies up a little.
+pub(super) fn record(
+    tx: &Tx<'_>,
+    draft: &Draft,
+    policy: &Policy,
+    at: Moment,
+) -> Result<(Plan, Recorded), StoreError> {
+    bury(tx, policy, ORPHANS, at)?;
+    let plan = plan(&tx.stored(draft)?, draft, policy, at);
+    if let Some(superseded) = &plan.superseded {
+        tx.append(superseded, at)?;
+    }
+    let recorded = tx.append(&plan.append, at)?;
+    tx.prune(at.minus(RETENTION))?;
+    Ok((plan, recorded))
+}
+
+/// Marks tasks as lost whose process has ended without a word, so that none stays "working" for ever; says how many.
+pub(super) fn bury(tx: &Tx<'_>, policy: &Policy, limit: usize, at: Moment) -> Result<usize, StoreError> {
+    let orphans = tx.orphans(limit)?;
+    for Orphan { task, waiting, reason } in &orphans {
+        let append = plan::lose(task.clone(), waiting, reason, policy, CheckpointId::new(at), at);
+        let recorded = tx.append(&append, at)?;
+        tx.unwatch(recorded.task)?;
+    }
+    Ok(orphans.len())
+}
+
+/// The same for all such tasks, for a command that a person waits for; has it said in their threads.
+pub(super) fn bury_all(store: &mut Store, config: &Config, ui: &Ui) {
+    match store.write(|tx| bury(tx, &policy(config), usize::MAX, now())) {
+        Ok(0) => {}
+        Ok(_) => courier::leave_the_rest(store, config, ui),
+        // Whoever only reads a cache that cannot be written has no use for this.
+        Err(error) => ui.detail(&format!("could not look for lost tasks: {error}")),
+    }
+}
+
+/// What the caller should hear, and how to mend it: the same that Slack shows, so that the agent's own log has it.
+pub(super) fn notice_words(notice: &Notice) -> (String, Option<&'static str>) {
+    match notice {
+        Notice::Context { level, percent, tokens, limit } => {
+            let name = if *level == Level::Alert { "context alert" } else { "context warning" };
+            (format!("{name}: {}", text::context_warning(*percent, *tokens, *limit, *level)), None)
+        }
+        Notice::ChannelKept { asked, kept } => (
+            format!("the task's thread is in {kept}; channel {asked} was not used"),
+            Some("use --new to open a thread there"),
+        ),
+        Notice::ThreadKept { asked, kept } => (
+            format!("the task already has thread {kept}; thread {asked} was not used"),
+            Some("use --new to join another thread"),
+        ),
+    }
+}

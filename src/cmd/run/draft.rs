@@ -1,0 +1,156 @@
+//! From a command line to the checkpoint that opens the task of a wrapped command.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use uuid::Uuid;
+
+use crate::args::RunArgs;
+use crate::checkpoint::id::{CheckpointId, TaskId};
+use crate::checkpoint::mask::Masker;
+use crate::checkpoint::status::Status;
+use crate::checkpoint::{Draft, Parent};
+use crate::cmd::{environment, now};
+use crate::config::Config;
+use crate::config::identity::surroundings;
+use crate::secret::Secret;
+
+/// The variable by which a command inside another `run` finds its parent's task.
+pub(super) const TASK_ENV: &str = "AGENT_CHECKPOINT_TASK";
+
+/// Parts of variables' names that promise a secret.
+const SECRET_NAMES: &[&str] = &[
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "API_KEY",
+    "APIKEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+    "CREDENTIAL",
+    "AUTH",
+    "SIGNATURE",
+    "COOKIE",
+    "_PAT",
+    "_KEY",
+    "_PW",
+    "_PWD",
+    "DSN",
+    "CONNECTION_STRING",
+];
+/// Values shorter than this are not looked for in output: they would mask ordinary words.
+const SECRET_MIN: usize = 8;
+
+/// Masks the configured secrets, what looks like one, and the values of variables whose names promise one.
+pub(super) fn masker(config: &Config, variables: impl Iterator<Item = (OsString, OsString)>) -> Masker {
+    let values: Vec<String> = variables
+        .filter(|(name, _)| is_secret_name(name))
+        .filter_map(|(_, value)| value.into_string().ok())
+        .filter(|value| value.len() >= SECRET_MIN)
+        .collect();
+    Masker::new(config.secrets.iter().map(Secret::reveal).chain(values.iter().map(String::as_str)))
+}
+
+fn is_secret_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_uppercase();
+    // A socket or a program that asks for a secret is not one.
+    let is_path = name.ends_with("_SOCK") || name.ends_with("_FILE") || name.ends_with("_ASKPASS");
+    !is_path && SECRET_NAMES.iter().any(|part| name.contains(part))
+}
+
+/// The task that this command is started from, when it runs inside another `run`.
+pub(super) fn parent(config: &Config) -> Option<Parent> {
+    let id = environment(TASK_ENV)?.into_string().ok()?;
+    let task = Uuid::parse_str(id.trim()).ok().map(TaskId)?;
+    Some(Parent { task, agent_id: config.agent_id.clone() })
+}
+
+/// The name of an agent that runs inside another: `PARENT/COMMAND`.
+pub(super) fn name_after(parent: &str, command: &[OsString]) -> String {
+    let name: String = program_name(command).chars().map(|c| if c.is_control() { '_' } else { c }).collect();
+    let room = 255_usize.saturating_sub(name.chars().count() + 1);
+    format!("{}/{name}", parent.chars().take(room).collect::<String>()).chars().take(255).collect()
+}
+
+/// What the command is called.
+fn program_name(command: &[OsString]) -> String {
+    let program = command.first().map(|program| Path::new(program).file_name().unwrap_or(program));
+    program.unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The command as one would type it, for people.
+fn line(command: &[OsString]) -> String {
+    let words: Vec<String> = command
+        .iter()
+        .map(|word| {
+            let word = word.to_string_lossy();
+            let is_plain =
+                !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=@%+,~".contains(c));
+            if is_plain { word.into_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+        })
+        .collect();
+    words.join(" ")
+}
+
+/// The checkpoint that opens the task.
+pub(super) fn start(
+    args: &RunArgs,
+    config: &Config,
+    masker: &Masker,
+    parent: Option<Parent>,
+    named: Option<&str>,
+) -> Draft {
+    let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+    let around = surroundings(named.or(config.agent_id.as_deref()), &environment, &dir);
+    let line = masker.mask(&line(&args.command));
+    let said = |text: &Option<String>| text.as_deref().map(|text| masker.mask(text));
+    let bare = Draft::bare(CheckpointId::new(now()), masker.mask(&around.agent_id), Status::Starting);
+    Draft {
+        context_limit: config.context_limit,
+        name: said(&config.task_name).or_else(|| Some(line.clone())),
+        task_type: said(&config.task_type),
+        repo: said(&config.repo),
+        repo_default: said(&around.repo),
+        action: Some(format!("$ {line}")),
+        meta: args.meta.iter().map(|(key, value)| (masker.mask(key), masker.mask(value))).collect(),
+        channel: config.channel.clone(),
+        thread: config.thread.clone(),
+        new: args.identity.new,
+        opens: Some(TaskId::new(now())),
+        parent,
+        ..bare
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_reads_as_one_would_type_it() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(line(&words(&["make", "-j2", "test"])), "make -j2 test");
+        assert_eq!(line(&words(&["sh", "-c", "echo it's \"$X\""])), r#"sh -c 'echo it'\''s "$X"'"#);
+        assert_eq!(line(&words(&["printf", ""])), "printf ''");
+        assert_eq!(program_name(&words(&["/usr/bin/make", "x"])), "make");
+    }
+
+    #[test]
+    fn names_that_promise_a_secret() {
+        for (name, secret) in [
+            ("GITHUB_TOKEN", true),
+            ("db_password", true),
+            ("AWS_SECRET_ACCESS_KEY", true),
+            ("SENTRY_DSN", true),
+            ("PWD", false),
+            ("OLDPWD", false),
+            ("SSH_AUTH_SOCK", false),
+            ("HOME", false),
+            ("KEYBOARD", false),
+        ] {
+            assert_eq!(is_secret_name(OsStr::new(name)), secret, "{name}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! `run`: wrap a command and report its start, its progress and its end, whatever becomes of it and of us.
+//!
+//! This thread looks after the command and does nothing else; the reporter writes down and has sent.
+
+mod draft;
+mod reporter;
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender as Mouth, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use self::reporter::{Ending, News, Place, Report, Voice, Word};
+use super::{BUSY_MAX, configure, courier, open, report_problems};
+use crate::args::{GlobalArgs, RunArgs};
+use crate::checkpoint::mask::Masker;
+use crate::checkpoint::outbox::Delivery;
+use crate::checkpoint::time::spoken;
+use crate::child::{
+    Child, Copying, Ended, Event, Exit as ChildExit, Limit, Plan, Program, Shown, signal_name,
+};
+use crate::config::{Config, Flags, Supervision, Target};
+use crate::exit::Exit;
+use crate::render::console;
+use crate::ui::Ui;
+
+/// How long the command waits for its task to be known, so that it can be told; it starts all the same.
+const PLACE_MAX: Duration = Duration::from_millis(3);
+/// The most of a tail that is kept, in bytes.
+const TAIL_BYTES: usize = 64 * 1024;
+/// The reporter's stack.
+const STACK: usize = 512 * 1024;
+
+/// What the reporter needs to know beside what happens.
+#[derive(Debug)]
+pub(super) struct Settings {
+    config: Config,
+    ui: Ui,
+    /// The agent was named after its parent: another command of that name may run at the same time.
+    is_named_after_parent: bool,
+}
+
+pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
+    let flags = Flags {
+        heartbeat: args.heartbeat,
+        timeout: args.timeout,
+        kill_after: args.kill_after,
+        tail: args.tail,
+        pattern: args.progress_regex.clone(),
+        ..Flags::of(args.identity.clone(), args.delivery.clone())
+    };
+    let (mut config, ui) = configure(global, flags)?;
+    report_problems(&config, &ui);
+    let masker = draft::masker(&config, std::env::vars_os());
+    let mut named = None;
+    let parent = draft::parent(&config);
+    if parent.is_some() {
+        // Inside another run the surroundings speak of that one.
+        if args.identity.thread.is_none() {
+            config.thread = None;
+        }
+        if args.identity.agent_id.is_none() {
+            named = config.agent_id.as_ref().map(|parent| draft::name_after(parent, &args.command));
+        }
+    }
+    let start = draft::start(args, &config, &masker, parent, named.as_deref());
+    let expected = Place { agent_id: start.agent_id.clone(), task: start.opens, thread: None };
+    let settings = Arc::new(Settings { config, ui, is_named_after_parent: named.is_some() });
+    let (mouth, ears) = mpsc::channel();
+    let (place_out, place) = mpsc::channel();
+    let (word_out, words) = mpsc::channel();
+    let voice = Voice { words: word_out, waker: Arc::default() };
+    let (theirs, waker) = (Arc::clone(&settings), Arc::clone(&voice.waker));
+    let spawned = thread::Builder::new().name("reporter".to_owned()).stack_size(STACK).spawn(move || {
+        reporter::report(&theirs, start, &ears, &place_out, &voice);
+    });
+    if let Err(error) = spawned {
+        settings.ui.warn(&format!("could not start a thread: {error}; nothing will be reported"), None);
+    }
+    let place = place.recv_timeout(PLACE_MAX).unwrap_or(expected);
+    let watch = Watch { settings: &settings, masker: &masker, mouth: &mouth, words: &words };
+    Ok(match Child::spawn(plan(args, &settings.config, &place)) {
+        Ok(child) => {
+            let _ = waker.set(child.waker());
+            watch.see_through(child)
+        }
+        Err(error) => {
+            settings.ui.wrong(&error.message, error.hint);
+            let _ = mouth.send(News::Ended(Ending { error: Some(error.message.clone()), tail: None }));
+            let report = words.iter().find_map(Word::report);
+            watch.finish(report, error.reason.code())
+        }
+    })
+}
+
+fn plan(args: &RunArgs, config: &Config, place: &Place) -> Plan {
+    let Supervision { timeout, kill_after, tail: lines, pattern, .. } = &config.supervision;
+    let mut words = args.command.iter().cloned();
+    let copying = |otherwise| match (pattern, lines) {
+        (Some(_), _) => Copying::Always,
+        (None, 0) => Copying::Never,
+        (None, _) => otherwise,
+    };
+    Plan {
+        program: Program {
+            name: words.next().unwrap_or_default(),
+            args: words.collect(),
+            env: child_environment(config, place),
+        },
+        // What draws on the terminal has to have the real one.
+        stdout: copying(Copying::UnlessTerminal),
+        stderr: copying(Copying::Always),
+        tail: (*lines > 0).then_some(Limit { lines: *lines, bytes: TAIL_BYTES }),
+        progress: pattern.is_some() || *lines > 0,
+        pattern: pattern.clone(),
+        timeout: *timeout,
+        kill_after: *kill_after,
+    }
+}
+
+/// What makes checkpoints of the command itself belong to the same task.
+fn child_environment(config: &Config, place: &Place) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
+    set("AGENT_CHECKPOINT_AGENT_ID", place.agent_id.clone().into());
+    if let Some(task) = place.task {
+        set(draft::TASK_ENV, task.to_string().into());
+    }
+    if let Some(thread) = &place.thread {
+        set("AGENT_CHECKPOINT_THREAD", thread.into());
+    }
+    for (name, path) in [
+        ("AGENT_CHECKPOINT_CACHE", &config.cache),
+        ("AGENT_CHECKPOINT_CONFIG", &config.config_file),
+        ("AGENT_CHECKPOINT_ENV_FILE", &config.env_file),
+    ] {
+        if let Some(path) = path {
+            set(name, path.clone().into());
+        }
+    }
+    if let Some(channel) = &config.channel {
+        set("SLACK_CHANNEL", channel.into());
+    }
+    variables
+}
+
+/// What it takes to see a command through to its end.
+struct Watch<'a> {
+    settings: &'a Settings,
+    masker: &'a Masker,
+    mouth: &'a Mouth<News>,
+    words: &'a Receiver<Word>,
+}
+
+impl Watch<'_> {
+    fn see_through(&self, mut child: Child) -> Exit {
+        let heartbeat = self.settings.config.supervision.heartbeat;
+        let next_beat = || heartbeat.and_then(|every| Instant::now().checked_add(every));
+        let mut beat_at = next_beat();
+        let mut code = None;
+        let mut patience: Option<Instant> = None;
+        let mut is_drained = false;
+        let mut report = None;
+        let mut is_stored = false;
+        let mut is_interrupted = false;
+        loop {
+            match child.next_event(patience.or(beat_at)) {
+                Event::Progress(progress) => {
+                    let action = progress.action.map(|action| self.masker.mask(&action));
+                    self.tell(News::Progress { percent: progress.percent, action });
+                }
+                Event::DeadlineReached if code.is_none() => {
+                    self.tell(News::Beat);
+                    beat_at = next_beat();
+                }
+                Event::Ended(ended) => {
+                    code = Some(ended.code());
+                    self.tell(News::Ended(self.ending(&ended)));
+                    let most = self.settings.config.deadline + BUSY_MAX;
+                    patience = Instant::now().checked_add(most);
+                }
+                Event::Signal(noted) if code.is_some() => {
+                    is_interrupted |= matches!(
+                        noted.signal,
+                        Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
+                    );
+                }
+                Event::Drained => is_drained = true,
+                Event::DeadlineReached => is_interrupted = true,
+                Event::Signal(_) | Event::Stopped | Event::Continued | Event::Woken => {}
+            }
+            let Some(code) = code else { continue };
+            let mut is_gone = false;
+            while report.is_none() && !is_gone {
+                match self.words.try_recv() {
+                    Ok(Word::Stored) => is_stored = true,
+                    Ok(Word::Done(done)) => report = Some(*done),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => is_gone = true,
+                }
+            }
+            let is_told = report.is_some() || is_gone;
+            if is_drained && is_told {
+                return self.finish(report.take(), code);
+            }
+            // Whoever interrupts us now has the end on disk, and a courier for the rest.
+            if is_drained
+                && is_interrupted
+                && (is_stored || patience.is_some_and(|end| end <= Instant::now()))
+            {
+                if let Ok(mut store) = open(&self.settings.config, &self.settings.ui, Duration::from_secs(1))
+                {
+                    courier::leave_the_rest(&mut store, &self.settings.config, &self.settings.ui);
+                }
+                return self.finish(None, code);
+            }
+        }
+    }
+
+    fn tell(&self, news: News) {
+        // A reporter that could not be started hears nothing.
+        let _ = self.mouth.send(news);
+    }
+
+    fn ending(&self, ended: &Ended) -> Ending {
+        let after = spoken(ended.elapsed);
+        let what = match (ended.timed_out, ended.exit) {
+            (true, _) => Some(format!("stopped: its time was over after {after}")),
+            (_, ChildExit::Code(0)) => None,
+            (_, ChildExit::Code(code)) => Some(format!("exit code {code} after {after}")),
+            (_, ChildExit::Signal { number, core_dumped }) => {
+                let core = if core_dumped { ", core dumped" } else { "" };
+                let memory = if ended.out_of_memory { ", possibly out of memory" } else { "" };
+                Some(format!("ended by {}{memory}{core} after {after}", signal_name(number)))
+            }
+        };
+        let tail = ended.stderr.as_ref().filter(|shown| !shown.text.trim().is_empty());
+        let tail = tail.or(ended.stdout.as_ref()).filter(|shown| !shown.text.trim().is_empty());
+        Ending { tail: tail.filter(|_| what.is_some()).map(|shown| self.tail(shown)), error: what }
+    }
+
+    /// The last lines as text that can be stored, with a note of how many there were before.
+    fn tail(&self, shown: &Shown) -> String {
+        let text = self.masker.mask(&shown.text.replace('\0', ""));
+        match shown.lines_before {
+            0 => text,
+            before => format!("… {} lines before\n{text}", crate::render::text::thousands(before)),
+        }
+    }
+
+    /// Says what there is to say, and decides the exit code: the command's own, unless that is 0 and a strict caller
+    /// wants to know what became of the report.
+    fn finish(&self, report: Option<Report>, code: u8) -> Exit {
+        let Settings { config, ui, .. } = self.settings;
+        let Some(Report { receipt, warnings }) = report else { return Exit::Child(code) };
+        for warning in &warnings {
+            ui.warn(warning, None);
+        }
+        if config.json {
+            if let Err(error) = ui.answer(&receipt.json().to_string()) {
+                ui.warn(&format!("{error:#}"), None);
+            }
+        } else if matches!(config.target, Target::Nowhere) {
+            ui.tell(&console::line(&receipt.agent_id, &receipt.snapshot));
+        }
+        let reason = receipt.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+        match receipt.delivery {
+            Delivery::Rejected => {
+                let hint = "run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected";
+                ui.warn(&format!("Slack refused the message for good{reason}"), Some(hint));
+            }
+            Delivery::Queued | Delivery::Unconfirmed if !matches!(config.target, Target::Broken) => {
+                let name = receipt.delivery.name();
+                ui.warn(&format!("recorded, but not in Slack yet ({name}){reason}"), None);
+            }
+            _ => {}
+        }
+        match receipt.delivery {
+            _ if code != 0 || !config.strict => Exit::Child(code),
+            Delivery::Rejected => Exit::Config,
+            _ if config.is_wrong() => Exit::Config,
+            Delivery::Queued | Delivery::Unconfirmed => Exit::NotYet,
+            _ => Exit::Child(code),
+        }
+    }
+}

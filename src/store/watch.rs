@@ -1,0 +1,153 @@
+//! Watchers: the process that reports a task's end, and how to tell that it never will.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, gethostname};
+use rusqlite::params;
+
+use super::lease::namespace;
+use super::rows;
+use super::{StoreError, Tx};
+use crate::checkpoint::Task;
+use crate::checkpoint::id::TaskKey;
+use crate::checkpoint::outbox::Waiting;
+use crate::checkpoint::time::Moment;
+
+/// A process that no other process can be taken for: `HOST|BOOT|PROCESS-NAMESPACE|PID|START`.
+///
+/// A pid is given to another process sooner or later, so that the time it started belongs to it; both begin anew with
+/// the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Watcher(String);
+
+/// A running task whose watcher has ended.
+#[derive(Debug)]
+pub(crate) struct Orphan {
+    pub(crate) task: Task,
+    pub(crate) waiting: Vec<Waiting>,
+    /// In words, for people.
+    pub(crate) reason: String,
+}
+
+impl Watcher {
+    /// This process.
+    pub(crate) fn current() -> Self {
+        let pid = std::process::id();
+        let start = started(&pid.to_string()).unwrap_or_default();
+        Self(format!("{}|{}|{}|{pid}|{start}", host(), boot(), namespace()))
+    }
+
+    /// Why the process is certain to have ended; `None` if it lives, or lived where we cannot see.
+    fn obituary(&self) -> Option<String> {
+        let parts: Vec<&str> = self.0.split('|').collect();
+        let [on, booted, place, pid, start] = parts[..] else { return None };
+        if on != host() {
+            return None;
+        }
+        if booted != boot() {
+            return Some(format!("{on} was restarted"));
+        }
+        if place != namespace() {
+            return None;
+        }
+        let is_gone = match started(pid) {
+            Some(now) => now != start,
+            None => pid.parse().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)),
+        };
+        is_gone.then(|| format!("process {pid} on {on} ended without a word"))
+    }
+}
+
+fn host() -> String {
+    gethostname().map(|name| name.to_string_lossy().replace('|', "_")).unwrap_or_default()
+}
+
+/// What tells one run of this machine from the next; the same for all, where the system does not say.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// When the process started, in ticks since boot; `None` if it does not run, or where the system does not say.
+///
+/// proc_pid_stat(5): the 22nd field, counted behind the name, which may itself hold anything.
+fn started(pid: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    // The first field behind the name is the state; a process that only waits to be collected has ended.
+    match *fields.first()? {
+        "Z" | "X" => None,
+        _ => fields.get(19).map(|start| (*start).to_owned()),
+    }
+}
+
+impl Tx<'_> {
+    /// From now on this process answers for the task.
+    pub(crate) fn watch(&self, task: TaskKey, watcher: &Watcher, now: Moment) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE tasks SET watcher = ?2, seen_at_ms = ?3 WHERE key = ?1",
+            params![task.0, watcher.0, now.0],
+        )?;
+        Ok(())
+    }
+
+    /// Nobody answers for the task any more.
+    pub(crate) fn unwatch(&self, task: TaskKey) -> Result<(), StoreError> {
+        self.connection.execute("UPDATE tasks SET watcher = NULL WHERE key = ?1", [task.0])?;
+        Ok(())
+    }
+
+    /// Whether another living process answers for the task.
+    pub(crate) fn is_watched(&self, task: TaskKey) -> Result<bool, StoreError> {
+        let watcher: Option<String> =
+            self.connection
+                .query_row("SELECT watcher FROM tasks WHERE key = ?1", [task.0], |row| row.get(0))?;
+        Ok(watcher.is_some_and(|watcher| Watcher(watcher).obituary().is_none()))
+    }
+
+    /// Running tasks whose watcher has ended, among the `limit` that gave no sign of life for the longest time: the
+    /// dead sink to that end of the list.
+    pub(crate) fn orphans(&self, limit: usize) -> Result<Vec<Orphan>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT key, watcher FROM tasks WHERE watcher IS NOT NULL AND state = 'running'
+             ORDER BY seen_at_ms LIMIT ?1",
+        )?;
+        let watched: Vec<(i64, String)> = statement
+            .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        let mut orphans = Vec::new();
+        for (key, watcher) in watched {
+            let Some(reason) = Watcher(watcher).obituary() else { continue };
+            let sql = format!("SELECT {} FROM tasks WHERE key = ?1", rows::TASK);
+            let task = self.connection.query_row(&sql, [key], rows::task)?;
+            orphans.push(Orphan { task, waiting: self.waiting(TaskKey(key))?, reason });
+        }
+        Ok(orphans)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_process_that_is_certain_to_have_ended_has_an_obituary() {
+        let Watcher(me) = Watcher::current();
+        let parts: Vec<&str> = me.split('|').collect();
+        let with = |index: usize, value: &str| {
+            let mut parts = parts.clone();
+            parts[index] = value;
+            Watcher(parts.join("|")).obituary()
+        };
+        assert_eq!(Watcher(me.clone()).obituary(), None);
+        assert_eq!(with(0, "elsewhere"), None);
+        assert_eq!(with(1, "an-earlier-boot"), Some(format!("{} was restarted", parts[0])));
+        assert_eq!(with(2, "another-namespace"), None);
+        let gone = i32::MAX.to_string();
+        assert_eq!(with(3, &gone), Some(format!("process {gone} on {} ended without a word", parts[0])));
+        #[cfg(target_os = "linux")]
+        assert!(with(4, "1").is_some(), "another process has got the number");
+        assert_eq!(Watcher("rubbish".to_owned()).obituary(), None);
+    }
+}

@@ -36,6 +36,8 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s v -l 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s V -l version -d 'Print version'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "emit" -d 'Record one checkpoint and deliver what is due'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "run" -d 'Run a command and report its start, its progress and its end'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "stream" -d 'Record JSON lines from standard input, one checkpoint each'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "tasks" -d 'List tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "show" -d 'Show one task with its checkpoints, artifacts and interventions'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "flush" -d 'Deliver everything that is waiting'
@@ -85,6 +87,66 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s v -l verbose -d 'Say more on standard error (repeatable)'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l heartbeat -d 'Refresh the live card this often, 0 for never [default: 30s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l timeout -d 'Stop the command after this long and exit 124' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l kill-after -d 'Kill it this long after it was told to stop [default: 10s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l tail -d 'How many of its last lines a failure shows, 0 for none [default: 20]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l progress-regex -d 'Find progress in lines: groups percent, or done and total, and action' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l meta -d 'Something to keep with the task\'s first checkpoint (repeatable)' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s a -l agent-id -d 'Name the agent [default: its session, CI job or user and directory]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s t -l task-name -d 'Name the task' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s c -l channel -d 'Post to this channel, #name or id' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l thread -d 'Join an existing thread' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l min-interval -d 'The least time between routine messages of a task [default: 30s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l background -d 'Use a courier [default: auto]' -r -f -a "auto\t'Send what is due now; a courier sends the rest'
+always\t'Never touch the network here; a courier sends everything'
+never\t'Send what is due now; leave the rest to the next call or to flush'"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l context-warn -d 'Warn at this percentage of the context limit [default: 70]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l context-alert -d 'Alert at this percentage of the context limit [default: 85]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l new -d 'Open a new task and thread'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l strict -d 'Exit 75 when not delivered yet, 78 when refused or misconfigured'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l no-post -d 'Record, but do not post'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l context-limit -d 'How many tokens the context holds [default: 200000]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s a -l agent-id -d 'Name the agent [default: its session, CI job or user and directory]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s t -l task-name -d 'Name the task' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s c -l channel -d 'Post to this channel, #name or id' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l thread -d 'Join an existing thread' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l min-interval -d 'The least time between routine messages of a task [default: 30s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l background -d 'Use a courier [default: auto]' -r -f -a "auto\t'Send what is due now; a courier sends the rest'
+always\t'Never touch the network here; a courier sends everything'
+never\t'Send what is due now; leave the rest to the next call or to flush'"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l context-warn -d 'Warn at this percentage of the context limit [default: 70]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l context-alert -d 'Alert at this percentage of the context limit [default: 85]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s f -l force -d 'Post every checkpoint at once, whatever the interval'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l new -d 'Open a new task and thread'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l strict -d 'Exit 75 when not delivered yet, 78 when refused or misconfigured'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l no-post -d 'Record, but do not post'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l state -d 'Only tasks in this state: running, failed, completed or cancelled' -r -f -a "running\t''
 failed\t''
 completed\t''

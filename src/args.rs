@@ -91,8 +91,21 @@ pub(crate) enum Command {
     /// Record one checkpoint and deliver what is due
     Emit(Box<EmitArgs>),
     /// Run a command and report its start, its progress and its end
+    ///
+    /// The command starts at once, whatever Slack does, with the standard streams it would have
+    /// without us, and its exit code is returned: 128+N when signal N ended it, 124 after --timeout,
+    /// 127 when it was not found, 126 when it cannot be invoked. Checkpoints that it emits itself
+    /// belong to the same task.
+    #[command(verbatim_doc_comment)]
     Run(Box<RunArgs>),
     /// Record JSON lines from standard input, one checkpoint each
+    ///
+    /// Each line is an object with the long names of emit's options in snake case: agent_id, status,
+    /// progress, action, tokens, context_limit, error, artifacts (an array), meta (an object),
+    /// task_name, task_type, repo, channel, thread, force, new. What a line does not say comes from
+    /// the options given here. With --json each line is answered by its receipt as soon as it is on
+    /// disk. A bad line is reported with its number and skipped; the exit code is then 65.
+    #[command(verbatim_doc_comment)]
     Stream(Box<StreamArgs>),
     /// List tasks
     Tasks(TasksArgs),
@@ -220,11 +233,6 @@ const TASKS_EXAMPLES: &str = "Examples:
   agent-checkpoint tasks
   agent-checkpoint tasks --state running
   agent-checkpoint tasks --waiting --json";
-/// Run a command and report its start, its progress and its end
-///
-/// The command starts at once, whatever Slack does, with the standard streams it would have without us, and its exit code
-/// is returned: 128+N when signal N ended it, 124 after --timeout, 127 when it was not found, 126 when it could not be
-/// invoked. Checkpoints that it emits itself belong to the same task.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = RUN_EXAMPLES)]
 pub(crate) struct RunArgs {
@@ -237,13 +245,13 @@ pub(crate) struct RunArgs {
     /// Stop the command after this long and exit 124
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]
     pub(crate) timeout: Option<Duration>,
-    /// How long a command that is asked to stop has before it is killed [default: 10s]
+    /// Kill it this long after it was told to stop [default: 10s]
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]
     pub(crate) kill_after: Option<Duration>,
     /// How many of its last lines a failure shows, 0 for none [default: 20]
     #[arg(long, value_name = "LINES", value_parser = parse::count, allow_negative_numbers = true)]
     pub(crate) tail: Option<u64>,
-    /// Read progress from lines that match: groups named percent, or done and total, and action
+    /// Find progress in lines: groups percent, or done and total, and action
     #[arg(long, value_name = "RE", value_parser = progress_pattern)]
     pub(crate) progress_regex: Option<Pattern>,
     /// Something to keep with the task's first checkpoint (repeatable)
@@ -260,12 +268,6 @@ const RUN_EXAMPLES: &str = "Examples:
   agent-checkpoint run --task-name 'Nightly build' --timeout 2h -- ./build.sh --all
   agent-checkpoint run --progress-regex '(?P<done>[0-9]+)/(?P<total>[0-9]+)' -- pytest";
 
-/// Record JSON lines from standard input, one checkpoint each
-///
-/// Each line is an object with the long names of emit's options in snake case: agent_id, status, progress, action, tokens,
-/// context_limit, error, artifacts (an array), meta (an object), task_name, task_type, repo, channel, thread, force, new.
-/// What a line does not say comes from the options given here. With --json each line is answered by its receipt as soon
-/// as it is on disk. A bad line is reported with its number and skipped; the exit code is then 65.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = STREAM_EXAMPLES)]
 pub(crate) struct StreamArgs {
@@ -283,7 +285,7 @@ pub(crate) struct StreamArgs {
 
 const STREAM_EXAMPLES: &str = r#"Examples:
   my-agent | agent-checkpoint stream --agent-id my-agent
-  echo '{"status":"working","progress":50,"action":"Running tests"}' | agent-checkpoint stream --json"#;
+  echo '{"status":"working","action":"Running tests"}' | agent-checkpoint stream --json"#;
 
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = TASKS_EXAMPLES)]

@@ -35,13 +35,16 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// What each code means, for the manual.
-pub(crate) const CODES: &[(u8, &str)] = &[
-    (0, "recorded, or at least delivered, whatever became of the other"),
-    (1, "neither recorded nor delivered, or not found"),
-    (64, "wrong command line, values of flags included; nothing was changed"),
-    (65, "stream: there were bad lines, which were skipped"),
-    (75, "with --strict: queued or unconfirmed; flush: something still waits"),
-    (78, "wrong configuration; with --strict or from flush: refused for good"),
+pub(crate) const CODES: &[(&str, &str)] = &[
+    ("0", "recorded, or at least delivered, whatever became of the other"),
+    ("1", "neither recorded nor delivered, or not found"),
+    ("64", "wrong command line, values of flags included; nothing was changed"),
+    ("65", "stream: there were bad lines, which were skipped"),
+    ("75", "with --strict: queued or unconfirmed; flush: something still waits"),
+    ("78", "wrong configuration; with --strict or from flush: refused for good"),
+    ("124", "run: the command's time was over (--timeout)"),
+    ("125, 126, 127", "run: the command could not be started, cannot be invoked, was not found"),
+    ("any other", "run: the command's own code; 128+N when signal N ended it"),
 ];
 
 impl Exit {

@@ -70,7 +70,7 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     let mut page = page(NAME, root)?;
     section(&mut page, "EXIT STATUS", |roff| {
         for (code, meaning) in CODES {
-            entry(roff, &code.to_string(), meaning);
+            entry(roff, code, meaning);
         }
     });
     section(&mut page, "ENVIRONMENT", |roff| {

@@ -74,7 +74,7 @@ fn every_status_is_listed() {
 #[test]
 fn every_exit_code_is_listed() {
     let known: Vec<_> =
-        CODES.iter().map(|(code, meaning)| vec![code.to_string(), (*meaning).to_owned()]).collect();
+        CODES.iter().map(|(code, meaning)| vec![(*code).to_owned(), (*meaning).to_owned()]).collect();
     assert_eq!(table("code"), known);
 }
 

@@ -2,7 +2,8 @@
 
 use crate::support::Sandbox;
 
-const COMMANDS: [&str; 7] = ["emit", "tasks", "show", "flush", "doctor", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["emit", "run", "stream", "tasks", "show", "flush", "doctor", "completions", "man"];
 
 /// The widest line, in characters.
 const WIDTH_MAX: usize = 100;
@@ -30,9 +31,13 @@ fn every_command_shows_examples_and_they_can_be_typed() {
         assert!(!examples.trim().is_empty(), "{help}");
         for example in examples.lines() {
             // Every flag and value is accepted: help is asked for behind them.
-            let (start, _) = example.split_once('>').unwrap_or((example, ""));
+            let (start, _) = example.split_once(" >").unwrap_or((example, ""));
             let line = match start.rsplit_once("agent-checkpoint ") {
-                Some((_, args)) => format!("$BIN {args} --help"),
+                // What stands behind `--` is another program's.
+                Some((_, args)) => match args.split_once(" -- ") {
+                    Some((args, _)) => format!("$BIN {args} --help"),
+                    None => format!("$BIN {args} --help"),
+                },
                 None => panic!("not a call: {example}"),
             };
             sandbox.shell(&line).run().success().stderr_is("").stdout_has("Usage: agent-checkpoint");

@@ -4,7 +4,7 @@ use nix::unistd::gethostname;
 use serde_json::Value;
 
 use crate::fake_slack::{CHANNEL, FakeSlack, Message};
-use crate::support::{Output, Run, Sandbox};
+use crate::support::{Output, Run, Sandbox, wait_for};
 
 const README: &str = include_str!("../../README.md");
 
@@ -341,4 +341,32 @@ fn the_stated_rust_version_is_that_of_the_manifest() {
     assert!(README.contains(&format!("Rust {version},")), "{version}");
     let workflow = include_str!("../../.github/workflows/ci.yml");
     assert!(workflow.contains(&format!("RUSTUP_TOOLCHAIN: \"{version}\"\n")), "{version}");
+}
+
+#[test]
+fn the_recipe_of_agents_that_start_agents_makes_four_threads_with_links() {
+    let (slack, sandbox) = set_up();
+    sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+    let script = block("### Agents that start agents", "sh");
+    sandbox.write("release", script);
+    for step in ["test", "build", "deploy"] {
+        sandbox.write(step, "#!/bin/sh\nexit 0\n");
+    }
+    line(&sandbox, "chmod +x release test build deploy").run().success();
+    let command = script.lines().nth(1).and_then(|line| line.split_once("Started with: ")).expect("how").1;
+    line(&sandbox, command).run().success();
+    let card = wait_for("the card to show the end and all children", || {
+        let done = |text: &str| {
+            let children =
+                ["test", "build", "deploy"].map(|step| format!("• ✅ `release/{step}` – complete 100%"));
+            text.contains("`release` – COMPLETE") && children.iter().all(|child| text.contains(child))
+        };
+        slack.roots().into_iter().find(|root| done(&root.text))
+    });
+    assert_eq!(slack.roots().len(), 4);
+    wait_for("two lines for each child in the parent's thread", || {
+        let thread = slack.thread(&card.ts);
+        let notes = thread.iter().filter(|message| message.text.contains("fake.slack.invalid/archives"));
+        (notes.count() == 6).then_some(())
+    });
 }

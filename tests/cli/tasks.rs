@@ -132,7 +132,7 @@ fn json_has_every_field_of_a_task() {
             "channel": CHANNEL,
             "thread_ts": root.ts,
             "card_ts": root.ts,
-            "ended_at": null,
+            "ended_at": null, "seen_at": null,
             "checkpoint_count": 2,
             "waiting": { "count": 1, "reason": null },
             "rejected": null,

@@ -39,6 +39,8 @@ pub(crate) struct Task {
     pub(crate) channel_id: Option<String>,
     /// The message that the task's thread hangs from, once there is one.
     pub(crate) thread_ts: Option<String>,
+    /// Somebody else opened the thread: when it is gone it is not ours to replace.
+    pub(crate) joined: bool,
     pub(crate) card: Card,
     /// The credential that the task's messages were recorded for.
     pub(crate) credential: Option<Credential>,
@@ -66,6 +68,7 @@ impl Task {
             channel: None,
             channel_id: None,
             thread_ts: None,
+            joined: false,
             card: Card::Missing,
             credential: None,
             parent: None,

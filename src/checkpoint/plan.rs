@@ -202,7 +202,7 @@ fn open(draft: &Draft, policy: &Policy, id: TaskId, parent: Option<TaskKey>, now
     };
     let task_type = draft.task_type.clone().unwrap_or_else(|| DEFAULT_TASK_TYPE.to_owned());
     let blank = Task::blank(id, draft.agent_id.clone(), task_type, now);
-    Task { channel, channel_id, thread_ts, credential, parent, ..blank }
+    Task { channel, channel_id, thread_ts, joined: draft.thread.is_some(), credential, parent, ..blank }
 }
 
 /// Takes over what the draft says of the task's place in Slack, as far as the task has none yet.
@@ -221,6 +221,7 @@ fn adopt(mut task: Task, draft: &Draft, policy: &Policy, notices: &mut Vec<Notic
                 task.channel = Some(thread.channel.clone());
                 task.channel_id = Some(thread.channel.clone());
                 task.thread_ts = Some(thread.ts.clone());
+                task.joined = true;
             }
             Some(kept) if *kept != thread.ts => {
                 notices.push(Notice::ThreadKept { asked: thread.ts.clone(), kept: kept.clone() });

@@ -385,7 +385,7 @@ pub(super) fn kind(job: &Job) -> &'static str {
 
 /// Whether the thread hangs from a message that this task posted.
 fn owns_thread(job: &Job) -> bool {
-    matches!((&job.task.card, &job.task.thread_ts), (Card::At(card), Some(thread)) if card == thread)
+    job.task.thread_ts.is_some() && !job.task.joined
 }
 
 /// Reads an answer: an error string stands in the body, and the status only tells a rate limit.

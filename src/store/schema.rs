@@ -83,8 +83,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
         after INTEGER NOT NULL
     ) WITHOUT ROWID;
     ",
-    // 3: wrapped commands: what they wrote last, who reports their end, and which task started which.
+    // 3: whose thread it is; wrapped commands: what they wrote last, who reports their end, and which task started
+    // which.
     "
+    ALTER TABLE tasks ADD COLUMN joined INTEGER NOT NULL DEFAULT 0;
+    UPDATE tasks SET joined = 1 WHERE thread_ts IS NOT NULL AND card IS NOT thread_ts;
     ALTER TABLE tasks ADD COLUMN parent INTEGER;
     ALTER TABLE tasks ADD COLUMN watcher TEXT;
     ALTER TABLE tasks ADD COLUMN seen_at_ms INTEGER;

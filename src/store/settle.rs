@@ -118,7 +118,8 @@ impl Tx<'_> {
         let opens_thread = ts.is_some() && thread_ts.is_none();
         self.connection.execute(
             "UPDATE tasks SET channel_id = coalesce(?2, channel_id), thread_ts = coalesce(?3, thread_ts),
-                 card = CASE WHEN ?5 THEN ?4 ELSE coalesce(card, ?4) END
+                 card = CASE WHEN ?5 THEN ?4 ELSE coalesce(card, ?4) END,
+                 joined = CASE WHEN ?5 THEN 0 ELSE joined OR (thread_ts IS NULL AND ?3 IS NOT NULL) END
              WHERE key = ?1",
             params![task.0, channel_id, thread_ts.or(ts), ts, opens_thread],
         )?;

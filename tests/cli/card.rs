@@ -236,3 +236,16 @@ fn every_task_of_an_agent_has_its_own_card() {
     let roots: Vec<_> = scene.slack.roots().iter().map(|root| last_action(&root.text)).collect();
     assert_eq!(roots, ["one", "three"]);
 }
+
+#[test]
+fn a_thread_of_our_own_is_replaced_when_it_is_gone_even_if_its_card_was_frozen() {
+    let scene = Scene::bot();
+    scene.sent(["--status", "starting", "one"]);
+    scene.slack.script("chat.update", vec![Fault::ErrorName("edit_window_closed")]);
+    scene.sent(["--status", "blocked", "two"]);
+    for message in scene.slack.messages(CHANNEL).iter().rev() {
+        scene.slack.delete_message(CHANNEL, &message.ts);
+    }
+    scene.sent(["--status", "blocked", "three"]);
+    assert_eq!(last_action(&scene.root().text), "three");
+}

@@ -132,13 +132,13 @@ pub(crate) struct IdentityArgs {
     #[arg(short, long, value_name = "ID", value_parser = text(parse::agent_id))]
     pub(crate) agent_id: Option<String>,
     /// Name the task
-    #[arg(short, long, value_name = "NAME", value_parser = text(parse::line))]
+    #[arg(short, long, value_name = "NAME", value_parser = text(parse::name))]
     pub(crate) task_name: Option<String>,
     /// Say what kind of task it is, such as test, refactor or docs
-    #[arg(long, value_name = "NAME", value_parser = text(parse::line))]
+    #[arg(long, value_name = "NAME", value_parser = text(parse::name))]
     pub(crate) task_type: Option<String>,
     /// Name the repository [default: the CI system's, or that of git's origin]
-    #[arg(long, value_name = "NAME", value_parser = text(parse::line))]
+    #[arg(long, value_name = "NAME", value_parser = text(parse::name))]
     pub(crate) repo: Option<String>,
     /// Post to this channel, #name or id
     #[arg(short, long, value_name = "CHANNEL", value_parser = text(parse::channel))]

@@ -5,6 +5,8 @@ use std::{error, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use super::mask::Masker;
+
 /// Why a text is not a value of its kind, and what to write instead.
 ///
 /// The text itself is not in here: whoever shows the error quotes it, unless it is a secret.
@@ -61,7 +63,8 @@ const AGENT_ID_MAX: usize = 255;
 /// A percentage of work done.
 pub(crate) fn progress(text: &str) -> Result<u8, Invalid> {
     let hint = "give a whole number from 0 to 100";
-    match text.trim().trim_end_matches('%').parse::<i128>() {
+    let text = text.trim();
+    match text.strip_suffix('%').unwrap_or(text).parse::<i128>() {
         Ok(value) => match u8::try_from(value) {
             Ok(value) if value <= 100 => Ok(value),
             _ => Err(Invalid::new("is not between 0 and 100", hint)),
@@ -168,6 +171,12 @@ pub(crate) fn channel(text: &str) -> Result<String, Invalid> {
         return Err(Invalid::new(
             "is not a channel",
             "give a name such as #agent-supervisory or an id such as C0123456789",
+        ));
+    }
+    if Masker::default().mask(text) != text {
+        return Err(Invalid::new(
+            "looks like a credential",
+            "give the channel's name, and the token in SLACK_BOT_TOKEN",
         ));
     }
     // Slack's ids are upper case and its names lower case, so a bare word that is no id is a name.
@@ -347,7 +356,8 @@ mod tests {
         assert_eq!(channel("#dev").as_deref(), Ok("#dev"));
         assert_eq!(channel("dev-ops").as_deref(), Ok("#dev-ops"));
         assert_eq!(channel("C0123456789").as_deref(), Ok("C0123456789"));
-        for text in ["", "#", "two words", "a,b", "<!here>"] {
+        let token = format!("{}{}", "xoxb-", "111111111111-222222222222-abcdefghijkl");
+        for text in ["", "#", "two words", "a,b", "<!here>", &token] {
             assert!(channel(text).is_err(), "{text}");
         }
     }

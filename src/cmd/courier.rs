@@ -25,7 +25,7 @@ use crate::store::{Claim, Owner, Scope, Store, StoreError, Tx};
 use crate::ui::Ui;
 
 /// The longest that a courier lives; what it leaves is sent by the next call.
-const LIFE: Duration = Duration::from_secs(3600);
+const LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long an appointed courier may take to start.
 const START_MAX: Duration = Duration::from_secs(15);
 /// How long its office lasts without a sign of life.

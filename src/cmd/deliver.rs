@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{jitter, now};
+use super::{BUSY_MAX, jitter, now};
 use crate::checkpoint::id::EntryKey;
 use crate::checkpoint::outbox::{Credential, EntryKind, Job, Settlement};
 use crate::checkpoint::time::Moment;
@@ -19,6 +19,8 @@ use crate::store::{Claim, ClaimFor, Owner, Scope, Store, StoreError, Tx};
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What an attempt takes at least, so that none begins just to be given up with its answer on the way.
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+/// The least time to wait for other processes that write to the cache, be the deadline over.
+const CACHE_MIN: Duration = Duration::from_millis(500);
 /// The longest that one attempt may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// How far ahead an urgent entry reserves a slot within Slack's limits.
@@ -108,6 +110,11 @@ impl Sender {
         self.deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
+    /// How long to wait for other processes that write to the cache: what is known by now is worth a moment more.
+    pub(super) fn time_for_the_cache(&self) -> Duration {
+        self.time_left().clamp(CACHE_MIN, BUSY_MAX)
+    }
+
     /// How long to wait for a turn at most: what comes then needs some time as well.
     pub(super) fn time_to_wait(&self) -> Duration {
         self.time_left().saturating_sub(ATTEMPT_MIN)
@@ -148,6 +155,7 @@ impl Sender {
             Some(held_until) => Err(held_until),
             None => Ok(self.send(job)),
         };
+        store.wait_at_most(self.time_for_the_cache());
         let at = now();
         let settle = |tx: &Tx<'_>| {
             let settlement = match &outcome {
@@ -215,6 +223,8 @@ impl Sender {
                 let alone = retry::again_at(job.attempts, jitter(), now);
                 let at = match cause {
                     Cause::Server => alone,
+                    // Reading is limited apart from posting: nobody else has to wait for it.
+                    Cause::Lookup(after) => alone.max(retry::limited_until(after, jitter(), now)),
                     Cause::Limited(after) => {
                         let until = retry::limited_until(after, jitter(), now);
                         tx.hold(&pace::method_hold(&self.credential, job.limited_as()), until)?;

@@ -45,7 +45,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
                         refused += 1;
                         ui.wrong(
                             &format!("Slack refused a message of {} for good: {why}", attempt.agent_id),
-                            None,
+                            Some("run agent-checkpoint doctor; once the cause is mended, flush --rejected"),
                         );
                     }
                     Outcome::Retry(retry) => reason = Some(retry.reason),
@@ -84,7 +84,8 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     }
     if left.ours > 0 {
         let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        ui.wrong(&format!("{} still waiting at the deadline{reason}", left.ours), None);
+        let hint = "give a longer --deadline, or run flush again later";
+        ui.wrong(&format!("{} still waiting at the deadline{reason}", left.ours), Some(hint));
         return Ok(Exit::NotYet);
     }
     Ok(if refused > 0 { Exit::Config } else { Exit::Done })

@@ -108,5 +108,8 @@ fn unpack(Opened { store, set_aside }: Opened, ui: &Ui) -> Store {
 
 /// Opens the cache for a command that is of no use without it.
 fn open_or_fail(config: &Config, ui: &Ui) -> anyhow::Result<Store> {
-    open(config, ui, BUSY_MAX).map_err(|error| Failure::new(Exit::Failed, error.to_string()).into())
+    open(config, ui, BUSY_MAX).map_err(|error| {
+        let hint = "mend the file, or name another one with --cache";
+        Failure::new(Exit::Failed, error.to_string()).hint(hint).into()
+    })
 }

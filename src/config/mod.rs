@@ -88,7 +88,7 @@ pub(crate) struct Config {
     pub(crate) task_name: Option<String>,
     pub(crate) task_type: Option<String>,
     pub(crate) repo: Option<String>,
-    /// The channel that somebody named.
+    /// The channel that this call names.
     pub(crate) channel: Option<String>,
     /// The channel of a task that names none; `None` when the setting cannot be read.
     pub(crate) default_channel: Option<String>,
@@ -141,8 +141,8 @@ impl Config {
         let defaults = [
             (CACHE, self.cache.as_ref().map(|path| path.display().to_string())),
             (CHANNEL, self.default_channel.clone()),
-            (MIN_INTERVAL, Some(spoken(self.min_interval))),
-            (DEADLINE, Some(spoken(self.deadline))),
+            (MIN_INTERVAL, Some(exactly(self.min_interval))),
+            (DEADLINE, Some(exactly(self.deadline))),
             (BACKGROUND, self.background.to_possible_value().map(|value| value.get_name().to_owned())),
             (STRICT, Some(self.strict.to_string())),
             (NO_POST, Some(self.no_post.to_string())),
@@ -230,9 +230,17 @@ impl Flags {
         let given = [
             (AGENT_ID, self.agent_id.clone()),
             (CHANNEL, self.channel.clone()),
-            (DEADLINE, self.deadline.map(spoken)),
+            (DEADLINE, self.deadline.map(exactly)),
         ];
         given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+}
+
+/// A length of time as a setting has it, also when it is shorter than people speak of.
+fn exactly(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => spoken(duration),
+        _ => format!("{}ms", duration.as_millis()),
     }
 }
 
@@ -259,22 +267,23 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     let target = sources.target(&mut secrets);
     for key in [SLACK_SIGNING_SECRET, SLACK_APP_TOKEN, DATABASE_URL, NEON_DATABASE_URL] {
         // Not used yet by any command, but never to be shown either.
-        if let Some(secret) = sources.secret(key).unwrap_or_default() {
+        if let Some(secret) = sources.unused_secret(key) {
             secrets.extend(password_of(secret.reveal()).map(Secret::new));
             secrets.push(secret);
         }
     }
-    let (mut channel, mut default_channel, target) = match flags.channel {
-        Some(channel) => (Some(channel.clone()), Some(channel), target),
+    // A flag speaks of this task; the environment and the file speak of all that say nothing else.
+    let (mut channel, mut default_channel, target) = match &flags.channel {
+        Some(channel) => (Some(channel.clone()), Some(channel.clone()), target),
         None => match sources.destination(CHANNEL, parse::channel) {
-            Ok(Some(channel)) => (Some(channel.clone()), Some(channel), target),
-            Ok(None) => (None, Some(DEFAULT_CHANNEL.to_owned()), target),
+            Ok(channel) => (None, Some(channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned())), target),
             Err(Unusable) => (None, None, target.broken()),
         },
     };
-    let (thread, target) = match flags.thread {
-        Some(thread) => (Some(thread), target),
-        None => match sources.destination(THREAD, parse::thread) {
+    let (thread, target) = match (flags.thread, &flags.channel) {
+        (Some(thread), _) => (Some(thread), target),
+        (None, Some(_)) => (None, target),
+        (None, None) => match sources.destination(THREAD, parse::thread) {
             Ok(thread) => (thread, target),
             // Posting into the channel instead would be another place than was asked for.
             Err(Unusable) => {

@@ -123,7 +123,14 @@ impl Sources<'_> {
         self.origins.push((key.file, shown, origin));
     }
 
-    fn wrong(&mut self, key: Key, text: &str, origin: &Origin, invalid: &Invalid, instead: &str) {
+    fn wrong(
+        &mut self,
+        key: Key,
+        text: &str,
+        origin: &Origin,
+        invalid: &Invalid,
+        (consequence, harmless): (&str, bool),
+    ) {
         let name = match origin {
             Origin::ConfigFile(path) => format!("{} in {}", key.file, path.display()),
             Origin::EnvFile(path) => format!("{} in {}", key.env, path.display()),
@@ -133,9 +140,9 @@ impl Sources<'_> {
         let quoted = || format!("'{}'", one_line(&clip(&Masker::default().mask(text))));
         let value = if key.secret { "the value".to_owned() } else { quoted() };
         self.problems.push(Problem {
-            message: format!("{name}: {value} {}; {instead}", invalid.reason),
+            message: format!("{name}: {value} {}; {consequence}", invalid.reason),
             hint: invalid.hint.clone(),
-            harmless: false,
+            harmless,
         });
     }
 
@@ -156,7 +163,7 @@ impl Sources<'_> {
                 Some(value)
             }
             Err(invalid) => {
-                self.wrong(key, &text, &origin, &invalid, "using the default");
+                self.wrong(key, &text, &origin, &invalid, ("using the default", false));
                 None
             }
         }
@@ -168,7 +175,17 @@ impl Sources<'_> {
         key: Key,
         read: impl Fn(&str) -> Result<T, Invalid>,
     ) -> Result<Option<T>, Unusable> {
-        let waits = "messages wait until it is mended";
+        self.destination_or(key, read, "messages wait until it is mended", false)
+    }
+
+    /// The same, where a wrong value has another consequence, which may be harmless.
+    fn destination_or<T>(
+        &mut self,
+        key: Key,
+        read: impl Fn(&str) -> Result<T, Invalid>,
+        consequence: &str,
+        harmless: bool,
+    ) -> Result<Option<T>, Unusable> {
         match self.find_for_certain(key)? {
             None => Ok(None),
             Some((Ok(text), _)) if is_unset(&text) => Ok(None),
@@ -180,20 +197,22 @@ impl Sources<'_> {
                     }
                     Err(invalid) => {
                         let text = self.find(key).and_then(|(text, _)| text.ok()).unwrap_or_default();
-                        self.wrong(key, &text, &origin, &invalid, waits);
+                        self.wrong(key, &text, &origin, &invalid, (consequence, harmless));
                         Err(Unusable)
                     }
                 }
             }
             Some((Err(raw), origin)) => {
-                self.wrong(key, &raw.to_string_lossy(), &origin, &not_utf8(), waits);
+                self.wrong(key, &raw.to_string_lossy(), &origin, &not_utf8(), (consequence, harmless));
                 Err(Unusable)
             }
         }
     }
 
-    pub(super) fn secret(&mut self, key: Key) -> Result<Option<Secret>, Unusable> {
-        self.destination(key, |text| parse::free_text(text).map(Secret::new))
+    /// A secret that no command uses yet.
+    pub(super) fn unused_secret(&mut self, key: Key) -> Option<Secret> {
+        let read = |text: &str| parse::free_text(text).map(Secret::new);
+        self.destination_or(key, read, "nothing uses it yet", true).unwrap_or_default()
     }
 
     /// Follows `file:PATH` for a secret.
@@ -221,7 +240,10 @@ impl Sources<'_> {
     pub(super) fn target(&mut self, secrets: &mut Vec<Secret>) -> Target {
         let token = self.destination(SLACK_BOT_TOKEN, bot_token);
         let api_url = self.destination(SLACK_API_URL, parse::url);
-        let webhook = self.destination(SLACK_WEBHOOK_URL, webhook_url);
+        let webhook = match token {
+            Ok(Some(_)) => self.destination_or(SLACK_WEBHOOK_URL, webhook_url, "the bot token is used", true),
+            _ => self.destination(SLACK_WEBHOOK_URL, webhook_url),
+        };
         secrets.extend(token.as_ref().ok().cloned().flatten());
         secrets.extend(webhook.as_ref().ok().cloned().flatten());
         match (token, webhook) {

@@ -238,7 +238,7 @@ impl Bot<'_> {
     pub(super) fn query(&mut self, method: &str, query: &[(&str, &str)]) -> Result<(Reply, Answer), Retry> {
         let url = format!("{}{method}", self.api_url);
         let answer = self.http.get(&url, self.token, query, self.deadline);
-        read(self.api_url, answer.map_err(Retry::from))
+        read(self.api_url, answer.map_err(Retry::from)).map_err(Retry::while_reading)
     }
 
     /// Looks for the message of an attempt whose answer was lost.
@@ -367,7 +367,7 @@ fn troubled(reason: String, maybe_sent: bool) -> Retry {
 /// Why a method that only reads was refused, if that may pass.
 fn passing(reply: &Reply, answer: &Answer) -> Option<Retry> {
     match class(&reply.error) {
-        Class::Limited => Some(Retry::limited(answer.retry_after)),
+        Class::Limited => Some(Retry::limited(answer.retry_after).while_reading()),
         Class::Server { .. } => Some(troubled(reply.reason(), false)),
         _ => None,
     }

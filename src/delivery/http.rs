@@ -65,6 +65,8 @@ pub(crate) struct Answer {
 /// Why no answer came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trouble {
+    /// The deadline was over before the request could leave.
+    TooLate,
     /// The request did not leave.
     NotSent(String),
     /// The request may have arrived.
@@ -145,7 +147,7 @@ impl Http {
     fn prepare(&mut self, url: &str, deadline: Instant) -> Result<(&Agent, Duration), Trouble> {
         let timeout = deadline.saturating_duration_since(Instant::now());
         if timeout.is_zero() {
-            return Err(Trouble::NotSent("the deadline was over before it could be sent".to_owned()));
+            return Err(Trouble::TooLate);
         }
         self.progress.reset();
         if self.agent.is_none() {

@@ -91,9 +91,19 @@ pub(crate) enum Cause {
     Network,
     /// Slack failed over this message: this message.
     Server,
+    /// Slack said when to look for the message again: this message.
+    Lookup(Option<Duration>),
 }
 
 impl Retry {
+    /// The same failure, met while only reading: methods are limited one by one.
+    fn while_reading(self) -> Self {
+        match self.cause {
+            Cause::Limited(after) => Self { cause: Cause::Lookup(after), ..self },
+            Cause::Network | Cause::Server | Cause::Lookup(_) => self,
+        }
+    }
+
     fn limited(after: Option<Duration>) -> Self {
         let reason = match after {
             Some(after) => format!("Slack's rate limit is reached (retry after {} s)", after.as_secs()),
@@ -106,6 +116,11 @@ impl Retry {
 impl From<Trouble> for Retry {
     fn from(trouble: Trouble) -> Self {
         match trouble {
+            Trouble::TooLate => Self {
+                cause: Cause::Server,
+                reason: "the deadline was over before it could be sent".to_owned(),
+                maybe_sent: false,
+            },
             Trouble::NotSent(reason) => Self { cause: Cause::Network, reason, maybe_sent: false },
             Trouble::AnswerLost(reason) => Self { cause: Cause::Network, reason, maybe_sent: true },
         }

@@ -55,7 +55,7 @@ impl Bot<'_> {
         let query = [("channel", channel), ("message_ts", ts)];
         let (reply, answer) = self.query("chat.getPermalink", &query)?;
         if class(&reply.error) == Class::Limited {
-            return Err(Retry::limited(answer.retry_after));
+            return Err(Retry::limited(answer.retry_after).while_reading());
         }
         Ok(Some(reply.permalink).filter(|url| !url.is_empty()))
     }
@@ -80,7 +80,7 @@ impl Bot<'_> {
                     serde_json::from_str::<Upload>(&answer.body).unwrap_or_default()
                 }
                 Ok((reply, answer)) if class(&reply.error) == Class::Limited => {
-                    return Outcome::Retry(Retry::limited(answer.retry_after));
+                    return Outcome::Retry(Retry::limited(answer.retry_after).while_reading());
                 }
                 Ok((reply, _)) => return self.refusal(&reply),
                 Err(retry) => return Outcome::Retry(retry),

@@ -79,12 +79,13 @@ struct Candidate {
     credential: Option<Credential>,
     lease_owner: Option<String>,
     lease_until: Option<Moment>,
+    attempts: u32,
     /// A routine message that failed while a newer one was recorded.
     outdated: bool,
 }
 
 const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, t.channel, t.credential, t.lease_owner, \
-     t.lease_until_ms, t.card IS NOT NULL, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
+     t.lease_until_ms, t.card IS NOT NULL, e.attempts, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
      WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2)";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
@@ -100,14 +101,33 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
         credential: row.get::<_, Option<String>>(6)?.map(Credential::stored),
         lease_owner: row.get(7)?,
         lease_until: row.get::<_, Option<i64>>(8)?.map(Moment),
-        outdated: row.get(10)?,
+        attempts: row.get(10)?,
+        outdated: row.get(11)?,
     })
 }
 
 impl Candidate {
+    /// When it is due. What is urgent, or was tried before, waits for no longer than anything may hold it back: more
+    /// means that the clock was set back since.
+    fn due_at(&self, now: Moment) -> Moment {
+        if self.priority == Priority::Immediate || self.attempts > 0 {
+            pace::believable(self.due_at, now)
+        } else {
+            self.due_at
+        }
+    }
+
     /// Whether another process is sending for its task.
     fn is_held(&self, want: &ClaimFor<'_>) -> bool {
         lease::keeps_out(self.lease_owner.as_deref(), self.lease_until, want.owner, want.now)
+    }
+}
+
+/// What confines a query to a scope, and its parameter.
+fn scope_condition(scope: Scope) -> (&'static str, i64) {
+    match scope {
+        Scope::Task(task) => ("e.task = ?1", task.0),
+        Scope::All => ("?1 = 0", 0),
     }
 }
 
@@ -116,6 +136,13 @@ impl Tx<'_> {
     ///
     /// Posts of a task go in the order recorded, its card after them; between tasks immediate entries go first.
     pub(crate) fn claim(&self, want: &ClaimFor<'_>) -> Result<Claim, StoreError> {
+        // While nothing answers there is no need to look through all that waits.
+        let network = self.pace(&pace::network_hold(want.credential))?.hold_until;
+        let network = pace::believable(network, want.now);
+        if network > want.now {
+            let until = self.anything_open(want.scope)?.then_some(network);
+            return Ok(until.map_or(Claim::Nothing, |until| Claim::Wait { until, why: Why::NotDue }));
+        }
         let mut candidates = self.candidates(want)?;
         while self.drop_the_outdated(&candidates, want)? {
             candidates = self.candidates(want)?;
@@ -132,8 +159,9 @@ impl Tx<'_> {
                 wait(candidate.lease_until.unwrap_or(want.now), Why::Held);
                 continue;
             }
-            if candidate.due_at > want.now {
-                wait(candidate.due_at, Why::NotDue);
+            let due_at = candidate.due_at(want.now);
+            if due_at > want.now {
+                wait(due_at, Why::NotDue);
                 continue;
             }
             if let Some(due_at) = self.not_before(candidate.entry, candidate.kind, candidate.task)? {
@@ -150,15 +178,18 @@ impl Tx<'_> {
         Ok(wake.map_or(Claim::Nothing, |(until, why)| Claim::Wait { until, why }))
     }
 
+    fn anything_open(&self, scope: Scope) -> Result<bool, StoreError> {
+        let (scope, task) = scope_condition(scope);
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM entries e WHERE {scope} AND e.state < 2)");
+        Ok(self.connection.query_row(&sql, [task], |row| row.get(0))?)
+    }
+
     /// The first post and the card of each task in scope, those that go first in front.
     fn candidates(&self, want: &ClaimFor<'_>) -> Result<Vec<Candidate>, StoreError> {
         // A card may overtake a post that is not due yet, but no post may overtake another of its task.
         let firsts = "e.state < 2 AND e.key = (SELECT min(f.key) FROM entries f
                          WHERE f.task = e.task AND f.kind = e.kind AND f.state < 2)";
-        let (scope, task) = match want.scope {
-            Scope::Task(task) => ("e.task = ?1", task.0),
-            Scope::All => ("?1 = 0", 0),
-        };
+        let (scope, task) = scope_condition(want.scope);
         let sql = format!(
             "SELECT {CANDIDATE} FROM entries e JOIN tasks t ON t.key = e.task
              WHERE {scope} AND {firsts} ORDER BY e.kind, e.priority, e.due_at_ms, e.key"
@@ -203,10 +234,6 @@ impl Tx<'_> {
                 }
             })
         };
-        let network = pace::believable(look_up(pace::network_hold(want.credential))?.hold_until, want.now);
-        if network > want.now {
-            return Ok(Err((network, Why::NotDue)));
-        }
         let method = look_up(pace::method_hold(want.credential, candidate.limited_as))?.hold_until;
         let mut bucket = look_up(name.clone())?;
         bucket.hold_until = bucket.hold_until.max(method);

@@ -57,6 +57,8 @@ pub(crate) struct Store {
     path: PathBuf,
     inode: u64,
     busy_timeout: Duration,
+    /// The log was not there before we came: its name is not yet safe from a power loss.
+    log_is_new: bool,
 }
 
 /// A transaction that writes; its methods are in the files of this folder, by subject.
@@ -119,7 +121,7 @@ impl Store {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) fn start_afresh(self) -> Result<Opened, OpenError> {
-        let Self { connection, path, inode, busy_timeout } = self;
+        let Self { connection, path, inode, busy_timeout, .. } = self;
         drop(connection);
         let set_aside = repair::set_aside_inode(&path, inode, busy_timeout).map_err(|error| {
             unusable(&path, &format!("it is damaged and cannot be set aside: {}", cause(&error)))
@@ -131,6 +133,7 @@ impl Store {
     }
 
     fn connect(path: &Path, busy_timeout: Duration) -> Result<Self, Failure> {
+        let log_is_new = !repair::with_suffix(path, "-wal").exists();
         let (mut connection, inode) = open_file(path, busy_timeout)?;
         connection.busy_timeout(busy_timeout)?;
         // The last process to close would otherwise move the log and sync twice, on every single call.
@@ -156,7 +159,7 @@ impl Store {
         }
         // SQLite's own way leaves the log as long as it is, and the next process would read all of it again.
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
-        Ok(Self { connection, path: path.to_owned(), inode, busy_timeout })
+        Ok(Self { connection, path: path.to_owned(), inode, busy_timeout, log_is_new })
     }
 
     /// Runs `work` in one transaction that is durable when this returns.
@@ -170,6 +173,10 @@ impl Store {
         let transaction = self.begin()?;
         let value = work(&Tx { connection: &transaction })?;
         transaction.commit()?;
+        if std::mem::take(&mut self.log_is_new) {
+            // What was committed is in the log, whatever becomes of its name.
+            let _ = sync_directory(&self.path);
+        }
         self.trim_log();
         Ok(value)
     }
@@ -217,11 +224,11 @@ impl Store {
         }
         let trim = || {
             self.connection.busy_timeout(Duration::ZERO)?;
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            self.connection.busy_timeout(self.busy_timeout)
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         };
         // What was committed is safe in the log as well.
         let _ = trim();
+        let _ = self.connection.busy_timeout(self.busy_timeout);
     }
 
     /// Looks into an existing cache without changing anything, not even an old schema.
@@ -234,6 +241,11 @@ impl Store {
     ) -> Result<T, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         look(&Tx { connection: &connection })
+    }
+
+    /// From now on a transaction waits at most this long for other processes.
+    pub(crate) fn wait_at_most(&mut self, busy_timeout: Duration) {
+        self.busy_timeout = busy_timeout;
     }
 
     /// A number that changes when another process has written, cheap to look at again and again.
@@ -289,7 +301,11 @@ fn open_file(path: &Path, busy_timeout: Duration) -> Result<(Connection, u64), F
 /// Makes an empty file that only its owner can read; SQLite gives its companions the same mode.
 fn create(path: &Path, busy_timeout: Duration) -> std::io::Result<fs::Metadata> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let missing: Vec<&Path> = parent.ancestors().take_while(|folder| !folder.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        for folder in missing {
+            sync_directory(folder)?;
+        }
     }
     // Several processes may start at once.
     let _guard = repair::guard(path, busy_timeout)?;
@@ -307,7 +323,7 @@ fn create(path: &Path, busy_timeout: Duration) -> std::io::Result<fs::Metadata> 
     file.metadata()
 }
 
-/// Makes the names of the cache and its log survive a power loss; their content is SQLite's business.
+/// Makes a name, such as that of the cache or its log, survive a power loss; the content is SQLite's business.
 fn sync_directory(path: &Path) -> std::io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::File::open(parent)?.sync_all()

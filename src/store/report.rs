@@ -102,7 +102,8 @@ impl Tx<'_> {
             |row| rows::count(row, 0),
         )?;
         let waiting = self.wait("task = ?1 AND state < 2", key.0)?;
-        let rejected = self.wait("task = ?1 AND state = 2", key.0)?;
+        // Not by the index of what was refused: calls of emit never read it, so that damage to it would be met here first.
+        let rejected = self.wait("task = ?1 AND +state = 2", key.0)?;
         Ok(TaskReport { task, checkpoints, waiting, rejected })
     }
 

@@ -95,6 +95,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX tasks_watched ON tasks (seen_at_ms) WHERE watcher IS NOT NULL;
     ALTER TABLE checkpoints ADD COLUMN tail TEXT;
     ALTER TABLE entries ADD COLUMN about INTEGER;
+    CREATE INDEX entries_refused ON entries (task, kind) WHERE state = 2;
     ",
 ];
 

@@ -41,7 +41,10 @@ impl Tx<'_> {
                 }
                 self.posted(task, job, channel_id.as_deref(), ts.as_deref(), thread_ts.as_deref(), now)
             }
-            Settlement::Edited => self.delete(job.entry),
+            Settlement::Edited => {
+                self.forget_refused_card(task)?;
+                self.delete(job.entry)
+            }
             Settlement::Retry { at, reason, maybe_sent } => {
                 let maybe_sent = *maybe_sent || job.maybe_sent;
                 let delivery = if maybe_sent { Delivery::Unconfirmed } else { Delivery::Queued };
@@ -58,13 +61,11 @@ impl Tx<'_> {
             Settlement::Rejected { reason } => match job.kind {
                 EntryKind::Post => {
                     self.conclude(job.entry, Delivery::Rejected, Some(reason), None)?;
-                    self.connection.execute(
-                        "UPDATE entries SET state = ?2, reason = ?3, attempts = attempts + 1 WHERE key = ?1",
-                        params![job.entry.0, state::REJECTED, reason],
-                    )?;
-                    Ok(())
+                    self.refuse(job.entry, reason)
                 }
-                EntryKind::Card | EntryKind::Note | EntryKind::File => self.delete(job.entry),
+                // Kept like a message, so that it is shown, and sent again with the next edit or by hand.
+                EntryKind::Card => self.refuse(job.entry, reason),
+                EntryKind::Note | EntryKind::File => self.delete(job.entry),
             },
             Settlement::CardGone => {
                 self.connection.execute("UPDATE tasks SET card = NULL WHERE key = ?1", [task.0])?;
@@ -142,6 +143,7 @@ impl Tx<'_> {
             )
             .optional()?;
         if waits.is_none() {
+            self.forget_refused_card(task)?;
             self.insert_entry(task, EntryKind::Card, Priority::Routine, None, None, now, now)?;
         }
         Ok(())
@@ -159,6 +161,21 @@ impl Tx<'_> {
              WHERE key = (SELECT checkpoint FROM entries WHERE key = ?1)",
             params![entry.0, delivery.name(), reason, ts],
         )?;
+        Ok(())
+    }
+
+    fn refuse(&self, entry: EntryKey, reason: &str) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE entries SET state = ?2, reason = ?3, attempts = attempts + 1 WHERE key = ?1",
+            params![entry.0, state::REJECTED, reason],
+        )?;
+        Ok(())
+    }
+
+    /// An edit that was refused has been made up for, or is about to be, by a later one.
+    fn forget_refused_card(&self, task: TaskKey) -> Result<(), StoreError> {
+        self.connection
+            .execute("DELETE FROM entries WHERE task = ?1 AND kind = 1 AND state = 2", [task.0])?;
         Ok(())
     }
 

@@ -69,9 +69,10 @@ fn rejected_messages_are_sent_again_only_when_asked() {
     assert_eq!(slack.requests().len(), calls);
 
     let output = sandbox.cmd(["flush", "--rejected"]).run().code(78);
-    output
-        .stdout_is("0 sent, 1 refused, 0 still waiting\n")
-        .stderr_is("agent-checkpoint: Slack refused a message of bot for good: channel_not_found\n");
+    output.stdout_is("0 sent, 1 refused, 0 still waiting\n").stderr_is(
+        "agent-checkpoint: Slack refused a message of bot for good: channel_not_found\n\
+             hint: run agent-checkpoint doctor; once the cause is mended, flush --rejected\n",
+    );
 
     slack.add_channel("later", "C0LATER000", false, false, true);
     let output = sandbox.cmd(["flush", "--rejected", "--json"]).run().success().stderr_is("");

@@ -188,7 +188,10 @@ fn refused_again_is_said_again() {
     scene.emit(["one"]).run().success().stderr_has("for good: token_revoked");
     let output = scene.sandbox.cmd(["flush", "--rejected"]).run().code(78);
     output
-        .stderr_is("agent-checkpoint: Slack refused a message of bot for good: token_revoked\n")
+        .stderr_is(
+            "agent-checkpoint: Slack refused a message of bot for good: token_revoked\n\
+             hint: run agent-checkpoint doctor; once the cause is mended, flush --rejected\n",
+        )
         .stdout_is("0 sent, 1 refused, 0 still waiting\n");
 }
 

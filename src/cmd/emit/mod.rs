@@ -37,8 +37,15 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     }
     let deadline = started + config.deadline.min(DAY);
     let sender = Sender::new(&config, false, Some(deadline));
-    let mut emission =
-        Emission { config: &config, ui: &ui, draft: &draft, sender, warnings: Vec::new(), is_sent: false };
+    let mut emission = Emission {
+        config: &config,
+        ui: &ui,
+        draft: &draft,
+        sender,
+        warnings: Vec::new(),
+        is_sent: false,
+        is_left_alone: config.background == BackgroundChoice::Never,
+    };
     // The other half is for posting without the cache, should it stay busy.
     let busy = (config.deadline / 2).clamp(BUSY_MIN, super::BUSY_MAX);
     let receipt = match open(&config, &ui, busy) {
@@ -47,6 +54,9 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     };
     emission.finish(receipt)
 }
+
+/// What becomes of what nobody sees to.
+const LEFT_ALONE: &str = "the next call or agent-checkpoint flush sends it";
 
 /// One checkpoint on its way.
 struct Emission<'a> {
@@ -58,6 +68,8 @@ struct Emission<'a> {
     warnings: Vec<String>,
     /// Whether our own message is in Slack: then there is nothing to look up.
     is_sent: bool,
+    /// Whether no courier sees to what waits.
+    is_left_alone: bool,
 }
 
 /// What the recording transaction did.
@@ -92,16 +104,15 @@ impl Emission<'_> {
             Err(error) => {
                 // The checkpoint is recorded and its entry is leased to us: the next call takes it up again.
                 self.warn(format!("could not write to cache {}: {error}", store.path().display()), None);
-                None
+                self.is_left_alone = outset.courier.is_none();
+                outset.courier
             }
         };
         if let Some(office) = office
             && let Err(error) = courier::start(self.config, &office)
         {
-            self.warn(
-                format!("could not start a courier: {error}"),
-                Some("what waits is sent by the next call, or by agent-checkpoint flush"),
-            );
+            self.warn(format!("could not start a courier: {error}"), Some(LEFT_ALONE));
+            self.is_left_alone = true;
         }
         Ok(self.receipt(&mut store, &outset.recorded, &outset.plan))
     }
@@ -136,6 +147,7 @@ impl Emission<'_> {
         plan: &Plan,
     ) -> Result<Option<courier::Office>, StoreError> {
         let Some(mut sender) = self.sender.take() else { return Ok(None) };
+        store.wait_at_most(sender.time_for_the_cache());
         let urgent = matches!(&plan.append.entry, EntryChange::Insert { priority: Priority::Immediate, .. });
         // Whoever leaves nothing to a courier, or wants to know, tries for as long as there is time.
         let persistent = self.config.background == BackgroundChoice::Never || self.config.strict;
@@ -310,8 +322,8 @@ impl Emission<'_> {
     fn advice(&self, refused: bool) -> &'static str {
         if refused {
             "run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected"
-        } else if self.config.background == BackgroundChoice::Never {
-            "the next call or agent-checkpoint flush sends it"
+        } else if self.is_left_alone {
+            LEFT_ALONE
         } else {
             "it is sent as soon as that is possible"
         }

@@ -88,7 +88,7 @@ fn patiently(sender: &mut Sender, job: &Job) -> Outcome {
         let outcome = sender.send(job);
         let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome else { return outcome };
         let again_at = match cause {
-            Cause::Limited(after) => retry::limited_until(*after, jitter(), now()),
+            Cause::Limited(after) | Cause::Lookup(after) => retry::limited_until(*after, jitter(), now()),
             Cause::Network | Cause::Server => retry::again_at(attempts, jitter(), now()),
         };
         let wait = again_at.since(now());

@@ -193,8 +193,13 @@ fn what_becomes_of_an_edit_of_the_card() {
     let waits = |due_at| row(EntryKind::Card, state::WAITING, due_at);
     let (shown, entries, _) = card(&Settlement::Edited);
     assert_eq!((shown, entries), (at("1.1"), vec![]));
-    let (shown, entries, _) = card(&Settlement::Rejected { reason: "why".to_owned() });
-    assert_eq!((shown, entries), (at("1.1"), vec![]), "the next message tries again");
+    let (shown, entries, now) = card(&Settlement::Rejected { reason: "why".to_owned() });
+    let refused = Row { attempts: 1, reason: text("why"), ..row(EntryKind::Card, state::REJECTED, now) };
+    assert_eq!(
+        (shown, entries),
+        (at("1.1"), vec![refused]),
+        "kept, to be sent again with the next edit or by hand"
+    );
     let (shown, entries, _) = card(&Settlement::CardFrozen);
     assert_eq!((shown, entries), (Card::Frozen, vec![]));
     let (shown, entries, now) = card(&Settlement::CardGone);

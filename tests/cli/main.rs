@@ -24,6 +24,9 @@ mod readme;
 mod receipt;
 mod rights;
 mod run;
+mod run_child;
+#[cfg(target_os = "linux")]
+mod run_terminal;
 mod scene;
 mod settings;
 mod show;

@@ -1,8 +1,10 @@
-//! `run` and its child: exit codes, streams, signals and time, with real processes.
+//! `run` and its child: exit codes, streams, signals and time, with real processes and no Slack.
 //!
 //! What needs `/proc` or setsid(1) is tested on Linux only.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::io::Write;
 use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::time::Duration;
@@ -31,10 +33,11 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), signal).expect("a live process");
 }
 
-/// The events that `run --report` has written.
-fn events(sandbox: &Sandbox) -> Vec<Value> {
-    let text = fs::read_to_string(sandbox.work().join("events")).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+/// What was recorded of the agent `bot`.
+#[track_caller]
+fn checkpoints(sandbox: &Sandbox) -> Vec<Value> {
+    let shown = sandbox.cmd(["show", "--json", "bot"]).run().success().json();
+    shown["checkpoints"].as_array().expect("checkpoints").clone()
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn the_child_notices_nothing() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "look",
-        "env | grep -v '^_='; pwd; umask; ls /proc/self/fd; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status\n",
+        "env | grep -v -e '^_=' -e '^AGENT_CHECKPOINT_' | sort; pwd; umask; ls /proc/self/fd; grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status\n",
     );
     for prefix in ["", "trap '' HUP USR1 TSTP; "] {
         let direct = sandbox.shell(&format!("{prefix}sh look")).run().success().stdout;
@@ -235,7 +238,7 @@ fn a_signal_ends_a_child_that_does_not_handle_it() {
 fn a_child_stopped_for_job_control_stops_us_and_goes_on_with_us() {
     let sandbox = Sandbox::new();
     let mut child =
-        sandbox.shell("exec setsid \"$BIN\" run --report events -- sh -c 'echo ready; exec sleep 1'").spawn();
+        sandbox.shell("exec setsid \"$BIN\" run -- sh -c 'echo ready; read line; echo $line on'").spawn();
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     assert_eq!(lines.next().as_deref(), Some("ready"));
     signal(&child, Signal::SIGTSTP);
@@ -245,7 +248,8 @@ fn a_child_stopped_for_job_control_stops_us_and_goes_on_with_us() {
     };
     wait_for("us to stop", || (state()? == 'T').then_some(()));
     signal(&child, Signal::SIGCONT);
-    wait_for("the child to go on", || events(&sandbox).contains(&Value::from("continued")).then_some(()));
+    writeln!(child.stdin.take().expect("a pipe"), "go").expect("a reader");
+    assert_eq!(lines.next().as_deref(), Some("go on"));
     assert_eq!(child.wait().expect("an end").code(), Some(0));
 }
 
@@ -285,40 +289,28 @@ fn after_the_time_out_the_child_is_told_to_end_and_then_killed_with_its_group() 
 }
 
 #[test]
-fn a_requested_stop_ends_the_child_in_the_same_way() {
+fn the_tail_and_the_progress_are_read_from_a_copy() {
     let sandbox = Sandbox::new();
-    let options = ["run", "--stop-after", "200ms", "--kill-after", "200ms", "--report", "events", "--"];
-    for (script, code, name) in
-        [("exec sleep 60", 143, "SIGTERM"), ("trap '' TERM; while :; do sleep 0.02; done", 137, "SIGKILL")]
-    {
-        sandbox.cmd(options.into_iter().chain(["sh", "-c", script])).run().code(code).silent();
-        let events = events(&sandbox);
-        let end = events.last().expect("an end");
-        assert_eq!(
-            (&end["signal"][0], &end["stop"]),
-            (&Value::from(name), &Value::from("Requested")),
-            "{end}"
-        );
-        assert_eq!(end["out_of_memory"], false);
-    }
-}
-
-#[test]
-fn the_tail_and_the_progress_are_told() {
-    let sandbox = Sandbox::new();
-    let script = r"printf '\033]9;4;1;5\007'; sleep 0.3; printf '\033[1m3/4 linking\033[0m\n\r'; for i in 1 2 3; do echo line $i >&2; done; exit 9";
+    let script = r"printf '\033]9;4;1;5\007'; sleep 1.2; printf '\033[1m3/4 linking\033[0m\n\r'; for i in 1 2 3; do echo line $i >&2; done; exit 9";
     let regex = r"(?P<done>\d+)/(?P<total>\d+) (?P<action>.*)";
-    let options =
-        ["run", "--tail", "2", "--report", "events", "--progress-regex", regex, "--", "sh", "-c", script];
+    let options = ["run", "-a", "bot", "--tail", "2", "--progress-regex", regex, "--", "sh", "-c", script];
     let output = sandbox.cmd(options).run().code(9);
     output
         .stdout_is("\u{1b}]9;4;1;5\u{7}\u{1b}[1m3/4 linking\u{1b}[0m\n\r")
         .stderr_is("line 1\nline 2\nline 3\n");
-    let events = events(&sandbox);
-    assert_eq!(events[1], serde_json::json!({"progress": 5, "action": null}));
-    assert_eq!(events[2], serde_json::json!({"progress": 75, "action": "linking"}));
-    let end = events.last().expect("an end");
-    assert_eq!(end["stderr"], serde_json::json!(["line 2\nline 3", 7, 1]));
-    assert_eq!(end["stdout"][0], "3/4 linking");
-    assert_eq!((&end["code"], &end["signal"], &end["stop"]), (&Value::from(9), &Value::Null, &Value::Null));
+    let told = checkpoints(&sandbox);
+    let told: Vec<_> = told
+        .iter()
+        .skip(1)
+        .map(|one| (&one["status"], &one["progress"], &one["action"], &one["tail"]))
+        .collect();
+    let (working, error) = (Value::from("working"), Value::from("error"));
+    assert_eq!(
+        told,
+        [
+            (&working, &Value::from(5), &Value::Null, &Value::Null),
+            (&working, &Value::from(75), &Value::from("linking"), &Value::Null),
+            (&error, &Value::from(75), &Value::Null, &Value::from("… 1 line before\nline 2\nline 3")),
+        ]
+    );
 }

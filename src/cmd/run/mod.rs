@@ -247,6 +247,7 @@ impl Watch<'_> {
         let text = self.masker.mask(&shown.text.replace('\0', ""));
         match shown.lines_before {
             0 => text,
+            1 => format!("… 1 line before\n{text}"),
             before => format!("… {} lines before\n{text}", crate::render::text::thousands(before)),
         }
     }

@@ -31,6 +31,12 @@ impl TaskId {
     pub(crate) fn new(now: Moment) -> Self {
         Self(uuid_v7(now))
     }
+
+    /// When it was made; long ago, if it does not say.
+    pub(crate) fn begun_at(self) -> Moment {
+        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |timestamp| timestamp.to_unix());
+        Moment(i64::try_from(seconds * 1000 + u64::from(nanos) / 1_000_000).unwrap_or(0))
+    }
 }
 
 impl CheckpointId {

@@ -20,6 +20,7 @@ use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcgetwinsize, tcsetat
 
 use super::bell::Bell;
 use super::progress::{Progress, Reader};
+use super::spawn::words;
 use super::tail::{Shown, Tail};
 
 /// What is read at once. Also asked for as the size of pipes.
@@ -93,6 +94,8 @@ struct Seen {
     tail: Option<Tail>,
     reader: Option<Reader>,
     progress: Option<Progress>,
+    /// Why our stream took no more, unless its reader has gone.
+    write_error: Option<String>,
     done: bool,
 }
 
@@ -126,7 +129,8 @@ impl Copy {
             (File::from(OwnedFd::from(ours)), OwnedFd::from(childs), None)
         };
         rustix::fs::fcntl_setfl(&from, rustix::fs::fcntl_getfl(&from)? | OFlags::NONBLOCK)?;
-        let seen = Arc::new(Mutex::new(Seen { tail, reader, progress: None, done: false }));
+        let seen =
+            Arc::new(Mutex::new(Seen { tail, reader, progress: None, write_error: None, done: false }));
         let shared = Arc::clone(&seen);
         thread::Builder::new().name("copy".to_owned()).stack_size(STACK).spawn(move || {
             copy(from, &to, &shared, &bell, &finish);
@@ -156,6 +160,11 @@ impl Copy {
     /// The newest progress, once.
     pub(super) fn take_progress(&self) -> Option<Progress> {
         lock(&self.seen).progress.take()
+    }
+
+    /// Why our stream took no more, such as a full disk, as a part of a sentence. A reader that has gone is no error.
+    pub(super) fn write_error(&self) -> Option<String> {
+        lock(&self.seen).write_error.clone()
     }
 
     pub(super) fn shown(&self) -> Option<Shown> {
@@ -245,7 +254,10 @@ fn copy(mut from: File, to: &File, seen: &Mutex<Seen>, bell: &Bell, finish: &Fin
             Ok(0) => return,
             Ok(count) => {
                 let bytes = &buffer[..count];
-                if write_all(to, bytes).is_err() {
+                if let Err(error) = write_all(to, bytes) {
+                    if error.kind() != io::ErrorKind::BrokenPipe {
+                        lock(seen).write_error = Some(words(&error));
+                    }
                     return;
                 }
                 if lock(seen).observe(Some(bytes)) {

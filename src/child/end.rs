@@ -55,6 +55,8 @@ pub(crate) struct Ended {
     /// The ends of the streams that were copied. Where both go to the same place they are one, given as `stderr`.
     pub(crate) stdout: Option<Shown>,
     pub(crate) stderr: Option<Shown>,
+    /// Why output of the child was cut off: a sentence without a full stop.
+    pub(crate) write_error: Option<String>,
 }
 
 impl Ended {

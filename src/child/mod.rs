@@ -263,6 +263,14 @@ impl Child {
         self.out.iter().chain(&self.err)
     }
 
+    fn write_error(&self) -> Option<String> {
+        let streams = [("output", &self.out), ("error", &self.err)];
+        streams.into_iter().find_map(|(name, copy)| {
+            let reason = copy.as_ref()?.write_error()?;
+            Some(format!("the command's output was cut off: could not write to standard {name}: {reason}"))
+        })
+    }
+
     fn is_alive(&self) -> bool {
         self.phase == Phase::Running
     }
@@ -412,6 +420,7 @@ impl Child {
                     elapsed: at.saturating_duration_since(self.started),
                     stdout: self.out.as_ref().and_then(Copy::shown),
                     stderr: self.err.as_ref().and_then(Copy::shown),
+                    write_error: self.write_error(),
                 };
                 // What the tail shows has been told.
                 self.progress_from = now;

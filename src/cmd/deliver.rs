@@ -39,6 +39,14 @@ pub(super) struct Sender {
     deadline: Option<Instant>,
 }
 
+/// When to try a message again that stands in no outbox.
+pub(super) fn again_at(cause: Cause, attempts: u32) -> Moment {
+    match cause {
+        Cause::Limited(after) | Cause::Lookup(after) => retry::limited_until(after, jitter(), now()),
+        Cause::Network | Cause::Server => retry::again_at(attempts, jitter(), now()),
+    }
+}
+
 /// What happened to one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Attempt {

@@ -15,6 +15,7 @@ mod show;
 mod stream;
 mod tasks;
 mod worker;
+mod wrapper;
 
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,6 +31,8 @@ use crate::ui::Ui;
 const BUSY_MAX: Duration = Duration::from_secs(10);
 /// A deadline further off than this means none; the clock itself could not count to some that can be typed.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// The least time that a transaction waits for them, however short the deadline: they take milliseconds each.
+const BUSY_MIN: Duration = Duration::from_secs(1);
 
 /// Runs a command.
 ///
@@ -83,6 +86,11 @@ fn report_problems(config: &Config, ui: &Ui) {
             ui.wrong(&problem.message, Some(&problem.hint));
         }
     }
+}
+
+/// How long a caller with a deadline waits for the cache: the other half is for posting without it, should it stay busy.
+fn busy_max(config: &Config) -> Duration {
+    (config.deadline / 2).clamp(BUSY_MIN, BUSY_MAX)
 }
 
 /// Opens the cache, and says so if it had to start afresh.

@@ -1,12 +1,14 @@
 //! The worker: a thread that sends what a long-lived process records, so that nothing waits for the network but it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::deliver::{PATIENCE, Sender};
+use super::deliver::{PATIENCE, Sender, again_at};
 use super::{BUSY_MAX, now};
+use crate::checkpoint::id::CheckpointId;
 use crate::checkpoint::outbox::Job;
 use crate::checkpoint::time::Moment;
 use crate::delivery::{Outcome, Retry};
@@ -36,12 +38,14 @@ struct Orders {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Something was recorded since the worker last looked.
+    /// Something has changed since the worker last looked.
     woken: bool,
     /// Something was recorded at all.
     has_records: bool,
     /// Messages that could not be recorded, to be sent once.
     loose: Vec<Job>,
+    /// What became of the latest of them.
+    loose_outcome: Option<(CheckpointId, Outcome)>,
     /// From then on nothing more will be recorded.
     end: Option<End>,
     done: bool,
@@ -71,15 +75,28 @@ impl Orders {
         self.lock().end.is_some()
     }
 
-    /// Waits until woken, told to end, or then.
-    fn rest(&self, until: Instant) {
-        let state = self.lock();
-        let ending = state.end.is_some();
+    /// Waits until told to end, or then; says when everything ends.
+    fn pause(&self, until: Instant) -> Option<Instant> {
         let wait = until.saturating_duration_since(Instant::now());
-        let sleeps =
-            |state: &mut State| !state.woken && state.loose.is_empty() && state.end.is_some() == ending;
-        let (mut state, _) =
-            self.changed.wait_timeout_while(state, wait, sleeps).unwrap_or_else(PoisonError::into_inner);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), wait, |state| state.end.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.end.as_ref().map(|end| end.by)
+    }
+
+    /// Whether there is a later message of the same task that could not be recorded either.
+    fn has_later(&self, job: &Job) -> bool {
+        self.lock().loose.iter().any(|later| later.task.id == job.task.id)
+    }
+
+    /// Waits until woken, or then.
+    fn rest(&self, until: Instant) {
+        let wait = until.saturating_duration_since(Instant::now());
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), wait, |state| !state.woken)
+            .unwrap_or_else(PoisonError::into_inner);
         state.woken = false;
     }
 }
@@ -106,28 +123,35 @@ impl Worker {
 
     /// Sends a message that could not be recorded.
     pub(super) fn send_loose(&self, job: Job) {
-        self.orders.change(|state| state.loose.push(job));
+        self.orders.change(|state| {
+            state.woken = true;
+            state.loose.push(job);
+        });
     }
 
-    /// Lets the worker send what is due, and returns then, or in time.
-    pub(super) fn finish(self, end: End) {
+    /// Lets the worker send what is due, and returns then, or in time. Says what became of the latest message that could
+    /// not be recorded.
+    pub(super) fn finish(self, end: End) -> Option<(CheckpointId, Outcome)> {
         let wait = end.by.saturating_duration_since(Instant::now());
-        self.orders.change(|state| state.end = Some(end));
-        let (state, _) = self
+        self.orders.change(|state| (state.woken, state.end) = (true, Some(end)));
+        let (mut state, _) = self
             .orders
             .changed
             .wait_timeout_while(self.orders.lock(), wait, |state| !state.done)
             .unwrap_or_else(PoisonError::into_inner);
+        let outcome = state.loose_outcome.take();
         // One that is still in the middle of a call is left behind: what it sends is looked for before it is sent again.
         if state.done {
             drop(state);
             let _ = self.thread.join();
         }
+        outcome
     }
 }
 
 fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
     let mut store = None;
+    let mut threads = HashMap::new();
     loop {
         let (loose, has_records, end) = {
             let mut state = orders.lock();
@@ -136,8 +160,19 @@ fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
         if let Some(end) = &end {
             sender.end_by(end.by);
         }
-        for job in loose {
-            send_loose(orders, &mut sender, &job);
+        for mut job in loose {
+            if let Some((channel_id, thread_ts)) = threads.get(&job.task.id) {
+                (job.task.channel_id, job.task.thread_ts) =
+                    (Clone::clone(channel_id), Clone::clone(thread_ts));
+            }
+            let outcome = send_loose(orders, &mut sender, &job);
+            if let Outcome::Posted { channel_id, ts, thread_ts } = &outcome
+                && !threads.contains_key(&job.task.id)
+            {
+                let known = (channel_id.clone(), thread_ts.clone().or_else(|| ts.clone()));
+                threads.insert(job.task.id, known);
+            }
+            orders.change(|state| state.loose_outcome = Some((job.checkpoint, outcome)));
         }
         if let (None, Some(path), true) = (&store, path, has_records) {
             store = Store::open_at(path, BUSY_MAX).ok().map(|opened| opened.store);
@@ -161,13 +196,26 @@ fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
     }
 }
 
-/// Tries until it is sent, may have been sent, or everything ends.
-fn send_loose(orders: &Orders, sender: &mut Sender, job: &Job) {
-    while let Outcome::Retry(Retry { maybe_sent: false, .. }) = sender.send(job) {
-        if orders.is_ending() {
-            return;
+/// Tries until it is sent, may have been sent, is out of date, or there is no time left.
+fn send_loose(orders: &Orders, sender: &mut Sender, job: &Job) -> Outcome {
+    let mut attempts = 0;
+    loop {
+        let outcome = sender.send(job);
+        let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome else { return outcome };
+        let wait = again_at(*cause, attempts).since(now());
+        let again = Instant::now() + wait;
+        if let Some(end) = orders.pause(again) {
+            sender.end_by(end);
+            let left = again.saturating_duration_since(Instant::now());
+            if left >= sender.time_to_wait() {
+                return outcome;
+            }
+            thread::sleep(left);
         }
-        orders.rest(Instant::now() + Duration::from_secs(1));
+        if orders.has_later(job) {
+            return outcome;
+        }
+        attempts += 1;
     }
 }
 

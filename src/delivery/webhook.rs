@@ -49,7 +49,9 @@ pub(super) fn deliver(
         }
     };
     if let Some(note) = &job.note {
-        return post(slack::note(note, None));
+        // Alone it would only say again what the message beside it says.
+        let alone = || Outcome::Rejected("there is no thread".to_owned());
+        return if thread_ts.is_some() { post(slack::note(note, None)) } else { alone() };
     }
     match post(slack::message(&job.task.agent_id, &job.snapshot)) {
         Outcome::Rejected(reason) if PAYLOAD.iter().any(|known| reason.starts_with(known)) => {

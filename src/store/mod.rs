@@ -72,6 +72,8 @@ pub(crate) struct Tx<'a> {
 pub(crate) struct StoreError {
     /// The file's content is damaged: setting it aside helps.
     pub(crate) corrupt: bool,
+    /// Other processes were writing all the time.
+    pub(crate) busy: bool,
     message: String,
 }
 
@@ -361,7 +363,7 @@ impl Failure {
 
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
-        let StoreError { corrupt, message } = StoreError::from(error);
+        let StoreError { corrupt, message, .. } = StoreError::from(error);
         if corrupt { Self::Corrupt(message) } else { Self::Other(message) }
     }
 }
@@ -388,7 +390,7 @@ impl From<rusqlite::Error> for StoreError {
             }
             other => other.to_string(),
         };
-        Self { corrupt, message }
+        Self { corrupt, busy: is_busy(&error), message }
     }
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::rows;
 use super::{Store, StoreError, Tx};
-use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskKey};
+use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Checkpoint, Task};
@@ -177,6 +177,12 @@ impl Tx<'_> {
     pub(crate) fn checkpoint_id(&self, checkpoint: CheckpointKey) -> Result<CheckpointId, StoreError> {
         let sql = "SELECT id FROM checkpoints WHERE key = ?1";
         Ok(CheckpointId(self.connection.query_row(sql, [checkpoint.0], |row| rows::uuid(row, 0))?))
+    }
+
+    /// The agent of a task that is recorded here.
+    pub(crate) fn agent_of(&self, task: TaskId) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT agent_id FROM tasks WHERE id = ?1";
+        Ok(self.connection.query_row(sql, [task.to_string()], |row| row.get(0)).optional()?)
     }
 
     /// The task as it stands.

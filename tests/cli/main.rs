@@ -25,7 +25,7 @@ mod receipt;
 mod rights;
 mod run;
 mod run_child;
-#[cfg(target_os = "linux")]
+mod run_nested;
 mod run_terminal;
 mod scene;
 mod settings;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender};
 use super::receipt::{Receipt, conversation};
-use super::{DAY, configure, courier, now, open, record, report_problems, unpack};
+use super::{DAY, configure, courier, now, open, record, report_problems, unpack, wrapper};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
 use crate::checkpoint::Draft;
 use crate::checkpoint::outbox::{Delivery, EntryKind, Priority};
@@ -23,20 +23,22 @@ use crate::ui::Ui;
 
 /// How often to look whether the process that is sending for the same task is done.
 const POLL: Duration = Duration::from_millis(10);
-/// The least time to wait for other processes that are writing to the cache, however short the deadline: they take
-/// milliseconds each.
-const BUSY_MIN: Duration = Duration::from_secs(1);
-
 pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let (config, ui) = configure(global, draft::flags(&args))?;
-    let draft = draft::draft(&args, &config)?;
+    let mut draft = draft::draft(&args, &config)?;
     report_problems(&config, &ui);
     if args.dry_run {
         return dry_run::dry_run(&draft, &config, &ui);
     }
     let deadline = started + config.deadline.min(DAY);
     let sender = Sender::new(&config, false, Some(deadline));
+    let mut store = open(&config, &ui, super::busy_max(&config));
+    if let Ok(store) = &mut store
+        && let Some(agent_id) = wrapper::agent(store, config.agent_id.as_deref())
+    {
+        draft.agent_id = agent_id;
+    }
     let mut emission = Emission {
         config: &config,
         ui: &ui,
@@ -46,9 +48,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         is_sent: false,
         is_left_alone: config.background == BackgroundChoice::Never,
     };
-    // The other half is for posting without the cache, should it stay busy.
-    let busy = (config.deadline / 2).clamp(BUSY_MIN, super::BUSY_MAX);
-    let receipt = match open(&config, &ui, busy) {
+    let receipt = match store {
         Ok(store) => emission.with_store(store)?,
         Err(error) => emission.without_store(&error.to_string())?,
     };

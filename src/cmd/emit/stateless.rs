@@ -8,10 +8,10 @@ use super::Emission;
 use crate::args::BackgroundChoice;
 use crate::checkpoint::outbox::{Delivery, Job};
 use crate::checkpoint::plan::Stored;
-use crate::cmd::deliver::Sender;
+use crate::cmd::deliver::{Sender, again_at};
 use crate::cmd::receipt::Receipt;
-use crate::cmd::{jitter, now, record};
-use crate::delivery::{Cause, Outcome, Retry, retry};
+use crate::cmd::{now, record};
+use crate::delivery::{Outcome, Retry};
 use crate::exit::{Exit, Failure};
 
 impl Emission<'_> {
@@ -87,11 +87,7 @@ fn patiently(sender: &mut Sender, job: &Job) -> Outcome {
     loop {
         let outcome = sender.send(job);
         let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome else { return outcome };
-        let again_at = match cause {
-            Cause::Limited(after) | Cause::Lookup(after) => retry::limited_until(*after, jitter(), now()),
-            Cause::Network | Cause::Server => retry::again_at(attempts, jitter(), now()),
-        };
-        let wait = again_at.since(now());
+        let wait = again_at(*cause, attempts).since(now());
         if wait >= sender.time_to_wait() {
             return outcome;
         }

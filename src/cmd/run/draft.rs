@@ -3,8 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use uuid::Uuid;
-
 use crate::args::RunArgs;
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::mask::Masker;
@@ -14,9 +12,6 @@ use crate::cmd::{environment, now};
 use crate::config::Config;
 use crate::config::identity::surroundings;
 use crate::secret::Secret;
-
-/// The variable by which a command inside another `run` finds its parent's task.
-pub(super) const TASK_ENV: &str = "AGENT_CHECKPOINT_TASK";
 
 /// Parts of variables' names that promise a secret.
 const SECRET_NAMES: &[&str] = &[
@@ -33,13 +28,11 @@ const SECRET_NAMES: &[&str] = &[
     "AUTH",
     "SIGNATURE",
     "COOKIE",
-    "_PAT",
-    "_KEY",
-    "_PW",
-    "_PWD",
     "DSN",
     "CONNECTION_STRING",
 ];
+/// Ends of such names.
+const SECRET_ENDS: &[&str] = &["_PAT", "_KEY", "_PW", "_PWD"];
 /// Values shorter than this are not looked for in output: they would mask ordinary words.
 const SECRET_MIN: usize = 8;
 
@@ -57,14 +50,11 @@ fn is_secret_name(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_ascii_uppercase();
     // A socket or a program that asks for a secret is not one.
     let is_path = name.ends_with("_SOCK") || name.ends_with("_FILE") || name.ends_with("_ASKPASS");
-    !is_path && SECRET_NAMES.iter().any(|part| name.contains(part))
-}
-
-/// The task that this command is started from, when it runs inside another `run`.
-pub(super) fn parent(config: &Config) -> Option<Parent> {
-    let id = environment(TASK_ENV)?.into_string().ok()?;
-    let task = Uuid::parse_str(id.trim()).ok().map(TaskId)?;
-    Some(Parent { task, agent_id: config.agent_id.clone() })
+    // Neither is an author, nor a file of authority.
+    let name = name.replace("AUTHOR", "");
+    !is_path
+        && (SECRET_NAMES.iter().any(|part| name.contains(part))
+            || SECRET_ENDS.iter().any(|end| name.ends_with(end)))
 }
 
 /// The name of an agent that runs inside another: `PARENT/COMMAND`.
@@ -144,6 +134,12 @@ mod tests {
             ("db_password", true),
             ("AWS_SECRET_ACCESS_KEY", true),
             ("SENTRY_DSN", true),
+            ("DEPLOY_KEY", true),
+            ("CI_AUTH", true),
+            ("LD_LIBRARY_PATH", false),
+            ("GIT_AUTHOR_NAME", false),
+            ("XAUTHORITY", false),
+            ("XKB_KEYBOARD", false),
             ("PWD", false),
             ("OLDPWD", false),
             ("SSH_AUTH_SOCK", false),

@@ -6,15 +6,15 @@ mod draft;
 mod reporter;
 
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender as Mouth, TryRecvError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use self::reporter::{Ending, News, Place, Report, Voice, Word};
-use super::{BUSY_MAX, configure, courier, open, report_problems};
+use super::{BUSY_MAX, configure, courier, open, report_problems, wrapper};
 use crate::args::{GlobalArgs, RunArgs};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Delivery;
@@ -56,7 +56,7 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     report_problems(&config, &ui);
     let masker = draft::masker(&config, std::env::vars_os());
     let mut named = None;
-    let parent = draft::parent(&config);
+    let parent = wrapper::parent();
     if parent.is_some() {
         // Inside another run the surroundings speak of that one.
         if args.identity.thread.is_none() {
@@ -72,8 +72,9 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let (mouth, ears) = mpsc::channel();
     let (place_out, place) = mpsc::channel();
     let (word_out, words) = mpsc::channel();
-    let voice = Voice { words: word_out, waker: Arc::default() };
-    let (theirs, waker) = (Arc::clone(&settings), Arc::clone(&voice.waker));
+    let voice = Voice { words: word_out, waker: Arc::default(), ended_at: Arc::default() };
+    let (theirs, waker, ended_at) =
+        (Arc::clone(&settings), Arc::clone(&voice.waker), Arc::clone(&voice.ended_at));
     let spawned = thread::Builder::new().name("reporter".to_owned()).stack_size(STACK).spawn(move || {
         reporter::report(&theirs, start, &ears, &place_out, &voice);
     });
@@ -81,7 +82,8 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         settings.ui.warn(&format!("could not start a thread: {error}; nothing will be reported"), None);
     }
     let place = place.recv_timeout(PLACE_MAX).unwrap_or(expected);
-    let watch = Watch { settings: &settings, masker: &masker, mouth: &mouth, words: &words };
+    let watch =
+        Watch { settings: &settings, masker: &masker, mouth: &mouth, words: &words, ended_at: &ended_at };
     Ok(match Child::spawn(plan(args, &settings.config, &place)) {
         Ok(child) => {
             let _ = waker.set(child.waker());
@@ -89,7 +91,7 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         }
         Err(error) => {
             settings.ui.wrong(&error.message, error.hint);
-            let _ = mouth.send(News::Ended(Ending { error: Some(error.message.clone()), tail: None }));
+            watch.tell_end(Ending { error: Some(masker.mask(&error.message)), tail: None });
             let report = words.iter().find_map(Word::report);
             watch.finish(report, error.reason.code())
         }
@@ -125,9 +127,9 @@ fn plan(args: &RunArgs, config: &Config, place: &Place) -> Plan {
 fn child_environment(config: &Config, place: &Place) -> Vec<(OsString, OsString)> {
     let mut variables: Vec<(OsString, OsString)> = Vec::new();
     let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
-    set("AGENT_CHECKPOINT_AGENT_ID", place.agent_id.clone().into());
+    set(wrapper::AGENT_ENV, place.agent_id.clone().into());
     if let Some(task) = place.task {
-        set(draft::TASK_ENV, task.to_string().into());
+        set(wrapper::TASK_ENV, task.to_string().into());
     }
     if let Some(thread) = &place.thread {
         set("AGENT_CHECKPOINT_THREAD", thread.into());
@@ -153,34 +155,39 @@ struct Watch<'a> {
     masker: &'a Masker,
     mouth: &'a Mouth<News>,
     words: &'a Receiver<Word>,
+    /// See [`Voice::ended_at`].
+    ended_at: &'a OnceLock<Instant>,
 }
 
 impl Watch<'_> {
     fn see_through(&self, mut child: Child) -> Exit {
         let heartbeat = self.settings.config.supervision.heartbeat;
         let next_beat = || heartbeat.and_then(|every| Instant::now().checked_add(every));
-        let mut beat_at = next_beat();
+        // The next beat; from the end on, when the reporter's time is over at the latest.
+        let mut next = next_beat();
         let mut code = None;
-        let mut patience: Option<Instant> = None;
+        let mut is_over = false;
         let mut is_drained = false;
         let mut report = None;
         let mut is_stored = false;
         let mut is_interrupted = false;
         loop {
-            match child.next_event(patience.or(beat_at)) {
+            match child.next_event(next) {
                 Event::Progress(progress) => {
                     let action = progress.action.map(|action| self.masker.mask(&action));
                     self.tell(News::Progress { percent: progress.percent, action });
                 }
                 Event::DeadlineReached if code.is_none() => {
                     self.tell(News::Beat);
-                    beat_at = next_beat();
+                    next = next_beat();
                 }
                 Event::Ended(ended) => {
                     code = Some(ended.code());
-                    self.tell(News::Ended(self.ending(&ended)));
-                    let most = self.settings.config.deadline + BUSY_MAX;
-                    patience = Instant::now().checked_add(most);
+                    if let Some(error) = &ended.write_error {
+                        self.settings.ui.warn(error, None);
+                    }
+                    self.tell_end(self.ending(&ended));
+                    next = Instant::now().checked_add(self.settings.config.deadline.saturating_add(BUSY_MAX));
                 }
                 Event::Signal(noted) if code.is_some() => {
                     is_interrupted |= matches!(
@@ -189,7 +196,7 @@ impl Watch<'_> {
                     );
                 }
                 Event::Drained => is_drained = true,
-                Event::DeadlineReached => is_interrupted = true,
+                Event::DeadlineReached => (is_over, next) = (true, None),
                 Event::Signal(_) | Event::Stopped | Event::Continued | Event::Woken => {}
             }
             let Some(code) = code else { continue };
@@ -207,10 +214,7 @@ impl Watch<'_> {
                 return self.finish(report.take(), code);
             }
             // Whoever interrupts us now has the end on disk, and a courier for the rest.
-            if is_drained
-                && is_interrupted
-                && (is_stored || patience.is_some_and(|end| end <= Instant::now()))
-            {
+            if is_drained && (is_over || is_interrupted && is_stored) {
                 if let Ok(mut store) = open(&self.settings.config, &self.settings.ui, Duration::from_secs(1))
                 {
                     courier::leave_the_rest(&mut store, &self.settings.config, &self.settings.ui);
@@ -223,6 +227,11 @@ impl Watch<'_> {
     fn tell(&self, news: News) {
         // A reporter that could not be started hears nothing.
         let _ = self.mouth.send(news);
+    }
+
+    fn tell_end(&self, ending: Ending) {
+        let _ = self.ended_at.set(Instant::now());
+        self.tell(News::Ended(ending));
     }
 
     fn ending(&self, ended: &Ended) -> Ending {
@@ -267,6 +276,12 @@ impl Watch<'_> {
         } else if matches!(config.target, Target::Nowhere) {
             ui.tell(&console::line(&receipt.agent_id, &receipt.snapshot));
         }
+        ui.detail(&format!(
+            "checkpoint {} of {}: {}",
+            receipt.checkpoint_id,
+            receipt.agent_id,
+            receipt.delivery.name()
+        ));
         let reason = receipt.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
         match receipt.delivery {
             Delivery::Rejected => {

@@ -3,13 +3,12 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Mouth};
 use std::sync::{Arc, OnceLock};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::super::deliver::Sender;
 use super::super::receipt::{Receipt, conversation};
-use super::super::worker::{End, Worker};
-use super::super::{BUSY_MAX, courier, now, open, record};
+use super::super::worker::{self, Worker};
+use super::super::{busy_max, courier, now, open, record, unpack, wrapper};
 use super::Settings;
 use crate::args::BackgroundChoice;
 use crate::checkpoint::id::{CheckpointId, TaskId, TaskKey};
@@ -18,15 +17,17 @@ use crate::checkpoint::plan::{Plan, Stored};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::{Draft, Task};
 use crate::child::Waker;
+use crate::delivery::{Outcome, Retry};
 use crate::store::{Recorded, Scope, Store, StoreError, Tx, Watcher};
 
 /// Progress is written down at most this often; what comes faster is replaced by what comes later.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// How long a command that was started from another waits for that one to be recorded; this thread alone waits.
-const PARENT_MAX: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(5);
 /// How many commands of the same name may run at once under one parent.
 const NAMESAKES: u32 = 1000;
+/// How long the start waits for a cache that other processes keep busy, while the command runs.
+const START_MAX: Duration = Duration::from_secs(30);
+/// The longest deadline that can be added to any moment.
+const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
 
 /// What there is to write down after the start.
 #[derive(Debug, Clone)]
@@ -88,6 +89,8 @@ pub(super) struct Voice {
     pub(super) words: Mouth<Word>,
     /// Set before the end is news.
     pub(super) waker: Arc<OnceLock<Waker>>,
+    /// When the command ended, or could not be started; from then on somebody waits for us.
+    pub(super) ended_at: Arc<OnceLock<Instant>>,
 }
 
 impl Voice {
@@ -107,8 +110,7 @@ pub(super) fn report(
     place: &Mouth<Place>,
     voice: &Voice,
 ) {
-    let mut reporter = Reporter::new(settings, start);
-    let _ = place.send(reporter.place());
+    let mut reporter = Reporter::new(settings, start, place, &voice.ended_at);
     let mut progress: Option<News> = None;
     let mut written_at = Instant::now();
     let ending = loop {
@@ -135,9 +137,11 @@ pub(super) fn report(
     if let Some(News::Progress { percent, action }) = progress {
         reporter.progress(percent, action);
     }
+    let by = voice.ended_at.get().copied().unwrap_or_else(Instant::now)
+        + settings.config.deadline.min(DEADLINE_MAX);
     let recorded = reporter.record_end(ending);
     voice.say(Word::Stored);
-    let report = reporter.finish(recorded);
+    let report = reporter.finish(recorded, by);
     voice.say(Word::Done(Box::new(report)));
 }
 
@@ -163,56 +167,73 @@ struct Reporter<'a> {
     warnings: Vec<String>,
 }
 
+/// What became of the end.
+struct End {
+    draft: Draft,
+    /// `None` when it was not recorded: because it could not be, or because the command had the last word.
+    recorded: Option<Recorded>,
+    /// What becomes of a message that could not be recorded.
+    delivery: Delivery,
+}
+
 impl<'a> Reporter<'a> {
-    fn new(settings: &'a Settings, mut start: Draft) -> Self {
+    fn new(
+        settings: &'a Settings,
+        mut start: Draft,
+        place: &Mouth<Place>,
+        ended_at: &OnceLock<Instant>,
+    ) -> Self {
         let config = &settings.config;
+        let begun = Instant::now();
         let mut warnings = Vec::new();
-        let mut store = match open(config, &settings.ui, BUSY_MAX) {
+        let mut store = match open(config, &settings.ui, busy_max(config)) {
             Ok(store) => Some(store),
             Err(error) => {
                 warnings.push(format!("{error}; going on without state"));
                 None
             }
         };
-        let recorded = store.as_mut().map(|store| {
-            await_parent(store, &start);
-            store.write(|tx| record_start(tx, settings, &mut start))
-        });
-        let planned = match recorded {
-            Some(Ok((plan, _))) => Some(plan),
-            Some(Err(error)) => {
-                warnings.push(format!("could not write to the cache: {error}; going on without state"));
-                store = None;
-                None
+        let mut planned = None;
+        if let (Some(store), Some(parent)) = (&mut store, &start.parent) {
+            wrapper::await_task(store, parent.task);
+        }
+        while let Some(open) = &mut store
+            && planned.is_none()
+        {
+            match open.write(|tx| record_start(tx, settings, &mut start, place)) {
+                Ok((plan, _)) => planned = Some(plan),
+                // Nobody waits for us yet.
+                Err(error) if error.busy && ended_at.get().is_none() && begun.elapsed() < START_MAX => {}
+                Err(error) if error.corrupt => match store.take().map(Store::start_afresh) {
+                    Some(Ok(opened)) => store = Some(unpack(opened, &settings.ui)),
+                    Some(Err(error)) => warnings.push(format!("{error}; going on without state")),
+                    None => {}
+                },
+                Err(error) => {
+                    warnings.push(format!("could not write to the cache: {error}; going on without state"));
+                    store = None;
+                }
             }
-            None => None,
-        };
+        }
         let task = match planned {
             Some(plan) => plan.append.task,
-            None => stateless(settings, &start).append.task,
+            None => record::plan(&Stored::default(), &start, &record::policy(config), now()).append.task,
         };
         let worker = sends(settings)
             .then(|| Sender::new(config, false, None))
             .flatten()
             .and_then(|sender| Worker::start(sender, config.cache.as_deref()).ok());
         let reporter = Self { settings, store, worker, start, task, warnings };
-        reporter.pass_on();
+        let _ = place.send(place_of(&reporter.task));
+        reporter.pass_on(reporter.start.id);
         reporter
     }
 
-    fn place(&self) -> Place {
-        let channel = self.task.channel_id.as_ref().or(self.task.channel.as_ref());
-        let thread = channel.zip(self.task.thread_ts.as_ref()).map(|(channel, ts)| format!("{channel}:{ts}"));
-        Place { agent_id: self.start.agent_id.clone(), task: Some(self.task.id), thread }
-    }
-
     /// Has sent what was just recorded, or the message itself when it could not be recorded.
-    fn pass_on(&self) {
+    fn pass_on(&self, checkpoint: CheckpointId) {
         match (&self.worker, &self.store) {
             (Some(worker), Some(_)) => worker.wake(),
-            (Some(worker), None) => {
-                worker.send_loose(Job::alone(self.task.clone(), CheckpointId::new(now()), now()));
-            }
+            (Some(worker), None) => worker.send_loose(Job::alone(self.task.clone(), checkpoint, now())),
             (None, _) => {}
         }
     }
@@ -224,8 +245,10 @@ impl<'a> Reporter<'a> {
 
     fn progress(&mut self, percent: Option<u8>, action: Option<String>) {
         let draft = Draft { progress: percent, action, ..self.draft(Status::Working) };
-        if self.store.is_some() {
-            self.record(&draft, |_, _| Ok(()));
+        if self.store.is_some()
+            && let Err(error) = self.record(&draft, |_, _| Ok(()))
+        {
+            self.warn(format!("could not write to the cache: {error}"));
         }
     }
 
@@ -239,14 +262,21 @@ impl<'a> Reporter<'a> {
         }
     }
 
+    /// What was said already is not said again.
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
     /// Records a draft unless the task was ended by the command itself; `after` runs in the same transaction.
     fn record(
         &mut self,
         draft: &Draft,
         after: impl FnOnce(&Tx<'_>, TaskKey) -> Result<(), StoreError>,
-    ) -> Option<Recorded> {
+    ) -> Result<Option<Recorded>, StoreError> {
         let policy = record::policy(&self.settings.config);
-        let store = self.store.as_mut()?;
+        let Some(store) = &mut self.store else { return Ok(None) };
         let written = store.write(|tx| {
             let stored = tx.stored(draft)?;
             let Some(key) = stored.task.as_ref().and_then(|task| task.key) else { return Ok(None) };
@@ -256,63 +286,66 @@ impl<'a> Reporter<'a> {
             };
             after(tx, key)?;
             Ok(recorded)
-        });
-        match written {
-            Ok(Some((plan, recorded))) => {
-                self.task = plan.append.task;
-                self.task.key = Some(recorded.task);
-                self.pass_on();
-                Some(recorded)
-            }
-            Ok(None) => None,
-            Err(error) => {
-                self.warnings.push(format!("could not write to the cache: {error}"));
-                None
-            }
-        }
+        })?;
+        let Some((plan, recorded)) = written else { return Ok(None) };
+        self.task = plan.append.task;
+        self.task.key = Some(recorded.task);
+        self.pass_on(draft.id);
+        Ok(Some(recorded))
     }
 
-    fn record_end(&mut self, ending: Ending) -> (Draft, Option<Recorded>) {
+    fn record_end(&mut self, ending: Ending) -> End {
         let status = if ending.error.is_some() { Status::Error } else { Status::Complete };
         let draft = Draft { error: ending.error, tail: ending.tail, ..self.draft(status) };
-        let is_recorded = self.store.is_some();
-        let recorded = self.record(&draft, |tx, key| tx.unwatch(key));
-        if !is_recorded {
-            let planned = record::plan(
-                &Stored { task: Some(self.task.clone()), ..Stored::default() },
-                &draft,
-                &record::policy(&self.settings.config),
-                now(),
-            );
-            self.task = planned.append.task;
-            self.pass_on();
+        let mut end = End { draft, recorded: None, delivery: Delivery::Off };
+        match self.record(&end.draft, |tx, key| tx.unwatch(key)) {
+            Ok(recorded) => end.recorded = recorded,
+            Err(error) => {
+                self.warn(format!("could not write to the cache: {error}; going on without state"));
+                // It may still be read: where the thread is, and whether the command had the last word.
+                if let (Some(store), Some(key)) = (&mut self.store, self.task.key)
+                    && let Ok(task) = store.read(|tx| tx.task(key))
+                {
+                    self.task = task;
+                }
+                self.store = None;
+            }
         }
-        (draft, recorded)
+        if self.store.is_none() && says_more(Some(&self.task), &end.draft) {
+            let stored = Stored { task: Some(self.task.clone()), ..Stored::default() };
+            let policy = record::policy(&self.settings.config);
+            let append = record::plan(&stored, &end.draft, &policy, now()).append;
+            (self.task, end.delivery) = (append.task, append.checkpoint.delivery);
+            self.pass_on(end.draft.id);
+        }
+        end
     }
 
-    fn finish(mut self, (draft, recorded): (Draft, Option<Recorded>)) -> Report {
+    fn finish(mut self, end: End, by: Instant) -> Report {
         let config = &self.settings.config;
+        let mut loose = None;
         if let Some(worker) = self.worker.take() {
             let persistent = config.background == BackgroundChoice::Never || config.strict;
             let scopes = [self.task.key, self.task.parent].into_iter().flatten().map(Scope::Task).collect();
-            worker.finish(End { by: Instant::now() + config.deadline, persistent, scopes });
+            loose = worker.finish(worker::End { by, persistent, scopes });
         }
         if let Some(store) = &mut self.store {
             courier::leave_the_rest(store, config, &self.settings.ui);
         }
-        let receipt = self.receipt(&draft, recorded);
+        let loose = loose.filter(|(id, _)| *id == end.draft.id).map(|(_, outcome)| outcome);
+        let receipt = self.receipt(&end, loose);
         Report { receipt, warnings: self.warnings }
     }
 
     /// What became of the last checkpoint: ours, or the command's own last word.
-    fn receipt(&mut self, draft: &Draft, recorded: Option<Recorded>) -> Receipt {
+    fn receipt(&mut self, end: &End, loose: Option<Outcome>) -> Receipt {
         let config = &self.settings.config;
         let mut receipt = Receipt {
-            checkpoint_id: draft.id.to_string(),
+            checkpoint_id: end.draft.id.to_string(),
             task_id: self.store.as_ref().map(|_| self.task.id.to_string()),
             agent_id: self.task.agent_id.clone(),
             snapshot: self.task.snapshot.clone(),
-            delivery: Delivery::Unconfirmed,
+            delivery: end.delivery,
             channel: conversation(config, &self.task),
             thread_ts: self.task.thread_ts.clone(),
             message_ts: None,
@@ -320,9 +353,27 @@ impl<'a> Reporter<'a> {
             error: None,
             warnings: self.warnings.clone(),
         };
+        match loose {
+            Some(Outcome::Posted { channel_id, ts, thread_ts }) => {
+                receipt.delivery = Delivery::Sent;
+                receipt.channel = channel_id.or(receipt.channel);
+                receipt.thread_ts = thread_ts.or_else(|| ts.clone()).or(receipt.thread_ts);
+                receipt.message_ts = ts;
+            }
+            Some(Outcome::Retry(Retry { reason, maybe_sent, .. })) => {
+                if maybe_sent {
+                    receipt.delivery = Delivery::Unconfirmed;
+                }
+                receipt.error = Some(reason);
+            }
+            Some(Outcome::Rejected(reason)) => {
+                (receipt.delivery, receipt.error) = (Delivery::Rejected, Some(reason));
+            }
+            Some(_) | None => {}
+        }
         let (Some(store), Some(key)) = (&mut self.store, self.task.key) else { return receipt };
         let found = store.read(|tx| {
-            let last = match recorded {
+            let last = match end.recorded {
                 Some(recorded) => recorded.checkpoint,
                 None => tx.newest(key)?,
             };
@@ -342,6 +393,13 @@ impl<'a> Reporter<'a> {
     }
 }
 
+/// Where a task's checkpoints go.
+fn place_of(task: &Task) -> Place {
+    let channel = task.channel_id.as_ref().or(task.channel.as_ref());
+    let thread = channel.zip(task.thread_ts.as_ref()).map(|(channel, ts)| format!("{channel}:{ts}"));
+    Place { agent_id: task.agent_id.clone(), task: Some(task.id), thread }
+}
+
 /// Whether a final word of ours adds to what the command said of itself.
 fn says_more(task: Option<&Task>, draft: &Draft) -> bool {
     match task.map(|task| task.state) {
@@ -356,22 +414,13 @@ fn sends(settings: &Settings) -> bool {
     !settings.config.no_post && settings.config.background != BackgroundChoice::Always
 }
 
-fn stateless(settings: &Settings, draft: &Draft) -> Plan {
-    record::plan(&Stored::default(), draft, &record::policy(&settings.config), now())
-}
-
-/// Waits a little until the parent's start is recorded, which may be as young as we are.
-fn await_parent(store: &mut Store, start: &Draft) {
-    let begun = Instant::now();
-    while start.parent.is_some() && begun.elapsed() < PARENT_MAX {
-        match store.read(|tx| tx.stored(start)) {
-            Ok(Stored { parent: None, .. }) => thread::sleep(POLL),
-            _ => return,
-        }
-    }
-}
-
-fn record_start(tx: &Tx<'_>, settings: &Settings, start: &mut Draft) -> Result<(Plan, Recorded), StoreError> {
+/// Records the start; says where it goes before it is durable, which the command need not wait for.
+fn record_start(
+    tx: &Tx<'_>,
+    settings: &Settings,
+    start: &mut Draft,
+    place: &Mouth<Place>,
+) -> Result<(Plan, Recorded), StoreError> {
     if settings.is_named_after_parent {
         let name = start.agent_id.clone();
         for number in 2..NAMESAKES {
@@ -386,5 +435,6 @@ fn record_start(tx: &Tx<'_>, settings: &Settings, start: &mut Draft) -> Result<(
     let (mut plan, recorded) = record::record(tx, start, &record::policy(&settings.config), now())?;
     tx.watch(recorded.task, &Watcher::current(), now())?;
     plan.append.task.key = Some(recorded.task);
+    let _ = place.send(place_of(&plan.append.task));
     Ok((plan, recorded))
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::deliver::Sender;
 use super::receipt::Receipt;
 use super::worker::{End, Worker};
-use super::{BUSY_MAX, configure, courier, environment, now, open, record, report_problems};
+use super::{BUSY_MAX, configure, courier, environment, now, open, record, report_problems, wrapper};
 use crate::args::{BackgroundChoice, GlobalArgs, StreamArgs};
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::{CheckpointId, TaskKey};
@@ -107,7 +107,7 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     fn new(config: &'a Config, ui: &'a Ui, force: bool) -> Self {
-        let store = match open(config, ui, BUSY_MAX) {
+        let mut store = match open(config, ui, BUSY_MAX) {
             Ok(store) => Some(store),
             Err(error) => {
                 ui.warn(&format!("{error}; going on without state"), Some("run agent-checkpoint doctor"));
@@ -123,7 +123,9 @@ impl<'a> Stream<'a> {
         let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
         let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
         let said = |text: &Option<String>| text.as_deref().map(|text| masker.mask(text));
-        let bare = Draft::bare(CheckpointId::new(now()), masker.mask(&around.agent_id), Status::Checkpoint);
+        let given = store.as_mut().and_then(|store| wrapper::agent(store, config.agent_id.as_deref()));
+        let agent_id = given.unwrap_or_else(|| masker.mask(&around.agent_id));
+        let bare = Draft::bare(CheckpointId::new(now()), agent_id, Status::Checkpoint);
         let defaults = Draft {
             context_limit: config.context_limit,
             name: said(&config.task_name),

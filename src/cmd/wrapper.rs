@@ -1,0 +1,47 @@
+//! What `run` hands on to its command by the environment, and how a call inside finds it again.
+
+use std::thread;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{environment, now};
+use crate::checkpoint::Parent;
+use crate::checkpoint::id::TaskId;
+use crate::store::Store;
+
+/// The variable that holds the wrapper's task.
+pub(super) const TASK_ENV: &str = "AGENT_CHECKPOINT_TASK";
+/// The variable that holds the name of the command's agent.
+pub(super) const AGENT_ENV: &str = "AGENT_CHECKPOINT_AGENT_ID";
+
+/// How long after its beginning a task may not be recorded yet: its command does not wait for that, so that we may be
+/// as young as the task is.
+const YOUTH: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(5);
+
+/// The task that we run inside of, and its agent's name as it was announced.
+pub(super) fn parent() -> Option<Parent> {
+    let text = |name| environment(name)?.into_string().ok().filter(|text| !text.is_empty());
+    let task = Uuid::parse_str(text(TASK_ENV)?.trim()).ok().map(TaskId)?;
+    // Not what a flag says: that is a name of our own.
+    Some(Parent { task, agent_id: text(AGENT_ENV) })
+}
+
+/// The agent that a call inside speaks for unless it goes by a name of its own (`named`): that of the wrapper's task,
+/// which may have got another name than the one announced.
+pub(super) fn agent(store: &mut Store, named: Option<&str>) -> Option<String> {
+    let Parent { task, agent_id } = parent()?;
+    (named.is_some() && named == agent_id.as_deref()).then(|| await_task(store, task)).flatten()
+}
+
+/// Waits until a task is recorded, if it is so young that it may still be; its agent.
+pub(super) fn await_task(store: &mut Store, task: TaskId) -> Option<String> {
+    let until = task.begun_at().plus(YOUTH);
+    loop {
+        match store.read(|tx| tx.agent_of(task)) {
+            Ok(None) if now() < until => thread::sleep(POLL),
+            found => return found.ok().flatten(),
+        }
+    }
+}

@@ -237,7 +237,7 @@ const TASKS_EXAMPLES: &str = "Examples:
 #[command(after_long_help = RUN_EXAMPLES)]
 pub(crate) struct RunArgs {
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
     /// Refresh the live card this often, 0 for never [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::args::BackgroundChoice;
 use crate::checkpoint::Task;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{EntryChange, Plan};
@@ -47,6 +48,45 @@ impl Receipt {
             retry_at: due_at,
             error: None,
             warnings: Vec::new(),
+        }
+    }
+
+    /// What the caller should hear of a message that Slack does not have, and what to do about it; `is_left_alone` if no
+    /// courier sees to it.
+    pub(super) fn trouble(&self, config: &Config, is_left_alone: bool) -> Option<(String, &'static str)> {
+        let reason = self.error.as_ref().map(|error| format!(": {error}"));
+        let is_recorded = self.task_id.is_some();
+        match self.delivery {
+            Delivery::Rejected => {
+                let advice = "run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected";
+                let reason = reason.unwrap_or_default();
+                Some((format!("Slack refused the message for good{reason}"), advice))
+            }
+            // What is wrong with the destination was said already, and a courier sees to what was left to it.
+            Delivery::Queued | Delivery::Unconfirmed
+                if matches!(config.target, Target::Broken)
+                    || (is_recorded && config.background == BackgroundChoice::Always) =>
+            {
+                None
+            }
+            Delivery::Queued | Delivery::Unconfirmed if is_recorded => {
+                let advice = if is_left_alone {
+                    "the next call or agent-checkpoint flush sends it"
+                } else {
+                    "it is sent as soon as that is possible"
+                };
+                let reason = reason.unwrap_or_else(|| ": waiting for its turn".to_owned());
+                let name = self.delivery.name();
+                Some((format!("recorded, but not in Slack yet ({name}){reason}"), advice))
+            }
+            Delivery::Queued | Delivery::Unconfirmed => {
+                let what = match self.delivery {
+                    Delivery::Unconfirmed => "not recorded, and perhaps not delivered",
+                    _ => "neither recorded nor delivered",
+                };
+                Some((format!("{what}{}", reason.unwrap_or_default()), "run agent-checkpoint doctor"))
+            }
+            _ => None,
         }
     }
 

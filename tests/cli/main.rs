@@ -25,6 +25,8 @@ mod receipt;
 mod rights;
 mod run;
 mod run_child;
+mod run_failures;
+mod run_masking;
 mod run_nested;
 mod run_terminal;
 mod scene;

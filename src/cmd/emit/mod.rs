@@ -272,22 +272,9 @@ impl Emission<'_> {
     fn finish(&self, mut receipt: Receipt) -> anyhow::Result<Exit> {
         let refused = receipt.delivery == Delivery::Rejected;
         let late = matches!(receipt.delivery, Delivery::Queued | Delivery::Unconfirmed);
-        if refused || late {
-            let name = receipt.delivery.name();
-            let reason = receipt
-                .error
-                .clone()
-                .map_or(": waiting for its turn".to_owned(), |error| format!(": {error}"));
-            let message = if refused {
-                format!("Slack refused the message for good{reason}")
-            } else {
-                format!("recorded, but not in Slack yet ({name}){reason}")
-            };
-            // A courier will see to what was left to it, and what is wrong with the destination was said already.
-            if refused || (self.config.background != BackgroundChoice::Always && self.broken().is_none()) {
-                self.ui.warn(&message, Some(self.advice(refused)));
-                receipt.warnings.push(message);
-            }
+        if let Some((message, advice)) = receipt.trouble(self.config, self.is_left_alone) {
+            self.ui.warn(&message, Some(advice));
+            receipt.warnings.push(message);
         }
         for problem in self.config.problems.iter() {
             receipt.warnings.push(problem.message.clone());
@@ -317,15 +304,5 @@ impl Emission<'_> {
             () if late => Exit::NotYet,
             () => Exit::Done,
         })
-    }
-
-    fn advice(&self, refused: bool) -> &'static str {
-        if refused {
-            "run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected"
-        } else if self.is_left_alone {
-            LEFT_ALONE
-        } else {
-            "it is sent as soon as that is possible"
-        }
     }
 }

@@ -41,9 +41,11 @@ pub(super) fn masker(config: &Config, variables: impl Iterator<Item = (OsString,
     let values: Vec<String> = variables
         .filter(|(name, _)| is_secret_name(name))
         .filter_map(|(_, value)| value.into_string().ok())
-        .filter(|value| value.len() >= SECRET_MIN)
         .collect();
-    Masker::new(config.secrets.iter().map(Secret::reveal).chain(values.iter().map(String::as_str)))
+    // Of several lines some may be cut off.
+    let parts = values.iter().flat_map(|value| std::iter::once(value.as_str()).chain(value.lines()));
+    let parts = parts.filter(|part| part.len() >= SECRET_MIN);
+    Masker::new(config.secrets.iter().map(Secret::reveal).chain(parts))
 }
 
 fn is_secret_name(name: &OsStr) -> bool {

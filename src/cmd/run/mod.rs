@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use self::reporter::{Ending, News, Place, Report, Voice, Word};
 use super::{BUSY_MAX, configure, courier, open, report_problems, wrapper};
-use crate::args::{GlobalArgs, RunArgs};
+use crate::args::{BackgroundChoice, GlobalArgs, RunArgs};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::time::spoken;
@@ -90,8 +90,9 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
             watch.see_through(child)
         }
         Err(error) => {
-            settings.ui.wrong(&error.message, error.hint);
-            watch.tell_end(Ending { error: Some(masker.mask(&error.message)), tail: None });
+            let message = masker.mask(&error.message);
+            settings.ui.wrong(&message, error.hint);
+            watch.tell_end(Ending { error: Some(message), tail: None });
             let report = words.iter().find_map(Word::report);
             watch.finish(report, error.reason.code())
         }
@@ -265,10 +266,16 @@ impl Watch<'_> {
     /// wants to know what became of the report.
     fn finish(&self, report: Option<Report>, code: u8) -> Exit {
         let Settings { config, ui, .. } = self.settings;
-        let Some(Report { receipt, warnings }) = report else { return Exit::Child(code) };
+        let Some(Report { mut receipt, warnings }) = report else { return Exit::Child(code) };
         for warning in &warnings {
             ui.warn(warning, None);
         }
+        if let Some((message, advice)) = receipt.trouble(config, config.background == BackgroundChoice::Never)
+        {
+            ui.warn(&message, Some(advice));
+            receipt.warnings.push(message);
+        }
+        receipt.warnings.extend(config.problems.iter().map(|problem| problem.message.clone()));
         if config.json {
             if let Err(error) = ui.answer(&receipt.json().to_string()) {
                 ui.warn(&format!("{error:#}"), None);
@@ -282,18 +289,6 @@ impl Watch<'_> {
             receipt.agent_id,
             receipt.delivery.name()
         ));
-        let reason = receipt.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
-        match receipt.delivery {
-            Delivery::Rejected => {
-                let hint = "run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected";
-                ui.warn(&format!("Slack refused the message for good{reason}"), Some(hint));
-            }
-            Delivery::Queued | Delivery::Unconfirmed if !matches!(config.target, Target::Broken) => {
-                let name = receipt.delivery.name();
-                ui.warn(&format!("recorded, but not in Slack yet ({name}){reason}"), None);
-            }
-            _ => {}
-        }
         match receipt.delivery {
             _ if code != 0 || !config.strict => Exit::Child(code),
             Delivery::Rejected => Exit::Config,

@@ -1,0 +1,92 @@
+//! Credentials in what a wrapped command is called and writes: masked before they are stored, sent or printed.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::scene::{Scene, text};
+
+/// Asserts that none of these texts is anywhere but on the streams of the command itself.
+#[track_caller]
+fn assert_nowhere(scene: &Scene, texts: &[&str]) {
+    let mut places = vec![("Slack".to_owned(), Vec::new())];
+    for request in scene.slack.requests() {
+        places[0].1.extend_from_slice(&request.body);
+    }
+    let folder = scene.sandbox.cache_path().with_file_name("");
+    for entry in fs::read_dir(folder).expect("the cache's folder").flatten() {
+        places.push((entry.path().display().to_string(), fs::read(entry.path()).expect("a file")));
+    }
+    let shown = scene.sandbox.cmd(["show", "--json", "bot"]).run();
+    places.push(("show".to_owned(), shown.stdout.into_bytes()));
+    for (place, bytes) in places {
+        for text in texts {
+            let found = bytes.windows(text.len()).any(|part| part == text.as_bytes());
+            assert!(!found, "{text} in {place}");
+        }
+    }
+}
+
+#[test]
+fn no_secret_of_the_commands_surroundings_or_of_a_known_shape_gets_out() {
+    let scene = Scene::bot();
+    let github = ["ghp_", "abcdefghijklmnopqrstuvwxyz0123456789"].concat();
+    let secrets = [
+        ("DEPLOY_TOKEN", "hunter2hunter2"),
+        ("db_password", "correct horse battery"),
+        ("STRIPE_API_KEY", "live/4242424242"),
+        ("SIGNING_KEY", "kkkkkkkkkk"),
+        ("OAUTH_HEADER", "Basic dXNlcjpwYXNz"),
+        ("LONG_SECRET", "first-line\nsecond-line\n"),
+    ];
+    for (name, value) in secrets {
+        scene.sandbox.env(name, value);
+    }
+    let script = r#"
+        printf 'one %s\n' "$DEPLOY_TOKEN" >&2
+        printf 'two %.7s\033[31m%s\033[0m\n' "$DEPLOY_TOKEN" "hunter2" >&2
+        printf 'three [%s]\n' "$db_password" "$STRIPE_API_KEY" "$SIGNING_KEY" "$OAUTH_HEADER" "$SLACK_BOT_TOKEN" "$1" >&2
+        printf "$LONG_SECRET" | tail -n 1 >&2
+        exit 1"#;
+    let words =
+        ["run", "-a", "bot", "--task-name", &github, "--meta", &format!("k={github}"), "--json", "--"];
+    let words = [&words[..], &["sh", "-c", script, "sh", &github, "hunter2hunter2"]].concat();
+    let output = scene.sandbox.cmd(words).run().code(1);
+    // The command's own output is its own.
+    let output = output.stderr_has("one hunter2hunter2\n").stderr_has(&github);
+    let receipt: Value = output.json();
+    assert_eq!(text(&receipt, "delivery"), "sent");
+    let mut texts: Vec<&str> = secrets.iter().map(|(_, value)| *value).collect();
+    texts.extend([github.as_str(), scene.slack.token(), "second-line"]);
+    assert_nowhere(&scene, &texts);
+    let end = scene.show("bot")["checkpoints"][1]["tail"].as_str().expect("a tail").to_owned();
+    assert_eq!(end.lines().count(), 9, "{end}");
+    assert!(end.starts_with("one [masked]\ntwo [masked]\n"), "{end}");
+}
+
+#[test]
+fn progress_and_what_cannot_be_started_are_masked_too() {
+    let scene = Scene::bot();
+    scene.sandbox.env("DEPLOY_TOKEN", "hunter2hunter2");
+    let pattern = "(?P<percent>[0-9]+)% (?P<action>.*)";
+    let words = ["run", "-a", "bot", "--progress-regex", pattern, "--", "sh", "-c", "echo 5% $DEPLOY_TOKEN"];
+    scene.sandbox.cmd(words).run().success().stdout_is("5% hunter2hunter2\n");
+    assert_nowhere(&scene, &["hunter2hunter2"]);
+    assert_eq!(scene.show("bot")["checkpoints"][1]["action"], "[masked]");
+    let output = scene.sandbox.cmd(["run", "-a", "bot", "--", "./hunter2hunter2"]).run().code(127);
+    assert_nowhere(&scene, &["hunter2hunter2"]);
+    output.lacks("hunter2hunter2");
+}
+
+#[test]
+fn ordinary_variables_are_no_secrets() {
+    let scene = Scene::bot();
+    let ordinary =
+        [("LD_LIBRARY_PATH", "/opt/some/lib"), ("GIT_AUTHOR_NAME", "Ana Example"), ("API_TOKEN", "short")];
+    for (name, value) in ordinary {
+        scene.sandbox.env(name, value);
+    }
+    let script = "echo $LD_LIBRARY_PATH, $GIT_AUTHOR_NAME, $API_TOKEN; exit 1";
+    scene.sandbox.cmd(["run", "-a", "bot", "--no-post", "--", "sh", "-c", script]).run().code(1);
+    assert_eq!(scene.show("bot")["checkpoints"][1]["tail"], "/opt/some/lib, Ana Example, short");
+}

@@ -67,7 +67,8 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         }
     }
     let start = draft::start(args, &config, &masker, parent, named.as_deref());
-    let expected = Place { agent_id: start.agent_id.clone(), task: start.opens, thread: None };
+    let thread = start.thread.as_ref().map(|thread| format!("{}:{}", thread.channel, thread.ts));
+    let expected = Place { agent_id: start.agent_id.clone(), task: start.opens, thread };
     let settings = Arc::new(Settings { config, ui, is_named_after_parent: named.is_some() });
     let (mouth, ears) = mpsc::channel();
     let (place_out, place) = mpsc::channel();

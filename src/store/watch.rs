@@ -35,7 +35,10 @@ impl Watcher {
     /// This process.
     pub(crate) fn current() -> Self {
         let pid = std::process::id();
-        let start = started(&pid.to_string()).unwrap_or_default();
+        let start = match look(&pid.to_string()) {
+            Sight::Alive { start } => start,
+            Sight::Ended | Sight::Nothing => String::new(),
+        };
         Self(format!("{}|{}|{}|{pid}|{start}", host(), boot(), namespace()))
     }
 
@@ -52,9 +55,12 @@ impl Watcher {
         if place != namespace() {
             return None;
         }
-        let is_gone = match started(pid) {
-            Some(now) => now != start,
-            None => pid.parse().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)),
+        let is_gone = match look(pid) {
+            Sight::Alive { start: now } => now != start,
+            Sight::Ended => true,
+            Sight::Nothing => {
+                pid.parse().is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
+            }
         };
         is_gone.then(|| format!("process {pid} on {on} ended without a word"))
     }
@@ -69,16 +75,26 @@ fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// When the process started, in ticks since boot; `None` if it does not run, or where the system does not say.
-///
-/// proc_pid_stat(5): the 22nd field, counted behind the name, which may itself hold anything.
-fn started(pid: &str) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    // The first field behind the name is the state; a process that only waits to be collected has ended.
-    match *fields.first()? {
-        "Z" | "X" => None,
-        _ => fields.get(19).map(|start| (*start).to_owned()),
+/// What the system shows of a process.
+enum Sight {
+    /// It runs, and started then, in ticks since boot.
+    Alive { start: String },
+    /// It only waits to be collected by its parent.
+    Ended,
+    /// It is not there, or not for us to see, or the system does not say.
+    Nothing,
+}
+
+/// proc_pid_stat(5): the third field is the state, the 22nd the start, counted behind the name, which may itself hold
+/// anything.
+fn look(pid: &str) -> Sight {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let fields: Vec<&str> = behind_name.split_whitespace().collect();
+    match (fields.first(), fields.get(19)) {
+        (Some(&"Z" | &"X"), _) => Sight::Ended,
+        (Some(_), Some(start)) => Sight::Alive { start: (*start).to_owned() },
+        _ => Sight::Nothing,
     }
 }
 

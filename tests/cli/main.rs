@@ -26,6 +26,9 @@ mod rights;
 mod run;
 mod run_child;
 mod run_failures;
+mod run_live;
+#[cfg(target_os = "linux")]
+mod run_lost;
 mod run_masking;
 mod run_nested;
 mod run_terminal;

@@ -2,6 +2,7 @@
 
 mod claims;
 mod courier;
+mod family;
 mod flushing;
 mod laws;
 mod leases;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use crate::run_child::signal;
-use crate::scene::{Scene, text};
+use crate::scene::{Scene, side_by_side, text};
 use crate::support::wait_for;
 
 /// A running wrapper of the agent `bot`; its command runs until its input is closed.
@@ -61,12 +61,9 @@ impl Wrapper {
 
 #[test]
 fn any_later_call_marks_the_task_of_a_killed_wrapper_and_says_so_once() {
-    for words in [
-        &["emit", "-a", "other", "Hello"][..],
-        &["tasks"],
-        &["show", "bot"],
-        &["run", "-a", "x", "--", "true"],
-    ] {
+    let rows: [&[&str]; 4] =
+        [&["emit", "-a", "other", "Hello"], &["tasks"], &["show", "bot"], &["run", "-a", "x", "--", "true"]];
+    side_by_side(rows, |words| {
         let scene = Scene::bot();
         let mut wrapper = Wrapper::start(&scene, &[]);
         let thread = scene.root().ts;
@@ -87,7 +84,7 @@ fn any_later_call_marks_the_task_of_a_killed_wrapper_and_says_so_once() {
             messages[1].text
         );
         assert!(messages[0].text.contains("– ERROR\n"), "the card shows it: {}", messages[0].text);
-    }
+    });
 }
 
 #[test]

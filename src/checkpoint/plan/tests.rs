@@ -2,6 +2,7 @@
 
 mod laws;
 mod memory;
+mod wrapped;
 
 use super::*;
 use crate::checkpoint::parse::Artifact;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::checkpoint::Parent;
 use crate::checkpoint::outbox::Delivery;
 
 /// One thing that happens.
@@ -86,6 +87,7 @@ impl World {
         self.processes += 1;
         let by = owner(self.processes);
         let Claim::Job(job) = self.cache.claim(&by) else { return false };
+        self.follows_what_it_belongs_to(&job);
         match fate {
             Fate::Arrives => {
                 let ts = format!("{}.1", self.processes);
@@ -107,13 +109,34 @@ impl World {
         true
     }
 
+    /// A note goes once both threads have begun, a file once its message has arrived.
+    fn follows_what_it_belongs_to(&self, job: &Job) {
+        match job.kind {
+            EntryKind::Post | EntryKind::Card => {}
+            EntryKind::Note => {
+                assert!(job.task.thread_ts.is_some(), "the parent has no thread yet: {job:?}");
+                assert!(job.note.as_ref().is_some_and(|note| note.card.is_some()), "no card yet: {job:?}");
+            }
+            EntryKind::File => {
+                let messages = job.task.key.and_then(|task| self.slack.messages.get(&task.0));
+                let has_arrived = |message: &Message| message.checkpoint == job.checkpoint;
+                assert!(messages.is_some_and(|messages| messages.iter().any(has_arrived)), "{job:?}");
+                assert!(job.file.as_ref().is_some_and(|file| file.starts_with("line")), "{job:?}");
+            }
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::Say { agent, status, new } => {
                 let agent = ["a", "b"][agent];
                 let status = Status::ALL[status];
                 let channel = Some(format!("#{agent}"));
-                self.cache.record(Draft { new, channel, ..Draft::of(agent, status) });
+                // The second is started from whatever the first does then, and errors come with a long tail.
+                let parent = (agent == "b")
+                    .then(|| Parent { task: TaskId::new(self.cache.now), agent_id: Some("a".to_owned()) });
+                let tail = (status == Status::Error).then(|| "line\n".repeat(1000));
+                self.cache.record(Draft { new, channel, parent, tail, ..Draft::of(agent, status) });
             }
             Event::Pass(time) => self.cache.pass(seconds(time)),
             Event::Send(fate) => {

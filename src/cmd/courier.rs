@@ -21,7 +21,7 @@ use crate::checkpoint::outbox::Credential;
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Flags, Target};
 use crate::exit::Exit;
-use crate::store::{Claim, Owner, Scope, Store, StoreError, Tx};
+use crate::store::{Claim, Owner, Scope, Store, StoreError, Tx, Why};
 use crate::ui::Ui;
 
 /// The longest that a courier lives; what it leaves is sent by the next call.
@@ -119,7 +119,9 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
                 seen = store.version_of_data()?;
                 sender.attempt(&mut store, &job, claim_in_office)?.1?
             }
-            Claim::Wait { until, .. } if store.is_in_place() => {
+            Claim::Wait { until, why } if store.is_in_place() => {
+                // Whoever holds a task may die, which changes nothing in the cache.
+                let until = if why == Why::Held { until.min(now().plus(LOOK)) } else { until };
                 rest(&store, until, seen)?;
                 // Looked at before claiming: what is written in between must not be missed.
                 seen = store.version_of_data()?;

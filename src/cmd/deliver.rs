@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{BUSY_MAX, jitter, now};
 use crate::checkpoint::id::EntryKey;
+use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::{Credential, EntryKind, Job, Settlement};
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
@@ -23,6 +24,8 @@ const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 const CACHE_MIN: Duration = Duration::from_millis(500);
 /// The longest that one attempt may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
+/// How many characters of a reason are kept.
+const REASON_MAX: usize = 1000;
 /// How far ahead an urgent entry reserves a slot within Slack's limits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,6 +37,8 @@ pub(super) struct Sender {
     place: Place,
     http: Http,
     owner: Owner,
+    /// What others say of a failure may repeat what they were sent.
+    masker: Masker,
     /// A person asked; see [`Credential::may_send`].
     explicit: bool,
     deadline: Option<Instant>,
@@ -95,6 +100,7 @@ impl Sender {
             place,
             http: Http::new(config.network.clone()),
             owner: Owner::current(now()),
+            masker: config.masker(),
             explicit,
             deadline,
         })
@@ -193,7 +199,20 @@ impl Sender {
     /// Sends without a store, once.
     pub(super) fn send(&mut self, job: &Job) -> Outcome {
         let deadline = Instant::now() + self.time_left().min(ATTEMPT_MAX);
-        delivery::deliver(&mut self.http, &self.destination, job, &self.place, deadline)
+        let mut outcome = delivery::deliver(&mut self.http, &self.destination, job, &self.place, deadline);
+        if let Outcome::Rejected(reason) | Outcome::Retry(Retry { reason, .. }) = &mut outcome {
+            *reason = self.repeatable(reason);
+        }
+        outcome
+    }
+
+    /// A reason as it may be kept and shown: without credentials, and no longer than a person reads.
+    fn repeatable(&self, reason: &str) -> String {
+        let masked = self.masker.mask(reason);
+        match masked.char_indices().nth(REASON_MAX) {
+            Some((end, _)) => format!("{}…", &masked[..end]),
+            None => masked,
+        }
     }
 
     /// Waits for the slot that was reserved; says until when, if everyone is held back meanwhile.

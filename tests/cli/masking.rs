@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::fake_slack::{FakeSlack, TOKEN};
+use crate::fake_slack::{FakeSlack, Fault, TOKEN};
 use crate::support::{Output, Sandbox};
 
 /// Well-known shapes, written in two halves so that scanners do not take this file for a leak.
@@ -187,4 +187,17 @@ fn colours_inside_a_credential_do_not_hide_it() {
         "{}",
         slack.roots()[0].text
     );
+}
+
+#[test]
+fn a_credential_that_slack_repeats_is_kept_nowhere() {
+    let slack = FakeSlack::start();
+    let sandbox = Sandbox::new();
+    sandbox.slack(&slack);
+    slack.script("chat.postMessage", vec![Fault::ErrorName("bad_token: xoxb-fake-token")]);
+    let receipt = sandbox.cmd(["emit", "-a", "bot", "--json", "One"]).run().success();
+    assert_eq!(receipt.json()["error"], "bad_token: [masked]", "{receipt}");
+    let shown = ["tasks", "doctor"].map(|command| sandbox.cmd([command, "--json"]).run());
+    let outputs = [vec![receipt, sandbox.cmd(["show", "bot"]).run().success()], Vec::from(shown)].concat();
+    assert_nowhere(&sandbox, &slack, &outputs, TOKEN);
 }

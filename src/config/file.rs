@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,9 @@ use crate::exit::cause;
 
 use super::Problem;
 use super::keys::{Found, KEYS, Key, Origin};
+
+/// The largest file that is read, in bytes.
+const FILE_MAX: u64 = 1024 * 1024;
 
 /// A file's settings.
 #[derive(Debug)]
@@ -77,12 +81,22 @@ impl Layer {
     }
 }
 
+/// What a file, or a pipe from a command, holds. What never ends, such as a device, does not fill the memory.
+pub(super) fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(std::io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
+
 fn read(path: &Path, what: &str) -> Result<(String, bool), Unreadable> {
     let unreadable = |error: &dyn std::fmt::Display| Unreadable {
         message: format!("could not read {what}: {}: {error}", path.display()),
         hint: "name a file that you may read".to_owned(),
     };
-    let bytes = fs::read(path).map_err(|error| unreadable(&cause(&error)))?;
+    let bytes = read_small(path).map_err(|error| unreadable(&cause(&error)))?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable(&"it is not valid UTF-8"))?;
     let mode = fs::metadata(path).map(|metadata| metadata.permissions().mode()).unwrap_or(0);
     Ok((text, mode & 0o077 != 0))

@@ -8,6 +8,9 @@ use nix::unistd::{Uid, User, gethostname};
 
 use super::Environment;
 
+/// The largest file of git's that is read, in bytes.
+const GIT_FILE_MAX: u64 = 1024 * 1024;
+
 /// Variables in which coding agents pass their session to the shells they start, and the agents' names.
 const SESSIONS: &[(&str, &str)] = &[
     ("CLAUDE_CODE_SESSION_ID", "claude"),
@@ -175,9 +178,11 @@ fn lossy(text: OsString) -> String {
 
 /// The part of a remote's URL that people call the repository: its last two names, or the last of a path.
 ///
-/// User and password of the URL are never part of it.
+/// User and password of the URL are never part of it, nor is a query, which may hold a token.
 fn origin_name(url: &str) -> String {
-    let url = url.trim().trim_end_matches('/');
+    let url = url.trim();
+    let url = url.split_once("://").and_then(|_| url.split(['?', '#']).next()).unwrap_or(url);
+    let url = url.trim_end_matches('/');
     let url = url.strip_suffix(".git").unwrap_or(url);
     let path = match url.split_once("://") {
         Some((scheme, rest)) if !scheme.eq_ignore_ascii_case("file") => {
@@ -193,6 +198,13 @@ fn origin_name(url: &str) -> String {
     };
     let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
     names[names.len().saturating_sub(2)..].join("/")
+}
+
+/// A file that somebody else may have put there: a pipe or a device would hold the caller up for ever, and what is
+/// not small is not git's.
+fn read_small(path: &Path) -> Option<String> {
+    let metadata = fs::metadata(path).ok()?;
+    (metadata.is_file() && metadata.len() <= GIT_FILE_MAX).then(|| fs::read_to_string(path).ok())?
 }
 
 /// A git work tree, read from its files: starting `git` would take longer than all the rest of a call.
@@ -212,11 +224,11 @@ impl Git {
                 return Some(Self { root: root.to_owned(), common: dot_git });
             }
             // A linked work tree or a submodule: the file names the real directory, relative to itself.
-            let text = fs::read_to_string(&dot_git).ok()?;
+            let text = read_small(&dot_git)?;
             let git_dir = root.join(text.strip_prefix("gitdir:")?.trim());
-            let common = match fs::read_to_string(git_dir.join("commondir")) {
-                Ok(common) => git_dir.join(common.trim()),
-                Err(_) => git_dir,
+            let common = match read_small(&git_dir.join("commondir")) {
+                Some(common) => git_dir.join(common.trim()),
+                None => git_dir,
             };
             Some(Self { root: root.to_owned(), common })
         })
@@ -224,7 +236,7 @@ impl Git {
 
     /// The URL of the remote called `origin`.
     fn origin(&self) -> Option<String> {
-        let config = fs::read_to_string(self.common.join("config")).ok()?;
+        let config = read_small(&self.common.join("config"))?;
         let mut in_origin = false;
         config.lines().map(str::trim).find_map(|line| {
             if line.starts_with('[') {

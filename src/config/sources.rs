@@ -219,7 +219,7 @@ impl Sources<'_> {
     fn reveal(&self, key: Key, text: String) -> Result<String, Invalid> {
         let text = text.trim().to_owned();
         let Some(path) = text.strip_prefix("file:").filter(|_| key.secret) else { return Ok(text) };
-        let content = std::fs::read(path).map_err(|error| {
+        let content = file::read_small(Path::new(path)).map_err(|error| {
             Invalid::new(
                 format!("names the file '{path}', which could not be read: {}", cause(&error)),
                 "make the file readable",

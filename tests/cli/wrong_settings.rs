@@ -326,3 +326,18 @@ fn a_config_file_that_cannot_be_used_is_named_and_nothing_is_posted_elsewhere() 
     assert_eq!(output.json()["delivery"], "queued");
     output.stderr_has("missing.toml: No such file or directory\n");
 }
+
+#[test]
+fn a_file_without_end_does_not_fill_the_memory() {
+    let (_slack, sandbox) = set_up();
+    let reason = "/dev/zero: it is larger than 1 MiB";
+    for flag in ["--config", "--env-file"] {
+        sandbox.cmd(["emit", flag, "/dev/zero", "One"]).run().code(64).stderr_has(reason);
+    }
+    for variable in ["AGENT_CHECKPOINT_CONFIG", "AGENT_CHECKPOINT_ENV_FILE"] {
+        let run = sandbox.cmd(["emit", "-a", "bot", "One"]).env(variable, "/dev/zero");
+        run.run().success().stderr_has(reason);
+    }
+    let run = sandbox.cmd(["emit", "-a", "bot", "One"]).env("SLACK_BOT_TOKEN", "file:/dev/zero");
+    run.run().success().stderr_has("could not be read: it is larger than 1 MiB");
+}

@@ -20,6 +20,8 @@ fn origin_names() {
         ("../rocket", "rocket"),
         ("file:///srv/git/rocket.git", "rocket"),
         ("acme/rocket", "acme/rocket"),
+        ("https://git.example/acme/rocket.git?private_token=secret#top", "acme/rocket"),
+        ("https://git.example/acme/rocket/?private_token=secret/more", "acme/rocket"),
         ("", ""),
     ] {
         assert_eq!(origin_name(url), name, "{url}");
@@ -235,6 +237,13 @@ fn the_place_is_the_git_work_tree_from_anywhere_inside() {
     write("rocket/.git/modules/module/config", "[remote \"origin\"]\n\turl = \"../module.git\"\n");
     write("bare/.git/config", "[core]\n\tbare = false\n");
     write("broken/.git", "not a pointer");
+    // A pipe that nobody writes to, as the file and in the directory.
+    for pipe in ["pipe/.git", "piped/.git/config"] {
+        let pipe = dir.path().join(pipe);
+        fs::create_dir_all(pipe.parent().expect("a parent")).expect("directories");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    }
+    write("endless/.git/config", &format!("{config}{}", "#".repeat(1024 * 1024)));
     for (place, name, repo) in [
         ("rocket", "rocket", Some("acme/rocket")),
         ("rocket/src/deep", "rocket", Some("acme/rocket")),
@@ -242,6 +251,9 @@ fn the_place_is_the_git_work_tree_from_anywhere_inside() {
         ("rocket/module", "module", Some("module")),
         ("bare", "bare", None),
         ("broken", "broken", None),
+        ("pipe", "pipe", None),
+        ("piped", "piped", None),
+        ("endless", "endless", None),
     ] {
         let found = surroundings(None, &|_| None, &dir.path().join(place));
         assert!(found.agent_id.ends_with(&format!(":{name}")), "{place}: {}", found.agent_id);

@@ -108,6 +108,15 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// This process no longer answers for the task; another one that has taken it over still does.
+    pub(crate) fn leave(&self, task: TaskKey, watcher: &Watcher) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE tasks SET watcher = NULL WHERE key = ?1 AND watcher = ?2",
+            params![task.0, watcher.0],
+        )?;
+        Ok(())
+    }
+
     /// Nobody answers for the task any more.
     pub(crate) fn unwatch(&self, task: TaskKey) -> Result<(), StoreError> {
         self.connection.execute("UPDATE tasks SET watcher = NULL WHERE key = ?1", [task.0])?;

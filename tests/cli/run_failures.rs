@@ -34,7 +34,7 @@ fn end(sandbox: &Sandbox) -> Value {
 #[test]
 fn the_exit_code_and_output_are_the_commands_whatever_fails() {
     type Deed = fn(&Scene);
-    let rows: [(&str, Deed); 10] = [
+    let rows: [(&str, Deed); 12] = [
         ("nothing", |_| {}),
         ("Slack hangs", |scene| scene.slack.hold()),
         ("Slack refuses", |scene| scene.slack.revoke_token()),
@@ -58,6 +58,12 @@ fn the_exit_code_and_output_are_the_commands_whatever_fails() {
         ("the settings are wrong", |scene| {
             scene.sandbox.env("AGENT_CHECKPOINT_TAIL", "many").env("AGENT_CHECKPOINT_HEARTBEAT", "often");
             scene.sandbox.env("AGENT_CHECKPOINT_PROGRESS_REGEX", "(").env("AGENT_CHECKPOINT_TIMEOUT", "-1");
+        }),
+        ("the config file is broken", |scene| {
+            scene.sandbox.write(scene.sandbox.config_path(), "tail = = 3");
+        }),
+        ("the config file is missing", |scene| {
+            scene.sandbox.env("AGENT_CHECKPOINT_CONFIG", "/nonexistent/config.toml");
         }),
         ("the destination is wrong", |scene| {
             scene.sandbox.env("SLACK_CHANNEL", "no such name");
@@ -230,6 +236,22 @@ fn an_interrupt_during_the_last_delivery_ends_it_with_the_end_on_disk() {
         scene.flush();
         assert!(scene.root().text.contains("exit code 6"));
     }
+}
+
+#[test]
+fn an_interrupt_after_the_end_does_not_wait_for_a_reader_that_never_reads() {
+    let sandbox = Sandbox::new();
+    // More than the test's pipe holds, and less than what is on its way in all.
+    let script = "head -c 200000 /dev/zero; echo $? >written";
+    let mut child = sandbox.cmd(["run", "-a", "bot", "--", "sh", "-c", script]).spawn();
+    let is_stored = || {
+        let found = sandbox.cmd(["show", "--json", "bot"]).run();
+        (found.code == Some(0) && found.json()["status"] == "complete").then_some(())
+    };
+    wait_for("the end on disk", is_stored);
+    assert_eq!(child.try_wait().expect("a child"), None, "its output is not read yet");
+    signal(&child, Signal::SIGTERM);
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
 }
 
 #[test]

@@ -31,6 +31,8 @@ use crate::ui::Ui;
 const PLACE_MAX: Duration = Duration::from_millis(3);
 /// The most of a tail that is kept, in bytes.
 const TAIL_BYTES: usize = 64 * 1024;
+/// How much longer than an interrupt, after the command's end, its output may take to be read.
+const CUT_AFTER: Duration = Duration::from_secs(1);
 /// The reporter's stack.
 const STACK: usize = 512 * 1024;
 
@@ -167,14 +169,16 @@ impl Watch<'_> {
         let next_beat = || heartbeat.and_then(|every| Instant::now().checked_add(every));
         // The next beat; from the end on, when the reporter's time is over at the latest.
         let mut next = next_beat();
+        // Whoever interrupts the last delivery does not wait for a slow reader of the output much longer either.
+        let mut cut = None;
         let mut code = None;
-        let mut is_over = false;
+        let (mut is_over, mut is_cut) = (false, false);
         let mut is_drained = false;
         let mut report = None;
         let mut is_stored = false;
         let mut is_interrupted = false;
         loop {
-            match child.next_event(next) {
+            match child.next_event(next.into_iter().chain(cut).min()) {
                 Event::Progress(progress) => {
                     let action = progress.action.map(|action| self.masker.mask(&action));
                     self.tell(News::Progress { percent: progress.percent, action });
@@ -192,12 +196,18 @@ impl Watch<'_> {
                     next = Instant::now().checked_add(self.settings.config.deadline.saturating_add(BUSY_MAX));
                 }
                 Event::Signal(noted) if code.is_some() => {
-                    is_interrupted |= matches!(
+                    let ends = matches!(
                         noted.signal,
                         Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
                     );
+                    if ends && !is_interrupted {
+                        (is_interrupted, cut) = (true, Instant::now().checked_add(CUT_AFTER));
+                    }
                 }
                 Event::Drained => is_drained = true,
+                Event::DeadlineReached if cut.is_some_and(|cut| cut <= Instant::now()) => {
+                    (is_cut, cut) = (true, None);
+                }
                 Event::DeadlineReached => (is_over, next) = (true, None),
                 Event::Signal(_) | Event::Stopped | Event::Continued | Event::Woken => {}
             }
@@ -212,11 +222,11 @@ impl Watch<'_> {
                 }
             }
             let is_told = report.is_some() || is_gone;
-            if is_drained && is_told {
+            if (is_drained || is_cut) && is_told {
                 return self.finish(report.take(), code);
             }
             // Whoever interrupts us now has the end on disk, and a courier for the rest.
-            if is_drained && (is_over || is_interrupted && is_stored) {
+            if is_drained && is_over || (is_drained || is_cut) && is_interrupted && is_stored {
                 if let Ok(mut store) = open(&self.settings.config, &self.settings.ui, Duration::from_secs(1))
                 {
                     courier::leave_the_rest(&mut store, &self.settings.config, &self.settings.ui);

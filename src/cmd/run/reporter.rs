@@ -298,7 +298,7 @@ impl<'a> Reporter<'a> {
         let status = if ending.error.is_some() { Status::Error } else { Status::Complete };
         let draft = Draft { error: ending.error, tail: ending.tail, ..self.draft(status) };
         let mut end = End { draft, recorded: None, delivery: Delivery::Off };
-        match self.record(&end.draft, |tx, key| tx.unwatch(key)) {
+        match self.record(&end.draft, |tx, key| tx.leave(key, &Watcher::current())) {
             Ok(recorded) => end.recorded = recorded,
             Err(error) => {
                 self.warn(format!("could not write to the cache: {error}; going on without state"));

@@ -285,11 +285,16 @@ fn orphans_are_running_tasks_whose_process_is_gone_the_longest_silent_first() {
     // The living are looked at as well.
     assert_eq!((found(0).len(), found(1).len()), (0, 0));
     assert_eq!(found(2), ["first"]);
+    // Who leaves what another process has taken over does not take it from that one.
+    cache.write(|tx| tx.leave(first, &Watcher::current()));
+    assert_eq!(cache.write(|tx| tx.orphans(2)).len(), 1);
     let watched = [living, first, left].map(|task| cache.write(|tx| tx.is_watched(task)));
     assert_eq!(watched, [true, false, false]);
     let orphan = cache.write(|tx| tx.orphans(2)).remove(0);
     assert!(orphan.reason.ends_with("ended without a word"), "{}", orphan.reason);
     assert_eq!(orphan.waiting.len(), 1);
+    cache.write(|tx| tx.leave(living, &Watcher::current()));
+    assert!(!cache.write(|tx| tx.is_watched(living)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `run`: what people see in Slack, and what is kept, of a wrapped command.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::scene::{Scene, text};
@@ -202,7 +204,8 @@ fn the_commands_own_last_word_is_kept() {
     for (said, code, expected, state) in rows {
         let scene = Scene::bot();
         let line = format!(r#""$BIN" run -a bot -- sh -c '"$BIN" emit -s {said} "Last word"; exit {code}'"#);
-        scene.sandbox.shell(&line).run().code(code);
+        // Well within the deadline: where nothing is left to say, nothing is waited for.
+        scene.sandbox.shell(&line).run().code(code).within(Duration::from_secs(8));
         assert_eq!(statuses(&scene), expected, "{said} {code}");
         assert_eq!(text(&scene.show("bot"), "state"), state, "{said} {code}");
         assert_eq!(posted(&scene).len(), expected.len(), "{said} {code}");

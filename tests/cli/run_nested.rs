@@ -1,8 +1,11 @@
 //! `run` inside `run`: agents of their own, linked to the one they were started from.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rusqlite::Connection;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::fake_slack::Message;
 use crate::scene::{Scene, text};
@@ -98,6 +101,27 @@ fn two_nested_commands_of_one_name_at_once_are_two_agents() {
     scene.sandbox.write("both", "\"$BIN\" run -- true; \"$BIN\" run -- true\n");
     scene.sandbox.shell(r#"exec "$BIN" run -a bot -- sh both"#).run().success();
     assert!(agents(&scene).contains("bot/true") && !agents(&scene).contains("bot/true-2"));
+}
+
+#[test]
+fn a_call_that_is_as_young_as_its_task_waits_for_it_and_speaks_for_its_agent() {
+    let scene = Scene::bot();
+    scene.sandbox.env("AGENT_CHECKPOINT_NO_POST", "true");
+    scene.sandbox.cmd(["emit", "-a", "bot-2", "Begun"]).run().success();
+    // Still young for some time to come.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock") + Duration::from_secs(15);
+    let task = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), 0)).to_string();
+    let inside = scene.sandbox.cmd(["emit", "Inside"]).env("AGENT_CHECKPOINT_TASK", &task);
+    let mut inside = inside.env("AGENT_CHECKPOINT_AGENT_ID", "bot").spawn();
+    // A call of its own name does not wait.
+    let own = scene.sandbox.cmd(["emit", "-a", "own", "Hello"]).env("AGENT_CHECKPOINT_TASK", &task);
+    own.env("AGENT_CHECKPOINT_AGENT_ID", "bot").run().success().within(Duration::from_secs(8));
+    assert_eq!(inside.try_wait().expect("a child"), None, "it waits");
+    let cache = Connection::open(scene.sandbox.cache_path()).expect("a cache");
+    cache.execute("UPDATE tasks SET id = ?1 WHERE agent_id = 'bot-2'", [&task]).expect("an update");
+    assert_eq!(inside.wait().expect("an end").code(), Some(0));
+    assert_eq!(scene.deliveries("bot-2").last().expect("a checkpoint").0, "Inside");
+    assert_eq!(agents(&scene), ["bot-2", "own"].map(str::to_owned).into());
 }
 
 #[test]

@@ -32,6 +32,8 @@ const START_MAX: Duration = Duration::from_secs(15);
 const OFFICE: Duration = Duration::from_secs(120);
 /// How often a waiting courier looks whether something was recorded that may be due earlier than what it knew.
 const LOOK: Duration = Duration::from_millis(250);
+/// How often it looks whether the process that is sending for a task still lives.
+const HELD: Duration = Duration::from_secs(1);
 /// The longest that it waits without claiming anew, which prolongs its office.
 const REST_MAX: Duration = Duration::from_secs(20);
 
@@ -120,8 +122,8 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
                 sender.attempt(&mut store, &job, claim_in_office)?.1?
             }
             Claim::Wait { until, why } if store.is_in_place() => {
-                // Whoever holds a task may die, which changes nothing in the cache.
-                let until = if why == Why::Held { until.min(now().plus(LOOK)) } else { until };
+                // The death of a process that holds a lease does not show in the file.
+                let until = if why == Why::Held { until.min(now().plus(HELD)) } else { until };
                 rest(&store, until, seen)?;
                 // Looked at before claiming: what is written in between must not be missed.
                 seen = store.version_of_data()?;

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -366,4 +366,21 @@ fn a_courier_obeys_the_flags_of_its_caller() {
     wait_until_none(&sandbox);
     assert_eq!(slack.messages(CHANNEL).len(), 2);
     assert!(!sandbox.cache_path().exists());
+}
+
+#[test]
+fn what_a_killed_call_was_sending_is_sent_by_the_courier_at_once() {
+    let (slack, sandbox) = set_up();
+    slack.script("chat.postMessage", vec![Fault::Hang]);
+    let mut hanging = sandbox.cmd(["emit", "-a", "bot", "--deadline", "10m", "Hanging"]).spawn();
+    slack.wait_requests(1);
+    // A courier that finds that message in living hands.
+    sandbox.cmd(["emit", "-a", "other", "--background", "always", "Other"]).run().success();
+    wait_for("the other message", || (slack.roots().len() == 1).then_some(()));
+    only_courier(&sandbox);
+    hanging.kill().expect("a live process");
+    hanging.wait().expect("an end");
+    let since = Instant::now();
+    wait_for("the first message", || (slack.roots().len() == 2).then_some(()));
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
 }

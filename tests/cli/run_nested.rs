@@ -75,9 +75,9 @@ fn a_nested_command_is_named_after_its_parent_and_itself() {
 fn two_nested_commands_of_one_name_at_once_are_two_agents() {
     let scene = Scene::bot();
     scene.sandbox.env("AGENT_CHECKPOINT_NO_POST", "true");
-    // Each waits for the other, so that they certainly run at the same time; what each says joins its own task.
-    let one = r#"touch one; while [ ! -e two ]; do sleep 0.01; done; "$BIN" emit "I am one""#;
-    let two = r#"touch two; while [ ! -e one ]; do sleep 0.01; done; "$BIN" emit "I am two""#;
+    // Neither ends before both are recorded, and what each says joins its own task.
+    let one = r#""$BIN" emit "I am one"; touch one; while [ ! -e two ]; do sleep 0.01; done"#;
+    let two = r#""$BIN" emit "I am two"; touch two; while [ ! -e one ]; do sleep 0.01; done"#;
     scene.sandbox.write("one/job", one);
     scene.sandbox.write("two/job", two);
     scene

@@ -16,6 +16,7 @@ mod report;
 mod rows;
 mod schema;
 mod settle;
+mod statements;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -36,6 +37,7 @@ pub(crate) use lease::Owner;
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, Problems, TaskReport, Wait};
 pub(crate) use settle::Standing;
+use statements::Statements;
 pub(crate) use watch::{Orphan, Watcher};
 
 /// How large the write-ahead log may grow, in bytes, before a writer moves it into the database.
@@ -59,12 +61,14 @@ pub(crate) struct Store {
     busy_timeout: Duration,
     /// The log was not there before we came: its name is not yet safe from a power loss.
     log_is_new: bool,
+    /// Whether statements are kept for the next transaction.
+    keeps: bool,
 }
 
 /// A transaction that writes; its methods are in the files of this folder, by subject.
 #[derive(Debug)]
 pub(crate) struct Tx<'a> {
-    connection: &'a Connection,
+    connection: Statements<'a>,
 }
 
 /// Something that went wrong between us and the cache file.
@@ -161,7 +165,12 @@ impl Store {
         }
         // SQLite's own way leaves the log as long as it is, and the next process would read all of it again.
         connection.execute_batch("PRAGMA wal_autocheckpoint = 0")?;
-        Ok(Self { connection, path: path.to_owned(), inode, busy_timeout, log_is_new })
+        Ok(Self { connection, path: path.to_owned(), inode, busy_timeout, log_is_new, keeps: false })
+    }
+
+    /// From now on statements are prepared once and kept: for a process that writes again and again.
+    pub(crate) fn keep_statements(&mut self) {
+        self.keeps = statements::make_room(&self.connection).is_ok();
     }
 
     /// Runs `work` in one transaction that is durable when this returns.
@@ -173,7 +182,7 @@ impl Store {
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let transaction = self.begin()?;
-        let value = work(&Tx { connection: &transaction })?;
+        let value = work(&Tx { connection: Statements::of(&transaction).kept(self.keeps) })?;
         transaction.commit()?;
         if std::mem::take(&mut self.log_is_new) {
             // What was committed is in the log, whatever becomes of its name.
@@ -242,7 +251,7 @@ impl Store {
         look: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        look(&Tx { connection: &connection })
+        look(&Tx { connection: Statements::of(&connection) })
     }
 
     /// From now on a transaction waits at most this long for other processes.

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::rows;
+use super::statements::Statements;
 use super::{Store, StoreError, Tx};
 use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::status::TaskState;
@@ -57,7 +58,7 @@ impl Store {
         work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let transaction = self.connection.transaction()?;
-        let value = work(&Tx { connection: &transaction })?;
+        let value = work(&Tx { connection: Statements::of(&transaction).kept(self.keeps) })?;
         transaction.commit()?;
         Ok(value)
     }
@@ -155,8 +156,9 @@ impl Tx<'_> {
     /// How many messages of these tasks wait, and how many were refused.
     pub(crate) fn unsent(&self, tasks: &[TaskKey]) -> Result<(u64, u64), StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT count(*) FILTER (WHERE state < 2), count(*) FILTER (WHERE state = 2) FROM entries
-             WHERE task = ?1 AND kind = 0",
+            "SELECT count(*) FILTER (WHERE e.state < 2 AND c.delivery <> 'coalesced'),
+                 count(*) FILTER (WHERE e.state = 2)
+             FROM entries e JOIN checkpoints c ON c.key = e.checkpoint WHERE e.task = ?1 AND e.kind = 0",
         )?;
         let mut unsent = (0, 0);
         for task in tasks {

@@ -272,7 +272,7 @@ const RUN_EXAMPLES: &str = "Examples:
 #[command(after_long_help = STREAM_EXAMPLES)]
 pub(crate) struct StreamArgs {
     /// How many tokens the context holds [default: 200000]
-    #[arg(long, value_name = "N", value_parser = parse::context_limit, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = text(parse::context_limit), allow_negative_numbers = true)]
     pub(crate) context_limit: Option<u64>,
     /// Post every checkpoint at once, whatever the interval
     #[arg(short, long)]

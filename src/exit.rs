@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     NotYet,
     /// What the wrapped command returned, or would have.
     Child(u8),
+    /// Ended by this signal, after it was seen to that nothing is lost; `stream` only.
+    Signal(u8),
     /// Wrong configuration, or refused for good under `--strict` (`EX_CONFIG`).
     Config,
 }
@@ -39,12 +41,12 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("0", "recorded, or at least delivered, whatever became of the other"),
     ("1", "neither recorded nor delivered, or not found"),
     ("64", "wrong command line, values of flags included; nothing was changed"),
-    ("65", "stream: there were bad lines, which were skipped"),
+    ("65", "stream: there were bad lines, which were skipped, or the input could not be read"),
     ("75", "with --strict: queued or unconfirmed; flush: something still waits"),
     ("78", "wrong configuration; with --strict or from flush: refused for good"),
     ("124", "run: the command's time was over (--timeout)"),
     ("125, 126, 127", "run: the command could not be started, cannot be invoked, was not found"),
-    ("any other", "run: the command's own code; 128+N when signal N ended it"),
+    ("any other", "run: the command's own code; 128+N when signal N ended it, or stream"),
 ];
 
 impl Exit {
@@ -56,6 +58,7 @@ impl Exit {
             Self::BadInput => 65,
             Self::NotYet => 75,
             Self::Child(code) => code,
+            Self::Signal(signal) => 128 + signal,
             Self::Config => 78,
         }
     }

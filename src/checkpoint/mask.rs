@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 use regex_lite::Regex;
 
@@ -77,6 +78,9 @@ const SHAPES: &[Shape] = &[
     },
 ];
 
+/// The shapes' patterns, as far as they were needed.
+static COMPILED: [OnceLock<Regex>; SHAPES.len()] = [const { OnceLock::new() }; SHAPES.len()];
+
 /// Masks our own secrets and the well-known shapes in texts.
 #[derive(Clone, Default)]
 pub(crate) struct Masker {
@@ -101,12 +105,13 @@ impl Masker {
                 text = Cow::Owned(text.replace(secret.as_str(), MASK));
             }
         }
-        for shape in SHAPES {
+        for (shape, compiled) in SHAPES.iter().zip(&COMPILED) {
             if !shape.signs.iter().any(|sign| text.contains(sign)) {
                 continue;
             }
             // Compiled only where a sign occurs: most texts hold none, and compiling would cost more than the rest.
-            let pattern = Regex::new(shape.pattern).expect("a constant pattern, compiled by a test");
+            let pattern = compiled
+                .get_or_init(|| Regex::new(shape.pattern).expect("a constant pattern, compiled by a test"));
             if let Cow::Owned(masked) = pattern.replace_all(&text, shape.replacement) {
                 text = Cow::Owned(masked);
             }

@@ -6,6 +6,7 @@ mod doctor;
 mod emit;
 mod flush;
 mod generate;
+mod masking;
 #[cfg(test)]
 mod readme;
 mod receipt;

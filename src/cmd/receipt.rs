@@ -111,6 +111,12 @@ impl Receipt {
     }
 }
 
+/// What is wrong with the destination, when that is why messages wait.
+pub(super) fn broken(config: &Config) -> Option<String> {
+    let broken = matches!(config.target, Target::Broken);
+    config.problems.iter().find(|problem| broken && !problem.harmless).map(|problem| problem.message.clone())
+}
+
 /// The conversation that a task's messages go to, as far as it is known: a webhook posts to its own.
 pub(super) fn conversation(config: &Config, task: &Task) -> Option<String> {
     match &config.target {

@@ -1,6 +1,6 @@
 //! Recording: a checkpoint becomes rows of the cache, in one transaction of the caller's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{courier, now};
 use crate::checkpoint::Draft;
@@ -46,12 +46,40 @@ pub(super) fn record(
     at: Moment,
 ) -> Result<(Plan, Recorded), StoreError> {
     bury(tx, policy, ORPHANS, at)?;
+    let recorded = append(tx, draft, policy, at)?;
+    tx.prune(at.minus(RETENTION))?;
+    Ok(recorded)
+}
+
+/// The same for several at once, as many as there is time for, at least one.
+pub(super) fn record_many(
+    tx: &Tx<'_>,
+    drafts: &[Draft],
+    policy: &Policy,
+    time: Duration,
+) -> Result<Vec<(Plan, Recorded)>, StoreError> {
+    let begun = Instant::now();
+    bury(tx, policy, ORPHANS, now())?;
+    let mut recorded = Vec::with_capacity(drafts.len());
+    let mut is_pruning = true;
+    for draft in drafts {
+        let at = now();
+        recorded.push(append(tx, draft, policy, at)?);
+        // Once for each, as long as there is anything to prune: more goes than comes.
+        is_pruning = is_pruning && tx.prune(at.minus(RETENTION))?;
+        if begun.elapsed() >= time {
+            break;
+        }
+    }
+    Ok(recorded)
+}
+
+fn append(tx: &Tx<'_>, draft: &Draft, policy: &Policy, at: Moment) -> Result<(Plan, Recorded), StoreError> {
     let plan = plan(&tx.stored(draft)?, draft, policy, at);
     if let Some(superseded) = &plan.superseded {
         tx.append(superseded, at)?;
     }
     let recorded = tx.append(&plan.append, at)?;
-    tx.prune(at.minus(RETENTION))?;
     Ok((plan, recorded))
 }
 

@@ -1,6 +1,6 @@
 //! The worker: a thread that sends what a long-lived process records, so that nothing waits for the network but it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender, again_at};
 use super::{BUSY_MAX, now};
-use crate::checkpoint::id::CheckpointId;
-use crate::checkpoint::outbox::Job;
+use crate::checkpoint::id::{CheckpointId, TaskId};
+use crate::checkpoint::outbox::{Job, Priority};
 use crate::checkpoint::time::Moment;
 use crate::delivery::{Outcome, Retry};
 use crate::store::{Claim, Scope, Store, Tx, Why};
@@ -42,14 +42,25 @@ struct State {
     woken: bool,
     /// Something was recorded at all.
     has_records: bool,
-    /// Messages that could not be recorded, to be sent once.
-    loose: Vec<Job>,
-    /// What became of the latest of them.
-    loose_outcome: Option<(CheckpointId, Outcome)>,
+    /// Messages that could not be recorded, to be sent once. The first stays until it is.
+    loose: VecDeque<Job>,
+    settled: Loose,
     /// From then on nothing more will be recorded.
     end: Option<End>,
     done: bool,
 }
+
+/// What became of messages that could not be recorded.
+#[derive(Debug, Default)]
+pub(super) struct Loose {
+    /// The latest of them that was tried.
+    pub(super) latest: Option<(CheckpointId, Outcome)>,
+    /// How many are not in Slack for certain.
+    pub(super) lost: usize,
+}
+
+/// Where the thread of a task is that could not be recorded: its conversation and the thread's `ts`.
+type Threads = HashMap<TaskId, (Option<String>, Option<String>)>;
 
 /// How a worker ends.
 #[derive(Debug, Clone)]
@@ -75,19 +86,25 @@ impl Orders {
         self.lock().end.is_some()
     }
 
-    /// Waits until told to end, or then; says when everything ends.
-    fn pause(&self, until: Instant) -> Option<Instant> {
-        let wait = until.saturating_duration_since(Instant::now());
-        let (state, _) = self
-            .changed
-            .wait_timeout_while(self.lock(), wait, |state| state.end.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        state.end.as_ref().map(|end| end.by)
+    fn first_loose(&self) -> Option<Job> {
+        self.lock().loose.front().cloned()
     }
 
-    /// Whether there is a later message of the same task that could not be recorded either.
-    fn has_later(&self, job: &Job) -> bool {
-        self.lock().loose.iter().any(|later| later.task.id == job.task.id)
+    fn end_by(&self) -> Option<Instant> {
+        self.lock().end.as_ref().map(|end| end.by)
+    }
+
+    /// Waits that long, or until told to end. `ending`: the caller knows of the end.
+    fn pause(&self, wait: Duration, ending: bool) {
+        let state = self.lock();
+        let same = |state: &mut State| state.end.is_some() == ending;
+        drop(self.changed.wait_timeout_while(state, wait, same));
+    }
+
+    /// Whether a message may give way to a later one of its task that could not be recorded either.
+    fn is_outdated(&self, job: &Job) -> bool {
+        let is_later = |later: &Job| later.task.id == job.task.id && later.checkpoint != job.checkpoint;
+        job.priority == Priority::Routine && self.lock().loose.iter().any(is_later)
     }
 
     /// Waits until woken, or then.
@@ -125,13 +142,13 @@ impl Worker {
     pub(super) fn send_loose(&self, job: Job) {
         self.orders.change(|state| {
             state.woken = true;
-            state.loose.push(job);
+            state.loose.push_back(job);
         });
     }
 
-    /// Lets the worker send what is due, and returns then, or in time. Says what became of the latest message that could
-    /// not be recorded.
-    pub(super) fn finish(self, end: End) -> Option<(CheckpointId, Outcome)> {
+    /// Lets the worker send what is due, and returns then, or in time. Says what became of messages that could not be
+    /// recorded.
+    pub(super) fn finish(self, end: End) -> Loose {
         let wait = end.by.saturating_duration_since(Instant::now());
         self.orders.change(|state| (state.woken, state.end) = (true, Some(end)));
         let (mut state, _) = self
@@ -139,52 +156,47 @@ impl Worker {
             .changed
             .wait_timeout_while(self.orders.lock(), wait, |state| !state.done)
             .unwrap_or_else(PoisonError::into_inner);
-        let outcome = state.loose_outcome.take();
+        let mut loose = std::mem::take(&mut state.settled);
+        loose.lost += state.loose.len();
         // One that is still in the middle of a call is left behind: what it sends is looked for before it is sent again.
         if state.done {
             drop(state);
             let _ = self.thread.join();
         }
-        outcome
+        loose
     }
 }
 
 fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
     let mut store = None;
-    let mut threads = HashMap::new();
+    let mut threads = Threads::new();
     loop {
-        let (loose, has_records, end) = {
-            let mut state = orders.lock();
-            (std::mem::take(&mut state.loose), state.has_records, state.end.clone())
+        let (has_records, end) = {
+            let state = orders.lock();
+            (state.has_records, state.end.clone())
         };
         if let Some(end) = &end {
             sender.end_by(end.by);
         }
-        for mut job in loose {
-            if let Some((channel_id, thread_ts)) = threads.get(&job.task.id) {
-                (job.task.channel_id, job.task.thread_ts) =
-                    (Clone::clone(channel_id), Clone::clone(thread_ts));
-            }
-            let outcome = send_loose(orders, &mut sender, &job);
-            if let Outcome::Posted { channel_id, ts, thread_ts } = &outcome
-                && !threads.contains_key(&job.task.id)
-            {
-                let known = (channel_id.clone(), thread_ts.clone().or_else(|| ts.clone()));
-                threads.insert(job.task.id, known);
-            }
-            orders.change(|state| state.loose_outcome = Some((job.checkpoint, outcome)));
+        send_loose(orders, &mut sender, &mut threads);
+        if store.as_ref().is_some_and(|store: &Store| !store.is_in_place()) {
+            store = None;
         }
         if let (None, Some(path), true) = (&store, path, has_records) {
             store = Store::open_at(path, BUSY_MAX).ok().map(|opened| opened.store);
+            if let Some(store) = &mut store {
+                store.keep_statements();
+            }
         }
         let next = match (&mut store, end) {
             (Some(store), Some(end)) => {
-                for scope in &end.scopes {
-                    while let Some(next) = send(orders, store, &mut sender, *scope)
-                        && next < end.by
-                    {
-                        orders.rest(next);
-                    }
+                // All of them in turn: none waits for what holds another one up.
+                let mut look =
+                    || end.scopes.iter().filter_map(|scope| send(orders, store, &mut sender, *scope)).min();
+                while let Some(next) = look()
+                    && next < end.by
+                {
+                    orders.rest(next);
                 }
                 return;
             }
@@ -196,26 +208,62 @@ fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
     }
 }
 
-/// Tries until it is sent, may have been sent, is out of date, or there is no time left.
-fn send_loose(orders: &Orders, sender: &mut Sender, job: &Job) -> Outcome {
+/// Tries each until it is sent, may have been sent, is refused or out of date, or there is no time left.
+fn send_loose(orders: &Orders, sender: &mut Sender, threads: &mut Threads) {
     let mut attempts = 0;
-    loop {
-        let outcome = sender.send(job);
-        let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome else { return outcome };
-        let wait = again_at(*cause, attempts).since(now());
-        let again = Instant::now() + wait;
-        if let Some(end) = orders.pause(again) {
-            sender.end_by(end);
-            let left = again.saturating_duration_since(Instant::now());
-            if left >= sender.time_to_wait() {
-                return outcome;
+    while let Some(mut job) = orders.first_loose() {
+        if attempts > 0 && orders.is_outdated(&job) {
+            attempts = 0;
+            orders.change(|state| {
+                state.loose.pop_front();
+                state.settled.lost += 1;
+            });
+            continue;
+        }
+        if let Some(by) = orders.end_by() {
+            sender.end_by(by);
+        }
+        if let Some((channel_id, thread_ts)) = threads.get(&job.task.id) {
+            (job.task.channel_id, job.task.thread_ts) = (Clone::clone(channel_id), Clone::clone(thread_ts));
+        }
+        let outcome = sender.send(&job);
+        if let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome {
+            let again = Instant::now() + again_at(*cause, attempts).since(now());
+            if await_turn(orders, sender, again) {
+                attempts += 1;
+                continue;
             }
-            thread::sleep(left);
+            orders.change(|state| state.settled.latest = Some((job.checkpoint, outcome)));
+            return;
         }
-        if orders.has_later(job) {
-            return outcome;
+        attempts = 0;
+        if let Outcome::Posted { channel_id, ts, thread_ts } = &outcome {
+            let known = (channel_id.clone(), thread_ts.clone().or_else(|| ts.clone()));
+            threads.entry(job.task.id).or_insert(known);
         }
-        attempts += 1;
+        orders.change(|state| {
+            state.loose.pop_front();
+            state.settled.lost += usize::from(!matches!(outcome, Outcome::Posted { .. }));
+            state.settled.latest = Some((job.checkpoint, outcome));
+        });
+    }
+}
+
+/// Waits until then; false if everything ends before.
+fn await_turn(orders: &Orders, sender: &mut Sender, until: Instant) -> bool {
+    loop {
+        let by = orders.end_by();
+        if let Some(by) = by {
+            sender.end_by(by);
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        if left >= sender.time_to_wait() {
+            return false;
+        }
+        orders.pause(left, by.is_some());
     }
 }
 

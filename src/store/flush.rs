@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::rows;
 use super::{StoreError, Tx};
-use crate::checkpoint::id::EntryKey;
+use crate::checkpoint::id::{EntryKey, TaskKey};
 use crate::checkpoint::outbox::{Credential, Delivery};
 use crate::checkpoint::time::Moment;
 use crate::pace;
@@ -42,6 +42,18 @@ impl Tx<'_> {
         // Slack's own Retry-After stays; only our caution about the network is put aside.
         self.connection.execute("DELETE FROM paces WHERE name = ?1", [pace::network_hold(credential)])?;
         self.left(credential, newest.map_or(now, |newest| now.max(Moment(newest))))
+    }
+
+    /// Makes the newest state of a task due now that the interval holds back, where the interval began after `since`:
+    /// then it was the caller, who has nothing more to say, that began it.
+    pub(crate) fn hurry_last(&self, task: TaskKey, since: Moment, now: Moment) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE entries SET due_at_ms = ?3
+             WHERE task = ?1 AND kind = 0 AND state = 0 AND attempts = 0 AND due_at_ms > ?3
+                 AND (SELECT coalesce(last_message_at_ms, ?2) >= ?2 FROM tasks WHERE key = ?1)",
+            params![task.0, since.0, now.0],
+        )?;
+        Ok(())
     }
 
     /// What still waits that was recorded by the time a flush `began`, and the cards that follow from it.

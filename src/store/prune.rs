@@ -41,19 +41,20 @@ const TABLES: [Table; 3] = [
 ];
 
 impl Tx<'_> {
-    /// Deletes a few of the rows from before `before`, sparing all that still waits.
-    pub(crate) fn prune(&self, before: Moment) -> Result<(), StoreError> {
+    /// Deletes a few of the rows from before `before`, sparing all that still waits; says whether there are any.
+    pub(crate) fn prune(&self, before: Moment) -> Result<bool, StoreError> {
         // The oldest rows have the lowest keys, so that one look at the first tells whether there is any work.
         let oldest: Option<i64> = self
             .connection
             .query_row("SELECT created_at_ms FROM checkpoints ORDER BY key LIMIT 1", [], |row| row.get(0))
             .optional()?;
-        if oldest.is_some_and(|created_at| created_at < before.0) {
+        let is_due = oldest.is_some_and(|created_at| created_at < before.0);
+        if is_due {
             for table in &TABLES {
                 self.prune_table(table, before)?;
             }
         }
-        Ok(())
+        Ok(is_due)
     }
 
     /// Goes on where the last call stopped, and begins again once it meets what is not old yet: rows that must stay

@@ -6,14 +6,12 @@ use std::path::Path;
 use crate::args::EmitArgs;
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::CheckpointId;
-use crate::checkpoint::mask::MASK;
 use crate::checkpoint::parse::{self, Artifact};
 use crate::checkpoint::status::Status;
-use crate::cmd::{environment, now};
+use crate::cmd::{environment, masking, now};
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags};
 use crate::exit::{Exit, Failure};
-use crate::render;
 
 /// The flags that are settings.
 pub(super) fn flags(args: &EmitArgs) -> Flags {
@@ -23,24 +21,7 @@ pub(super) fn flags(args: &EmitArgs) -> Flags {
 /// Reads and masks what the caller says.
 pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
     let masker = config.masker();
-    let mask = |text: &str| {
-        let masked = masker.mask(text);
-        // Colours and the like inside a credential must not hide it: people would see it without them.
-        let seen = render::text::plain(&masked, true);
-        if seen == masked {
-            return masked;
-        }
-        let masked_seen = masker.mask(&seen);
-        if masked_seen == seen { masked } else { masked_seen }
-    };
-    // As it was written: often only the name tells that a value is a credential.
-    let mask_pair = |name: &str, value: &str| {
-        let pair = mask(&format!("{name}={value}"));
-        match pair.split_once('=') {
-            Some((name, value)) => (name.to_owned(), value.to_owned()),
-            None => (pair, MASK.to_owned()),
-        }
-    };
+    let mask = |text: &str| masking::said(&masker, text);
     let wrong = |what: &str, invalid: parse::Invalid| {
         Failure::new(Exit::Usage, format!("{what}: the text {}", invalid.reason)).hint(invalid.hint)
     };
@@ -76,13 +57,13 @@ pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
             .iter()
             .map(|Artifact { name, target }| match name {
                 Some(name) => {
-                    let (name, target) = mask_pair(name, target);
+                    let (name, target) = masking::said_pair(&masker, name, target);
                     Artifact { name: Some(name), target }
                 }
                 None => Artifact { name: None, target: mask(target) },
             })
             .collect(),
-        meta: args.meta.iter().map(|(key, value)| mask_pair(key, value)).collect(),
+        meta: args.meta.iter().map(|(key, value)| masking::said_pair(&masker, key, value)).collect(),
         channel: config.channel.clone(),
         thread: config.thread.clone(),
         force: args.force,

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender};
-use super::receipt::{Receipt, conversation};
+use super::receipt::{Receipt, broken, conversation};
 use super::{DAY, configure, courier, now, open, record, report_problems, unpack, wrapper};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
 use crate::checkpoint::Draft;
@@ -240,19 +240,9 @@ impl Emission<'_> {
             thread_ts: task.thread_ts,
             message_ts,
             retry_at: due_at.filter(|_| waits),
-            error: reason.or_else(|| self.broken().filter(|_| waits)),
+            error: reason.or_else(|| broken(self.config).filter(|_| waits)),
             warnings: self.warnings.clone(),
         }
-    }
-
-    /// What is wrong with the destination, when that is why a message waits.
-    fn broken(&self) -> Option<String> {
-        let broken = matches!(self.config.target, Target::Broken);
-        self.config
-            .problems
-            .iter()
-            .find(|problem| broken && !problem.harmless)
-            .map(|problem| problem.message.clone())
     }
 
     fn warn(&mut self, message: String, hint: Option<&str>) {

@@ -12,7 +12,7 @@ use super::super::{busy_max, courier, now, open, record, unpack, wrapper};
 use super::Settings;
 use crate::args::BackgroundChoice;
 use crate::checkpoint::id::{CheckpointId, TaskId, TaskKey};
-use crate::checkpoint::outbox::{Delivery, Job};
+use crate::checkpoint::outbox::{Delivery, Job, Priority};
 use crate::checkpoint::plan::{Plan, Stored};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::{Draft, Task};
@@ -225,15 +225,19 @@ impl<'a> Reporter<'a> {
             .and_then(|sender| Worker::start(sender, config.cache.as_deref()).ok());
         let reporter = Self { settings, store, worker, start, task, warnings };
         let _ = place.send(place_of(&reporter.task));
-        reporter.pass_on(reporter.start.id);
+        reporter.pass_on(reporter.start.id, Priority::Routine);
         reporter
     }
 
-    /// Has sent what was just recorded, or the message itself when it could not be recorded.
-    fn pass_on(&self, checkpoint: CheckpointId) {
+    /// Has sent what was just recorded, or the message itself when it could not be recorded: a routine one gives way
+    /// to the end when it cannot be sent before.
+    fn pass_on(&self, checkpoint: CheckpointId, priority: Priority) {
         match (&self.worker, &self.store) {
             (Some(worker), Some(_)) => worker.wake(),
-            (Some(worker), None) => worker.send_loose(Job::alone(self.task.clone(), checkpoint, now())),
+            (Some(worker), None) => {
+                let job = Job::alone(self.task.clone(), checkpoint, now());
+                worker.send_loose(Job { priority, ..job });
+            }
             (None, _) => {}
         }
     }
@@ -290,7 +294,7 @@ impl<'a> Reporter<'a> {
         let Some((plan, recorded)) = written else { return Ok(None) };
         self.task = plan.append.task;
         self.task.key = Some(recorded.task);
-        self.pass_on(draft.id);
+        self.pass_on(draft.id, Priority::Routine);
         Ok(Some(recorded))
     }
 
@@ -316,7 +320,7 @@ impl<'a> Reporter<'a> {
             let policy = record::policy(&self.settings.config);
             let append = record::plan(&stored, &end.draft, &policy, now()).append;
             (self.task, end.delivery) = (append.task, append.checkpoint.delivery);
-            self.pass_on(end.draft.id);
+            self.pass_on(end.draft.id, Priority::Immediate);
         }
         end
     }
@@ -327,7 +331,7 @@ impl<'a> Reporter<'a> {
         if let Some(worker) = self.worker.take() {
             let persistent = config.background == BackgroundChoice::Never || config.strict;
             let scopes = [self.task.key, self.task.parent].into_iter().flatten().map(Scope::Task).collect();
-            loose = worker.finish(worker::End { by, persistent, scopes });
+            loose = worker.finish(worker::End { by, persistent, scopes }).latest;
         }
         if let Some(store) = &mut self.store {
             courier::leave_the_rest(store, config, &self.settings.ui);

@@ -3,92 +3,60 @@
 //! One thread reads, this one records whatever has come meanwhile in one transaction and then acknowledges it, and a
 //! worker sends: a lone line is acknowledged at once, and many lines share the cost of making them durable.
 
+mod input;
+mod keeper;
 mod line;
+mod memory;
 
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read};
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use self::input::{End, Input, LINE_MAX, Line};
+use self::keeper::Keeper;
+use self::memory::Memory;
 use super::deliver::Sender;
-use super::receipt::Receipt;
-use super::worker::{End, Worker};
-use super::{BUSY_MAX, configure, courier, environment, now, open, record, report_problems, wrapper};
+use super::receipt::{Receipt, broken};
+use super::worker::{self, Worker};
+use super::{configure, courier, environment, now, record, report_problems, wrapper};
 use crate::args::{BackgroundChoice, GlobalArgs, StreamArgs};
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
-use crate::checkpoint::outbox::{Delivery, Job};
-use crate::checkpoint::plan::{Plan, Policy, Stored};
+use crate::checkpoint::outbox::{Credential, Delivery};
+use crate::checkpoint::plan::{EntryChange, Plan, Policy};
 use crate::checkpoint::status::Status;
+use crate::checkpoint::time::Moment;
+use crate::cmd::masking::said;
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags, Target};
 use crate::exit::Exit;
 use crate::render::console;
-use crate::store::{Scope, Store, StoreError};
+use crate::store::{Recorded, Scope, Tx};
 use crate::ui::Ui;
 
-/// The most lines that share a transaction.
-const BATCH: usize = 512;
-/// How long a batch may gather, so that no acknowledgement waits for many that come later.
-const GATHER_MAX: Duration = Duration::from_millis(20);
-/// The longest line that is read, in bytes.
-const LINE_MAX: u64 = 16 * 1024 * 1024;
+/// How long lines are read, and then recorded, before what came so far is made durable and acknowledged. With the
+/// disk's own time this keeps the promise that no line waits longer than 50 ms for those behind it.
+const READ_TIME: Duration = Duration::from_millis(5);
+const RECORD_TIME: Duration = Duration::from_millis(20);
 /// Of how many tasks the last messages are seen to at the end; of more, whatever comes first.
 const SCOPES_MAX: usize = 64;
-
-/// A line as it came, with its number; `None` for one that is too long.
-type Numbered = (u64, Option<Vec<u8>>);
+/// The longest deadline that is told from none.
+const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
+/// How many unknown fields are named.
+const UNKNOWN_MAX: usize = 100;
 
 pub(super) fn run(global: &GlobalArgs, args: &StreamArgs) -> anyhow::Result<Exit> {
     let (config, ui) = configure(global, flags(args))?;
     report_problems(&config, &ui);
-    let (lines, heard) = mpsc::sync_channel(BATCH * 2);
-    // Left behind in the middle of a read, if need be: it owns nothing that has to be put down.
-    thread::Builder::new().name("reader".to_owned()).spawn(move || read_lines(&lines))?;
-    Stream::new(&config, &ui, args.force).run(&heard)
+    // Before anything else that takes time: a signal must find us ready.
+    let input = Input::open()?;
+    Ok(Stream::new(&config, &ui, args).run(&input))
 }
 
 fn flags(args: &StreamArgs) -> Flags {
     let (identity, delivery) = (args.identity.clone(), args.delivery.clone());
     Flags { context_limit: args.context_limit, ..Flags::of(identity, delivery) }
-}
-
-fn read_lines(lines: &SyncSender<Numbered>) {
-    let mut input = BufReader::with_capacity(64 * 1024, std::io::stdin().lock());
-    for number in 1.. {
-        let mut line = Vec::new();
-        let read = input.by_ref().take(LINE_MAX).read_until(b'\n', &mut line);
-        match read {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let is_whole = line.ends_with(b"\n") || (line.len() as u64) < LINE_MAX;
-        if !is_whole && skip_line(&mut input).is_err() {
-            return;
-        }
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        if lines.send((number, is_whole.then_some(line))).is_err() {
-            return;
-        }
-    }
-}
-
-fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
-        let buffer = input.fill_buf()?;
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let used = end.map_or(buffer.len(), |end| end + 1);
-        let is_over = end.is_some() || buffer.is_empty();
-        input.consume(used);
-        if is_over {
-            return Ok(());
-        }
-    }
 }
 
 /// A stream of checkpoints on its way.
@@ -98,78 +66,139 @@ struct Stream<'a> {
     policy: Policy,
     masker: Masker,
     defaults: Draft,
-    store: Option<Store>,
+    began: Moment,
+    keeper: Keeper<'a>,
+    /// What stands in for the cache while there is none.
+    memory: Memory,
     worker: Option<Worker>,
+    /// Whose couriers are to be appointed on the way, when no worker sends.
+    couriers: Option<Credential>,
     tasks: BTreeSet<i64>,
+    /// The agents whose first line opened a new task, where that was asked for.
+    opened: Option<HashSet<String>>,
     unknown: BTreeSet<String>,
     bad_lines: u64,
+    /// How many checkpoints are neither recorded nor delivered.
+    lost: usize,
+    is_mute: bool,
+}
+
+/// What became of one line.
+struct Taken {
+    plan: Plan,
+    /// `None` without a cache.
+    recorded: Option<Recorded>,
+    /// Whether nothing at all will come of it.
+    is_lost: bool,
 }
 
 impl<'a> Stream<'a> {
-    fn new(config: &'a Config, ui: &'a Ui, force: bool) -> Self {
-        let mut store = match open(config, ui, BUSY_MAX) {
-            Ok(store) => Some(store),
-            Err(error) => {
-                ui.warn(&format!("{error}; going on without state"), Some("run agent-checkpoint doctor"));
-                None
-            }
-        };
+    fn new(config: &'a Config, ui: &'a Ui, args: &StreamArgs) -> Self {
+        let mut keeper = Keeper::open(config, ui);
         let sends = !config.no_post && config.background != BackgroundChoice::Always;
         let worker = sends
             .then(|| Sender::new(config, false, None))
             .flatten()
             .and_then(|sender| Worker::start(sender, config.cache.as_deref()).ok());
+        let couriers = match &config.target {
+            Target::Slack(destination) if worker.is_none() && !config.no_post => {
+                Some(destination.credential())
+            }
+            _ => None,
+        };
         let masker = config.masker();
         let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
         let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
-        let said = |text: &Option<String>| text.as_deref().map(|text| masker.mask(text));
-        let given = store.as_mut().and_then(|store| wrapper::agent(store, config.agent_id.as_deref()));
-        let agent_id = given.unwrap_or_else(|| masker.mask(&around.agent_id));
-        let bare = Draft::bare(CheckpointId::new(now()), agent_id, Status::Checkpoint);
+        let masked = |text: &Option<String>| text.as_deref().map(|text| said(&masker, text));
+        let given = keeper.store().and_then(|store| wrapper::agent(store, config.agent_id.as_deref()));
+        let agent_id = given.unwrap_or_else(|| said(&masker, &around.agent_id));
+        let began = now();
         let defaults = Draft {
             context_limit: config.context_limit,
-            name: said(&config.task_name),
-            task_type: said(&config.task_type),
-            repo: said(&config.repo),
-            repo_default: said(&around.repo),
+            name: masked(&config.task_name),
+            task_type: masked(&config.task_type),
+            repo: masked(&config.repo),
+            repo_default: masked(&around.repo),
             channel: config.channel.clone(),
             thread: config.thread.clone(),
-            force,
-            ..bare
+            force: args.force,
+            ..Draft::bare(CheckpointId::new(began), agent_id, Status::Checkpoint)
         };
-        let policy = record::policy(config);
-        let (tasks, unknown) = (BTreeSet::new(), BTreeSet::new());
-        Self { config, ui, policy, masker, defaults, store, worker, tasks, unknown, bad_lines: 0 }
+        Self {
+            config,
+            ui,
+            policy: record::policy(config),
+            masker,
+            defaults,
+            began,
+            keeper,
+            memory: Memory::default(),
+            worker,
+            couriers,
+            tasks: BTreeSet::new(),
+            opened: args.identity.new.then(HashSet::new),
+            unknown: BTreeSet::new(),
+            bad_lines: 0,
+            lost: 0,
+            is_mute: false,
+        }
     }
 
-    fn run(mut self, heard: &Receiver<Numbered>) -> anyhow::Result<Exit> {
-        while let Ok(first) = heard.recv() {
-            let begun = Instant::now();
-            let mut drafts: Vec<Draft> = self.read(first).into_iter().collect();
-            while drafts.len() < BATCH
-                && begun.elapsed() < GATHER_MAX
-                && let Ok(next) = heard.try_recv()
-            {
-                drafts.extend(self.read(next));
+    fn run(mut self, input: &Input) -> Exit {
+        let end = loop {
+            match input.take() {
+                Ok(lines) => self.take(lines),
+                Err(end) => break end,
             }
-            self.take(&drafts)?;
+        };
+        self.end(&end)
+    }
+
+    /// Records lines, a batch at a time, and acknowledges each batch once it is on disk.
+    fn take(&mut self, lines: Vec<Line>) {
+        let mut lines = lines.into_iter();
+        loop {
+            let begun = Instant::now();
+            let (mut numbers, mut drafts) = (Vec::new(), Vec::new());
+            for line in lines.by_ref() {
+                let number = line.number;
+                if let Some(draft) = self.read(line) {
+                    numbers.push(number);
+                    drafts.push(draft);
+                }
+                if begun.elapsed() >= READ_TIME {
+                    break;
+                }
+            }
+            let mut done = 0;
+            while done < drafts.len() {
+                let taken = self.record(&drafts[done..]);
+                let count = taken.len();
+                self.acknowledge(&numbers[done..], &taken);
+                done += count;
+            }
+            if lines.len() == 0 {
+                return;
+            }
         }
-        self.end()
     }
 
     /// Reads a line, or says what is wrong with it.
-    fn read(&mut self, (number, line): Numbered) -> Option<Draft> {
-        let wrong = match line.as_deref() {
-            Some(line) => match line::read(line, &self.defaults, &self.masker, now()) {
-                Ok(line::Read { draft, unknown }) => {
+    fn read(&mut self, Line { number, text }: Line) -> Option<Draft> {
+        let wrong = match text.as_deref() {
+            Some(text) => match line::read(text, &self.defaults, &self.masker, now()) {
+                Ok(line::Read { mut draft, says_new, unknown }) => {
                     self.note_unknown(number, unknown);
+                    if let (Some(opened), false) = (&mut self.opened, says_new) {
+                        draft.new = opened.insert(draft.agent_id.clone());
+                    }
                     return Some(draft);
                 }
                 Err(wrong) => wrong,
             },
             None => line::Wrong {
                 message: format!("it is longer than {LINE_MAX} bytes"),
-                hint: "put large output into an artifact".to_owned(),
+                hint: "keep large output in a file and name it as an artifact".to_owned(),
             },
         };
         self.bad_lines += 1;
@@ -180,123 +209,173 @@ impl<'a> Stream<'a> {
     /// A name that means nothing is said once, not for each of many lines.
     fn note_unknown(&mut self, number: u64, unknown: Vec<String>) {
         for name in unknown {
-            if self.unknown.len() < BATCH && self.unknown.insert(name.clone()) {
-                let hint = "fields have the names of emit's flags, in snake case";
-                self.ui.warn(&format!("line {number}: unknown field '{name}' is ignored"), Some(hint));
+            if self.unknown.len() < UNKNOWN_MAX && !self.unknown.contains(&name) {
+                let message = format!("line {number}: unknown field '{name}' is ignored");
+                self.ui.warn(&message, Some(line::advice(&name)));
+                self.unknown.insert(name);
             }
         }
     }
 
-    /// Records a batch, then acknowledges it.
-    fn take(&mut self, drafts: &[Draft]) -> anyhow::Result<()> {
-        let recorded = match &mut self.store {
-            Some(store) => {
-                let policy = &self.policy;
-                let write = |store: &mut Store| {
-                    store.write(|tx| {
-                        drafts.iter().map(|draft| record::record(tx, draft, policy, now())).collect()
-                    })
-                };
-                let written: Result<Vec<_>, StoreError> = write(store);
-                match written {
-                    Ok(recorded) => Some(recorded),
-                    Err(error) => {
-                        let message =
-                            format!("could not write to the cache: {error}; going on without state");
-                        self.ui.warn(&message, Some("run agent-checkpoint doctor"));
-                        self.store = None;
-                        None
-                    }
-                }
-            }
-            None => None,
-        };
-        let plans: Vec<(Plan, Option<TaskKey>)> = match recorded {
-            Some(recorded) => {
-                let kept = recorded.into_iter().map(|(plan, recorded)| (plan, Some(recorded.task)));
-                kept.collect()
-            }
-            None => drafts
-                .iter()
-                .map(|draft| (record::plan(&Stored::default(), draft, &self.policy, now()), None))
-                .collect(),
-        };
-        if let Some(worker) = &self.worker {
-            match self.store {
-                Some(_) => worker.wake(),
-                None => self.send_loose(worker, &plans),
-            }
+    /// Makes the first of these durable, as many as there is time for, and has sent what is due.
+    fn record(&mut self, drafts: &[Draft]) -> Vec<Taken> {
+        let (policy, config, couriers) = (&self.policy, self.config, &self.couriers);
+        let written = self.keeper.write(|tx| {
+            let recorded = record::record_many(tx, drafts, policy, RECORD_TIME)?;
+            let waits = recorded.iter().any(|(_, recorded)| recorded.entry.is_some());
+            let office = match couriers {
+                Some(credential) if waits => courier::appoint(tx, config, credential, now())?,
+                _ => None,
+            };
+            Ok((recorded, office))
+        });
+        let Some((recorded, office)) = written else { return self.remember(drafts) };
+        if let Some(Err(error)) = office.map(|office| courier::start(config, &office)) {
+            self.ui.warn(&format!("could not start a courier: {error}"), None);
         }
-        let mut answer = String::new();
-        for (plan, task) in &plans {
-            self.tasks.extend(task.map(|task| task.0));
-            for notice in &plan.notices {
-                let (message, hint) = record::notice_words(notice);
-                self.ui.warn(&message, hint);
-            }
-            let line = self.acknowledgement(plan, *task);
-            if let Some(line) = line {
-                answer.push_str(&line);
-                answer.push('\n');
-            }
-        }
-        if !answer.is_empty()
-            && let Err(error) = self.ui.answer(answer.trim_end())
+        if let Some(worker) = &self.worker
+            && recorded.iter().any(|(plan, _)| is_news(plan))
         {
-            self.ui.warn(&format!("{error:#}"), None);
+            worker.wake();
         }
-        Ok(())
+        for (plan, recorded) in &recorded {
+            let superseded = plan.superseded.as_ref().and_then(|append| append.task.key);
+            self.tasks.extend([Some(recorded.task), superseded].into_iter().flatten().map(|task| task.0));
+        }
+        let taken = |(plan, recorded)| Taken { plan, recorded: Some(recorded), is_lost: false };
+        recorded.into_iter().map(taken).collect()
     }
 
-    /// Without state there is no interval: only what is worth interrupting people for is sent.
-    fn send_loose(&self, worker: &Worker, plans: &[(Plan, Option<TaskKey>)]) {
-        for (plan, _) in plans {
-            if plan.append.checkpoint.status.is_immediate() {
-                worker.send_loose(Job::alone(plan.append.task.clone(), plan.append.checkpoint.id, now()));
+    /// Without a cache, sends what is due and remembers the rest.
+    fn remember(&mut self, drafts: &[Draft]) -> Vec<Taken> {
+        let take = |draft: &Draft| {
+            let (plan, job) = self.memory.plan(draft, &self.policy, now());
+            let is_printed = plan.append.checkpoint.delivery == Delivery::Printed;
+            let is_lost = !is_printed && self.worker.is_none();
+            if let (Some(worker), Some(job)) = (&self.worker, job) {
+                worker.send_loose(job);
             }
+            self.lost += usize::from(is_lost);
+            Taken { plan, recorded: None, is_lost }
+        };
+        drafts.iter().map(take).collect()
+    }
+
+    /// Tells the caller what is on disk, or as safe as it can be.
+    fn acknowledge(&mut self, numbers: &[u64], taken: &[Taken]) {
+        let mut answer = String::new();
+        for (number, taken) in numbers.iter().zip(taken) {
+            let (task, checkpoint) = (&taken.plan.append.task, &taken.plan.append.checkpoint);
+            let mut warnings = Vec::new();
+            for notice in &taken.plan.notices {
+                let (message, hint) = record::notice_words(notice);
+                self.ui.warn(&format!("{}: {message}", task.agent_id), hint);
+                warnings.push(message);
+            }
+            let line = if self.config.json {
+                self.receipt(*number, taken, warnings)
+            } else if checkpoint.delivery == Delivery::Printed {
+                console::line(&task.agent_id, &task.snapshot)
+            } else {
+                continue;
+            };
+            answer.push_str(&line);
+            answer.push('\n');
+        }
+        if answer.is_empty() || self.is_mute {
+            return;
+        }
+        if let Err(error) = self.ui.answer(answer.trim_end()) {
+            self.is_mute = true;
+            self.ui.warn(&format!("{error:#}; going on without answers"), None);
         }
     }
 
-    fn acknowledgement(&self, plan: &Plan, task: Option<TaskKey>) -> Option<String> {
-        let (checkpoint, after) = (&plan.append.checkpoint, &plan.append.task);
-        if self.config.json {
-            let mut receipt = Receipt::of(plan, self.config);
-            receipt.task_id = receipt.task_id.filter(|_| task.is_some());
-            return Some(receipt.json().to_string());
+    fn receipt(&self, number: u64, taken: &Taken, warnings: Vec<String>) -> String {
+        let mut receipt = Receipt { warnings, ..Receipt::of(&taken.plan, self.config) };
+        receipt.error = receipt.retry_at.and_then(|_| broken(self.config));
+        if taken.recorded.is_none() {
+            receipt.task_id = None;
+            receipt.error = Some("not recorded: the cache cannot be used".to_owned());
         }
-        (checkpoint.delivery == Delivery::Printed).then(|| console::line(&after.agent_id, &after.snapshot))
+        let mut json = receipt.json();
+        if taken.is_lost {
+            // Nobody will try, so no word for a delivery fits.
+            json["delivery"] = serde_json::Value::Null;
+        }
+        json["line"] = number.into();
+        json.to_string()
     }
 
-    fn end(mut self) -> anyhow::Result<Exit> {
+    /// Sends what is left, as far as the deadline goes, and says what became of it all.
+    fn end(mut self, end: &End) -> Exit {
+        if let End::Unreadable(reason) = end {
+            self.ui.wrong(&format!("could not read standard input: {reason}"), None);
+        }
+        let by = Instant::now() + self.config.deadline.min(DEADLINE_MAX);
+        let tasks: Vec<TaskKey> = self.tasks.iter().map(|task| TaskKey(*task)).collect();
+        if matches!(self.config.target, Target::Slack(_)) && !self.config.no_post && !tasks.is_empty() {
+            let began = self.began;
+            let hurry = |task: &TaskKey, tx: &Tx<'_>| tx.hurry_last(*task, began, now());
+            // What this cannot do was said, and is done later.
+            let _ = self.keeper.write(|tx| tasks.iter().try_for_each(|task| hurry(task, tx)));
+        }
         if let Some(worker) = self.worker.take() {
-            let tasks = self.tasks.iter().map(|task| Scope::Task(TaskKey(*task)));
-            let scopes = if self.tasks.len() > SCOPES_MAX { vec![Scope::All] } else { tasks.collect() };
+            self.memory.held().into_iter().for_each(|job| worker.send_loose(job));
+            let each = tasks.iter().map(|task| Scope::Task(*task));
+            let scopes = if tasks.len() > SCOPES_MAX { vec![Scope::All] } else { each.collect() };
             let persistent = self.config.background == BackgroundChoice::Never || self.config.strict;
-            worker.finish(End { by: Instant::now() + self.config.deadline, persistent, scopes });
+            self.lost += worker.finish(worker::End { by, persistent, scopes }).lost;
         }
-        let (waiting, refused) = match &mut self.store {
-            Some(store) => {
+        let (waiting, refused) = match self.keeper.store() {
+            Some(store) if !self.config.no_post => {
                 courier::leave_the_rest(store, self.config, self.ui);
-                let tasks: Vec<TaskKey> = self.tasks.iter().map(|task| TaskKey(*task)).collect();
                 store.read(|tx| tx.unsent(&tasks)).unwrap_or_default()
             }
-            None => (0, 0),
+            _ => (0, 0),
         };
+        self.say_what_is_left(waiting, refused);
+        match end {
+            // What was not read any more is the caller's to know.
+            End::Signal(signal) => Exit::Signal(u8::try_from(*signal).unwrap_or_default()),
+            _ if self.lost > 0 => Exit::Failed,
+            End::Unreadable(_) => Exit::BadInput,
+            End::Over if self.bad_lines > 0 => Exit::BadInput,
+            End::Over if !self.config.strict => Exit::Done,
+            End::Over if refused > 0 || self.config.is_wrong() => Exit::Config,
+            End::Over if waiting > 0 => Exit::NotYet,
+            End::Over => Exit::Done,
+        }
+    }
+
+    fn say_what_is_left(&self, waiting: u64, refused: u64) {
+        if self.lost > 0 {
+            let message = format!("neither recorded nor known to be delivered: {}", self.lost);
+            self.ui.wrong(&message, Some("run agent-checkpoint doctor"));
+        }
         if refused > 0 {
             let hint =
                 "run agent-checkpoint doctor; once the cause is mended, agent-checkpoint flush --rejected";
-            self.ui.warn(&format!("Slack refused {refused} messages for good"), Some(hint));
+            self.ui.warn(&format!("messages that Slack refused for good: {refused}"), Some(hint));
         }
-        let is_late = waiting > 0 && self.config.background != BackgroundChoice::Always;
-        if is_late && !matches!(self.config.target, Target::Broken) {
-            self.ui.warn(&format!("recorded, but {waiting} messages are not in Slack yet"), None);
+        // A courier will see to what was left to it, and what is wrong with the destination was said already.
+        let is_expected = self.config.background == BackgroundChoice::Always;
+        if waiting > 0 && !is_expected && broken(self.config).is_none() {
+            let hint = if self.config.background == BackgroundChoice::Never {
+                "the next call or agent-checkpoint flush sends them"
+            } else {
+                "they are sent as soon as that is possible"
+            };
+            self.ui.warn(&format!("recorded, but not in Slack yet: {waiting}"), Some(hint));
         }
-        Ok(match () {
-            () if self.bad_lines > 0 => Exit::BadInput,
-            () if !self.config.strict => Exit::Done,
-            () if refused > 0 || self.config.is_wrong() => Exit::Config,
-            () if waiting > 0 => Exit::NotYet,
-            () => Exit::Done,
-        })
+    }
+}
+
+/// Whether there is something for the worker that it does not know of.
+fn is_news(plan: &Plan) -> bool {
+    match plan.append.entry {
+        EntryChange::None => false,
+        EntryChange::Insert { .. } => true,
+        EntryChange::Repoint { .. } => plan.append.checkpoint.delivery == Delivery::Queued,
     }
 }

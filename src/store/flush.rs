@@ -47,12 +47,18 @@ impl Tx<'_> {
     /// Makes the newest state of a task due now that the interval holds back, where the interval began after `since`:
     /// then it was the caller, who has nothing more to say, that began it.
     pub(crate) fn hurry_last(&self, task: TaskKey, since: Moment, now: Moment) -> Result<(), StoreError> {
-        self.connection.execute(
-            "UPDATE entries SET due_at_ms = ?3
+        let mut statement = self.connection.prepare(
+            "SELECT key FROM entries
              WHERE task = ?1 AND kind = 0 AND state = 0 AND attempts = 0 AND due_at_ms > ?3
                  AND (SELECT coalesce(last_message_at_ms, ?2) >= ?2 FROM tasks WHERE key = ?1)",
-            params![task.0, since.0, now.0],
         )?;
+        let held: Vec<i64> = statement
+            .query_map(params![task.0, since.0, now.0], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for entry in held {
+            self.conclude(EntryKey(entry), Delivery::Queued, None, None)?;
+            self.connection.execute("UPDATE entries SET due_at_ms = ?2 WHERE key = ?1", [entry, now.0])?;
+        }
         Ok(())
     }
 

@@ -35,6 +35,8 @@ mod run_terminal;
 mod scene;
 mod settings;
 mod show;
+mod stream;
+mod stream_delivery;
 mod support;
 mod tasks;
 mod thread;

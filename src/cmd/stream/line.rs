@@ -42,11 +42,11 @@ pub(super) struct Read {
 /// # Errors
 /// What is wrong with it, with the value quoted.
 pub(super) fn read(bytes: &[u8], defaults: &Draft, masker: &Masker, now: Moment) -> Result<Read, Wrong> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = String::from_utf8_lossy(bytes.trim_ascii());
     let fields: Map<String, Value> = serde_json::from_str(&text).map_err(|error| {
         let hint = r#"write one object on each line, such as {"status":"working","progress":50}"#.to_owned();
         let what = if error.is_data() { "is not an object".to_owned() } else { not_json(&error) };
-        Wrong { message: format!("'{}' {what}", quoted(text.trim(), masker)), hint }
+        Wrong { message: format!("'{}' {what}", quoted(&text, masker)), hint }
     })?;
     let mut draft = Draft { id: CheckpointId::new(now), ..defaults.clone() };
     let says = |name| fields.get(name).is_some_and(|value| !value.is_null());

@@ -37,6 +37,7 @@ mod settings;
 mod show;
 mod stream;
 mod stream_delivery;
+mod stream_safety;
 mod support;
 mod tasks;
 mod thread;

@@ -6,11 +6,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
-use crate::support::{Output, Run, Sandbox, wait_for};
+use crate::support::{Output, Run, Sandbox};
 
 /// A conversation with a running stream.
 pub(crate) struct Talk {
@@ -48,7 +47,7 @@ impl Talk {
     }
 
     /// Whether there is an answer within that time.
-    fn answers_within(&self, wait: Duration) -> bool {
+    pub(crate) fn answers_within(&self, wait: Duration) -> bool {
         let mut streams = [PollFd::new(self.stdout.get_ref(), PollFlags::IN)];
         let wait = Timespec::try_from(wait).expect("a short time");
         poll(&mut streams, Some(&wait)).expect("a pipe") > 0
@@ -72,7 +71,7 @@ impl Talk {
 }
 
 /// Runs a stream of these lines.
-fn stream<'a>(sandbox: &'a Sandbox, args: &[&str], lines: &[Value]) -> Run<'a> {
+pub(crate) fn stream<'a>(sandbox: &'a Sandbox, args: &[&str], lines: &[Value]) -> Run<'a> {
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     sandbox.cmd([&["stream"], args].concat()).stdin(text)
 }
@@ -83,7 +82,7 @@ fn show(sandbox: &Sandbox, agent: &str) -> Value {
 }
 
 #[track_caller]
-fn checkpoints(sandbox: &Sandbox, agent: &str) -> Vec<Value> {
+pub(crate) fn checkpoints(sandbox: &Sandbox, agent: &str) -> Vec<Value> {
     show(sandbox, agent)["checkpoints"].as_array().expect("a list").clone()
 }
 
@@ -266,42 +265,6 @@ fn a_lone_line_is_acknowledged_at_once_while_the_input_stays_open() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_kill() {
-    let sandbox = Sandbox::new();
-    for round in 0..5 {
-        let agent = format!("agent-{round}");
-        let mut talk = Talk::start(sandbox.cmd(["stream", "--json", "-a", &agent]));
-        // The first of many, so that the others are still being read and recorded.
-        let lines: String = (0..2000).map(|index| format!("{{\"action\":\"{index}\"}}\n")).collect();
-        let mut stdin = talk.stdin.take().expect("an open input");
-        std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
-        let mut ids = vec![talk.hear()["checkpoint_id"].clone()];
-        ids.extend((0..round * 30).map(|_| talk.hear()["checkpoint_id"].clone()));
-        talk.child.kill().expect("it lives");
-        talk.child.wait().expect("its end");
-        let stored: Vec<Value> = checkpoints(&sandbox, &agent)
-            .iter()
-            .map(|checkpoint| checkpoint["checkpoint_id"].clone())
-            .collect();
-        assert_eq!(stored[..ids.len()], ids);
-    }
-}
-
-#[test]
-fn nothing_is_acknowledged_before_it_is_on_disk() {
-    let sandbox = Sandbox::new();
-    let mut talk = Talk::start(sandbox.cmd(["stream", "--json", "-a", "a"]));
-    talk.ask(&json!({}));
-    let mut cache = Connection::open(sandbox.cache_path()).expect("a cache");
-    let lock = cache.transaction_with_behavior(TransactionBehavior::Immediate).expect("a turn");
-    talk.say(&json!({"action": "held up"}));
-    assert!(!talk.answers_within(Duration::from_millis(100)));
-    drop(lock);
-    assert_eq!(talk.hear()["line"], 2);
-    assert_eq!(talk.end(), (Some(0), String::new()));
-}
-
-#[test]
 fn bad_lines_are_named_and_skipped_and_the_good_ones_are_recorded() {
     let hint = "write one object on each line, such as {\"status\":\"working\",\"progress\":50}";
     for (line, message, hint) in [
@@ -477,91 +440,4 @@ fn an_input_that_cannot_be_read_is_said() {
     let sandbox = Sandbox::new();
     let output = sandbox.shell(r#""$BIN" stream < ."#).run().code(65);
     output.stderr_is("agent-checkpoint: could not read standard input: Is a directory\n");
-}
-
-#[test]
-fn whoever_stops_listening_loses_no_checkpoint() {
-    let sandbox = Sandbox::new();
-    let line = r#"seq 1 300 | sed 's/.*/{"agent_id":"a","action":"&"}/' | { "$BIN" stream --json; echo $? >code; } | head -1"#;
-    let output = sandbox.shell(line).run().success().stderr_is("");
-    assert_eq!(output.json_lines().len(), 1);
-    let code = wait_for("its end", || {
-        fs::read_to_string(sandbox.work().join("code")).ok().filter(|code| !code.is_empty())
-    });
-    assert_eq!(code, "0\n");
-    assert_eq!(checkpoints(&sandbox, "a").len(), 300);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_full_output_is_said_once_and_the_rest_is_recorded() {
-    let sandbox = Sandbox::new();
-    let line = r#"seq 1 3000 | sed 's/.*/{"agent_id":"a","action":"&"}/' | "$BIN" stream --json >/dev/full"#;
-    sandbox.shell(line).run().success().stderr_is(
-        "agent-checkpoint: warning: could not write to standard output: No space left on device; going on without answers\n",
-    );
-    assert_eq!(checkpoints(&sandbox, "a").len(), 3000);
-}
-
-#[test]
-fn a_cache_that_is_damaged_or_deleted_on_the_way_is_replaced() {
-    let sandbox = Sandbox::new();
-    let mut talk = Talk::start(sandbox.cmd(["stream", "--json", "-a", "a"]));
-    talk.ask(&json!({"action": "one"}));
-    for path in ["cache.db", "cache.db-wal", "cache.db-shm"] {
-        fs::remove_file(sandbox.cache_path().with_file_name(path)).expect("a cache");
-    }
-    let receipt = talk.ask(&json!({"action": "two"}));
-    assert_eq!(checkpoints(&sandbox, "a")[0]["checkpoint_id"], receipt["checkpoint_id"]);
-    let (code, stderr) = talk.end();
-    assert_eq!((code, stderr.as_str()), (Some(0), ""));
-}
-
-#[test]
-fn without_a_cache_the_stream_goes_on_and_says_so() {
-    let sandbox = Sandbox::new();
-    let cache = sandbox.write("a-directory/x", "").with_file_name("");
-    let cache = cache.to_str().expect("a plain path").trim_end_matches('/').to_owned();
-    let line = json!({"agent_id": "a"});
-    let said = format!(
-        "agent-checkpoint: warning: could not use cache {cache}: it is not a file; going on without state\nhint: run agent-checkpoint doctor\n"
-    );
-    let output =
-        stream(&sandbox, &["--cache", &cache, "--json"], &[line.clone(), line.clone()]).run().success();
-    let receipts = output.clone().stderr_is(&said).json_lines();
-    for receipt in receipts {
-        assert_eq!((&receipt["task_id"], &receipt["delivery"]), (&Value::Null, &json!("printed")));
-        assert_eq!(receipt["error"], "not recorded: the cache cannot be used");
-    }
-    // Neither recorded nor delivered.
-    let output = stream(&sandbox, &["--cache", &cache, "--json", "--no-post"], &[line]).run().code(1);
-    assert_eq!(output.json_lines()[0]["delivery"], Value::Null);
-    output.stderr_is(&format!(
-        "{said}agent-checkpoint: neither recorded nor known to be delivered: 1\nhint: run agent-checkpoint doctor\n"
-    ));
-}
-
-#[test]
-fn a_cache_that_can_be_used_again_is() {
-    let sandbox = Sandbox::new();
-    let folder = sandbox.work().join("state");
-    fs::write(&folder, "in the way").expect("a file");
-    let cache = folder.join("cache.db");
-    let mut talk = Talk::start(sandbox.cmd([
-        "stream",
-        "--json",
-        "-a",
-        "a",
-        "--cache",
-        cache.to_str().expect("a plain path"),
-    ]));
-    assert_eq!(talk.ask(&json!({}))["task_id"], Value::Null);
-    fs::remove_file(&folder).expect("a file");
-    wait_for("the cache to be used", || {
-        let receipt = talk.ask(&json!({}));
-        (receipt["task_id"] != Value::Null).then_some(())
-    });
-    let (code, stderr) = talk.end();
-    assert_eq!(code, Some(0));
-    assert!(stderr.ends_with("agent-checkpoint: warning: the cache can be used again\n"), "{stderr}");
 }

@@ -7,19 +7,13 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::fake_slack::{CHANNEL, FakeSlack, Fault};
-use crate::stream::Talk;
-use crate::support::{Run, Sandbox, wait_for};
+use crate::stream::{Talk, stream};
+use crate::support::{Sandbox, wait_for};
 
 fn set_up() -> (FakeSlack, Sandbox) {
     let (slack, sandbox) = (FakeSlack::start(), Sandbox::new());
     sandbox.slack(&slack);
     (slack, sandbox)
-}
-
-/// Runs a stream of these lines.
-fn stream<'a>(sandbox: &'a Sandbox, args: &[&str], lines: &[Value]) -> Run<'a> {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    sandbox.cmd([&["stream"], args].concat()).stdin(text)
 }
 
 /// A stream that is talked to, with receipts.

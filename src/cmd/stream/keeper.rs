@@ -9,7 +9,7 @@ use crate::store::{Store, StoreError, Tx};
 use crate::ui::Ui;
 
 /// How long to go on without a cache before it is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps a cache open as well as that goes.
 pub(super) struct Keeper<'a> {

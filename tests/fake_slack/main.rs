@@ -1,8 +1,8 @@
 //! A Slack to try things with when there is no workspace at hand.
 //!
 //! It prints the two settings that point a client at it, then serves until it is killed. `--port N` fixes the port,
-//! `--lenient-rate` takes any number of messages, `--log` prints one line for each call, `--save FILE` keeps the body of
-//! the latest one.
+//! `--lenient-rate` takes any number of messages, `--hang` answers none of them, `--log` prints one line for each call,
+//! `--save FILE` keeps the body of the latest one.
 
 #[path = "mod.rs"]
 mod fake_slack;
@@ -13,11 +13,12 @@ use std::process::ExitCode;
 
 use fake_slack::{FakeSlack, Request};
 
-const USAGE: &str = "usage: fake-slack [--port N] [--lenient-rate] [--log] [--save FILE]";
+const USAGE: &str = "usage: fake-slack [--port N] [--lenient-rate] [--hang] [--log] [--save FILE]";
 
 struct Options {
     port: u16,
     lenient_rate: bool,
+    hang: bool,
     log: bool,
     save: Option<PathBuf>,
 }
@@ -37,11 +38,12 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
-    let mut options = Options { port: 0, lenient_rate: false, log: false, save: None };
+    let mut options = Options { port: 0, lenient_rate: false, hang: false, log: false, save: None };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--port" => options.port = args.next()?.parse().ok()?,
             "--lenient-rate" => options.lenient_rate = true,
+            "--hang" => options.hang = true,
             "--log" => options.log = true,
             "--save" => options.save = Some(PathBuf::from(args.next()?)),
             other => options.port = other.strip_prefix("--port=")?.parse().ok()?,
@@ -54,6 +56,9 @@ fn serve(options: &Options) -> io::Result<()> {
     let fake = FakeSlack::start_on(options.port)?;
     if options.lenient_rate {
         fake.set_lenient_rate();
+    }
+    if options.hang {
+        fake.hold();
     }
     let (log, save) = (options.log, options.save.clone());
     fake.observe(move |request| {

@@ -1,5 +1,6 @@
 //! `stream`: what Slack gets of it, and how it ends.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -233,7 +234,7 @@ fn a_signal_ends_the_stream_like_the_end_of_its_input() {
 fn a_second_signal_ends_it_at_once_and_nothing_recorded_is_lost() {
     let (slack, sandbox) = set_up();
     slack.hold();
-    let mut talk = talk(&sandbox, &["--deadline", "1h"]);
+    let mut talk = talk(&sandbox, &["--deadline", "20s"]);
     talk.ask(&json!({"status": "blocked"}));
     slack.wait_requests(1);
     // A hangup often comes together with another signal.
@@ -316,4 +317,18 @@ fn streams_at_the_same_time_share_a_task() {
     let deliveries = deliveries(&sandbox, "bot");
     assert_eq!((deliveries.len(), &deliveries[39]), (40, &json!("sent")));
     assert_eq!(slack.roots().len(), 1);
+}
+
+#[test]
+fn what_is_recorded_in_a_new_cache_is_sent_as_well() {
+    let (slack, sandbox) = set_up();
+    let mut talk = talk(&sandbox, &[]);
+    talk.ask(&json!({"action": "before"}));
+    wait_for("a message", || slack.roots().pop());
+    for file in ["cache.db", "cache.db-wal", "cache.db-shm"] {
+        fs::remove_file(sandbox.cache_path().with_file_name(file)).expect("a file");
+    }
+    talk.ask(&json!({"action": "after"}));
+    wait_for("the first message of a new thread", || (slack.roots().len() == 2).then_some(()));
+    assert_eq!(talk.end(), (Some(0), String::new()));
 }

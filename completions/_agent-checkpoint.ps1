@@ -191,6 +191,8 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
             break
         }
         'agent-checkpoint;flush' {
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'With --rejected: to this channel, where there is no thread yet')
+            [CompletionResult]::new('--channel', '--channel', [CompletionResultType]::ParameterName, 'With --rejected: to this channel, where there is no thread yet')
             [CompletionResult]::new('--deadline', '--deadline', [CompletionResultType]::ParameterName, 'Give up after this long [default: none]')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Read settings from this file instead of config.toml in the config directory')

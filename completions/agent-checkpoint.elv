@@ -182,6 +182,8 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'agent-checkpoint;flush'= {
+            cand -c 'With --rejected: to this channel, where there is no thread yet'
+            cand --channel 'With --rejected: to this channel, where there is no thread yet'
             cand --deadline 'Give up after this long [default: none]'
             cand --color 'When to use colour'
             cand --config 'Read settings from this file instead of config.toml in the config directory'

@@ -173,6 +173,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s v -l verbose -d 'Say more on standard error (repeatable)'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s c -l channel -d 'With --rejected: to this channel, where there is no thread yet' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l deadline -d 'Give up after this long [default: none]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l color -d 'When to use colour' -r -f -a "auto\t''
 always\t''

@@ -316,7 +316,8 @@ pub(crate) struct ShowArgs {
 const FLUSH_EXAMPLES: &str = "Examples:
   agent-checkpoint flush
   agent-checkpoint flush --deadline 30s
-  agent-checkpoint flush --rejected";
+  agent-checkpoint flush --rejected
+  agent-checkpoint flush --rejected --channel '#agents'";
 
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = FLUSH_EXAMPLES)]
@@ -324,6 +325,9 @@ pub(crate) struct FlushArgs {
     /// Also send again what Slack refused, once the cause is mended
     #[arg(long)]
     pub(crate) rejected: bool,
+    /// With --rejected: to this channel, where there is no thread yet
+    #[arg(short, long, value_name = "CHANNEL", requires = "rejected", value_parser = text(parse::channel))]
+    pub(crate) channel: Option<String>,
     /// Give up after this long [default: none]
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,

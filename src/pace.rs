@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::checkpoint::outbox::{Credential, EntryKind};
+use crate::checkpoint::outbox::{Credential, EntryKind, Link};
 use crate::checkpoint::time::Moment;
 
 /// How often something may be done.
@@ -95,9 +95,9 @@ pub(crate) fn method_hold(credential: &Credential, kind: EntryKind) -> String {
     format!("{}|{method}|hold", credential.as_str())
 }
 
-/// The name of the hold that an unreachable network sets for everyone.
-pub(crate) fn network_hold(credential: &Credential) -> String {
-    format!("{}|network", credential.as_str())
+/// The name of the hold that an unreachable network sets for everyone who takes the same way.
+pub(crate) fn network_hold(link: &Link) -> String {
+    format!("{}|network", link.as_str())
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub(crate) struct Task {
     pub(crate) snapshot: Snapshot,
     /// The Slack conversation as it was said (`#name` or an id); `None` while nobody could tell which.
     pub(crate) channel: Option<String>,
+    /// Nobody named the channel for this task: until something is posted, it follows the setting.
+    pub(crate) channel_is_default: bool,
     /// The conversation's id, once Slack has told it.
     pub(crate) channel_id: Option<String>,
     /// The message that the task's thread hangs from, once there is one.
@@ -66,6 +68,7 @@ impl Task {
             state: TaskState::Running,
             snapshot: Snapshot::blank(),
             channel: None,
+            channel_is_default: false,
             channel_id: None,
             thread_ts: None,
             joined: false,

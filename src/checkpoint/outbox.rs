@@ -176,7 +176,13 @@ pub(crate) enum Settlement {
     /// The card shows the newest state.
     Edited,
     /// To be tried again.
-    Retry { at: Moment, reason: String, maybe_sent: bool },
+    Retry {
+        at: Moment,
+        reason: String,
+        maybe_sent: bool,
+        /// The link that nothing answered by; by another one it may be tried at once.
+        via: Option<Link>,
+    },
     /// Refused for good.
     Rejected { reason: String },
     /// The card was deleted in Slack: post a new one.
@@ -259,6 +265,33 @@ impl Credential {
     }
 }
 
+/// A credential and the way on which its calls reach Slack.
+///
+/// Programs that share a cache and a credential may still differ in proxy, API URL or trusted certificates: one that
+/// reaches nobody must not hold back those who go another way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    credential: Credential,
+    name: String,
+}
+
+impl Link {
+    /// The link of a credential by a way: a text of everything that decides how Slack is reached.
+    pub(crate) fn new(credential: Credential, way: &str) -> Self {
+        let name = format!("{}|{}", credential.as_str(), digest(way));
+        Self { credential, name }
+    }
+
+    pub(crate) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// Its fingerprint, as the cache keeps it: holds no secret.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.name
+    }
+}
+
 fn is_number(text: &str) -> bool {
     text.len() >= 6 && text.bytes().all(|b| b.is_ascii_digit())
 }
@@ -298,6 +331,8 @@ mod tests {
             Credential::webhook("https://hooks.slack.com/services/T1/B2/abcdefg"),
         ] {
             assert!(!credential.as_str().contains("abcdefg"), "{credential:?}");
+            let link = Link::new(credential, "https://user:secret@proxy");
+            assert!(!link.as_str().contains("abcdefg") && !link.as_str().contains("secret"), "{link:?}");
         }
     }
 }

@@ -202,7 +202,16 @@ fn open(draft: &Draft, policy: &Policy, id: TaskId, parent: Option<TaskKey>, now
     };
     let task_type = draft.task_type.clone().unwrap_or_else(|| DEFAULT_TASK_TYPE.to_owned());
     let blank = Task::blank(id, draft.agent_id.clone(), task_type, now);
-    Task { channel, channel_id, thread_ts, joined: draft.thread.is_some(), credential, parent, ..blank }
+    Task {
+        channel_is_default: draft.thread.is_none() && draft.channel.is_none(),
+        joined: draft.thread.is_some(),
+        channel,
+        channel_id,
+        thread_ts,
+        credential,
+        parent,
+        ..blank
+    }
 }
 
 /// Takes over what the draft says of the task's place in Slack, as far as the task has none yet.
@@ -211,7 +220,12 @@ fn adopt(mut task: Task, draft: &Draft, policy: &Policy, notices: &mut Vec<Notic
         if credential.is_some() {
             task.credential.clone_from(credential);
         }
+        let has_no_place = task.thread_ts.is_none() && task.channel_id.is_none();
         if task.channel.is_none() {
+            task.channel.clone_from(default_channel);
+            task.channel_is_default = true;
+        } else if task.channel_is_default && has_no_place && default_channel.is_some() {
+            // A wrong setting that was mended since: nothing of the task is in Slack yet.
             task.channel.clone_from(default_channel);
         }
     }
@@ -221,7 +235,7 @@ fn adopt(mut task: Task, draft: &Draft, policy: &Policy, notices: &mut Vec<Notic
                 task.channel = Some(thread.channel.clone());
                 task.channel_id = Some(thread.channel.clone());
                 task.thread_ts = Some(thread.ts.clone());
-                task.joined = true;
+                (task.channel_is_default, task.joined) = (false, true);
             }
             Some(kept) if *kept != thread.ts => {
                 notices.push(Notice::ThreadKept { asked: thread.ts.clone(), kept: kept.clone() });
@@ -232,7 +246,7 @@ fn adopt(mut task: Task, draft: &Draft, policy: &Policy, notices: &mut Vec<Notic
         let same = task.channel.as_ref() == Some(channel) || task.channel_id.as_ref() == Some(channel);
         if !same && task.thread_ts.is_none() {
             task.channel = Some(channel.clone());
-            task.channel_id = None;
+            (task.channel_is_default, task.channel_id) = (false, None);
         } else if !same {
             let kept = task.channel.clone().unwrap_or_default();
             notices.push(Notice::ChannelKept { asked: channel.clone(), kept });

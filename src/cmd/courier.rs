@@ -1,7 +1,7 @@
 //! The courier: a detached process that sends what waits as soon as it may, and ends. One for each cache.
 //!
-//! More exactly one for each credential: two programs that share a cache and post to different workspaces cannot send
-//! each other's messages.
+//! More exactly one for each link: two programs that share a cache and post to different workspaces cannot send each
+//! other's messages, and one whose proxy is broken would send nobody's.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::deliver::{PATIENCE, Sender};
 use super::{BUSY_MAX, configure, now};
 use crate::args::{BackgroundChoice, CourierArgs, GlobalArgs};
-use crate::checkpoint::outbox::Credential;
+use crate::checkpoint::outbox::Link;
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Flags, Target};
 use crate::exit::Exit;
@@ -52,22 +52,22 @@ impl Office {
 pub(super) fn appoint(
     tx: &Tx<'_>,
     config: &Config,
-    credential: &Credential,
+    link: &Link,
     now: Moment,
 ) -> Result<Option<Office>, StoreError> {
-    if config.background == BackgroundChoice::Never || !tx.anything_waits(credential)? {
+    if config.background == BackgroundChoice::Never || !tx.anything_waits(link.credential())? {
         return Ok(None);
     }
     let office = Office(Uuid::new_v4().simple().to_string());
-    let appointed = tx.appoint_courier(credential, &office.owner(), now, now.plus(START_MAX))?;
+    let appointed = tx.appoint_courier(link, &office.owner(), now, now.plus(START_MAX))?;
     Ok(appointed.then_some(office))
 }
 
 /// Leaves what waits to a courier, as far as one is wanted and needed.
 pub(super) fn leave_the_rest(store: &mut Store, config: &Config, ui: &Ui) {
     let Target::Slack(destination) = &config.target else { return };
-    let credential = destination.credential();
-    let started = match store.write(|tx| appoint(tx, config, &credential, now())) {
+    let link = destination.link(&config.network);
+    let started = match store.write(|tx| appoint(tx, config, &link, now())) {
         Ok(Some(office)) => start(config, &office).map_err(|error| error.to_string()),
         Ok(None) => Ok(()),
         Err(error) => Err(error.to_string()),
@@ -107,9 +107,9 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
     // Nothing of the caller's is kept: not even its directory.
     std::env::set_current_dir("/")?;
 
-    let credential = sender.credential().clone();
+    let link = sender.link().clone();
     let owner = sender.owner().clone();
-    let took = store.write(|tx| tx.take_office(&credential, &office.owner(), &owner, now().plus(OFFICE)))?;
+    let took = store.write(|tx| tx.take_office(&link, &office.owner(), &owner, now().plus(OFFICE)))?;
     if !took {
         return Ok(Exit::Done);
     }
@@ -132,7 +132,7 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
             // The office of a courier that has nothing to wait for, or whose life is over, is closed already.
             Claim::Nothing => return Ok(Exit::Done),
             Claim::Wait { .. } => {
-                store.write(|tx| tx.leave_office(&credential, &owner))?;
+                store.write(|tx| tx.leave_office(&link, &owner))?;
                 return Ok(Exit::Done);
             }
         };
@@ -142,13 +142,13 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
 /// Claims the next entry. When there is none, the office is closed in the same transaction: whoever records an entry
 /// later finds it closed and appoints another courier.
 fn claim_in_office(sender: &Sender, tx: &Tx<'_>, at: Moment) -> Result<Claim, StoreError> {
-    let (credential, owner) = (sender.credential(), sender.owner());
-    if !tx.stay_in_office(credential, owner, at, at.plus(OFFICE))? {
+    let (link, owner) = (sender.link(), sender.owner());
+    if !tx.stay_in_office(link, owner, at, at.plus(OFFICE))? {
         return Ok(Claim::Nothing);
     }
     let claim = sender.claim(tx, Scope::All, PATIENCE, at)?;
     if matches!(claim, Claim::Nothing) {
-        tx.leave_office(credential, owner)?;
+        tx.leave_office(link, owner)?;
     }
     Ok(claim)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{BUSY_MAX, jitter, now};
 use crate::checkpoint::id::EntryKey;
 use crate::checkpoint::mask::Masker;
-use crate::checkpoint::outbox::{Credential, EntryKind, Job, Settlement};
+use crate::checkpoint::outbox::{Credential, EntryKind, Job, Link, Settlement};
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
 use crate::delivery::http::Http;
@@ -33,7 +33,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Sender {
     destination: Destination,
-    credential: Credential,
+    link: Link,
     place: Place,
     http: Http,
     owner: Owner,
@@ -85,9 +85,13 @@ impl Attempt {
 }
 
 impl Sender {
-    /// A sender for the configured destination; `None` when there is none that works.
+    /// A sender for the configured destination; `None` when there is none that works, or nothing is to be posted unless a
+    /// person asks.
     pub(super) fn new(config: &Config, explicit: bool, deadline: Option<Instant>) -> Option<Self> {
         let Target::Slack(destination) = &config.target else { return None };
+        if config.no_post && !explicit {
+            return None;
+        }
         // Another agent's channel or thread is not ours to guess: its own next call knows them, or a person does.
         let place = if explicit {
             Place { channel: config.default_channel.clone(), thread: config.thread.clone() }
@@ -96,7 +100,7 @@ impl Sender {
         };
         Some(Self {
             destination: destination.clone(),
-            credential: destination.credential(),
+            link: destination.link(&config.network),
             place,
             http: Http::new(config.network.clone()),
             owner: Owner::current(now()),
@@ -106,8 +110,12 @@ impl Sender {
         })
     }
 
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     pub(super) fn credential(&self) -> &Credential {
-        &self.credential
+        self.link.credential()
     }
 
     pub(super) fn owner(&self) -> &Owner {
@@ -148,7 +156,7 @@ impl Sender {
         }
         tx.claim(&ClaimFor {
             owner: &self.owner,
-            credential: &self.credential,
+            link: &self.link,
             explicit: self.explicit,
             scope,
             now,
@@ -222,7 +230,7 @@ impl Sender {
             return Ok(None);
         }
         thread::sleep(wait);
-        let held_until = store.read(|tx| tx.held_until(&self.credential, job.limited_as()))?;
+        let held_until = store.read(|tx| tx.held_until(&self.link, job.limited_as()))?;
         Ok((held_until > now()).then_some(held_until))
     }
 
@@ -234,7 +242,7 @@ impl Sender {
         outcome: &Outcome,
         now: Moment,
     ) -> Result<Settlement, StoreError> {
-        let network = pace::network_hold(&self.credential);
+        let network = pace::network_hold(&self.link);
         let settlement = match outcome.clone() {
             Outcome::Posted { channel_id, ts, thread_ts } => {
                 // A webhook tells no ids; a thread that was given stays.
@@ -254,7 +262,7 @@ impl Sender {
                     Cause::Lookup(after) => alone.max(retry::limited_until(after, jitter(), now)),
                     Cause::Limited(after) => {
                         let until = retry::limited_until(after, jitter(), now);
-                        tx.hold(&pace::method_hold(&self.credential, job.limited_as()), until)?;
+                        tx.hold(&pace::method_hold(self.credential(), job.limited_as()), until)?;
                         until
                     }
                     Cause::Network => {
@@ -263,7 +271,8 @@ impl Sender {
                         alone.max(until)
                     }
                 };
-                return Ok(Settlement::Retry { at, reason, maybe_sent });
+                let via = (cause == Cause::Network).then(|| self.link.clone());
+                return Ok(Settlement::Retry { at, reason, maybe_sent, via });
             }
         };
         tx.lift(&network)?;

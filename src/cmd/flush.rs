@@ -28,7 +28,12 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     let Some(mut sender) = Sender::new(&config, true, deadline) else {
         return without_destination(&mut store, config.json, &ui);
     };
-    let found = store.write(|tx| tx.hurry(sender.credential(), args.rejected, now()))?;
+    let found = store.write(|tx| {
+        if let Some(channel) = &args.channel {
+            tx.redirect(sender.credential(), channel)?;
+        }
+        tx.hurry(sender.link(), args.rejected, now())
+    })?;
     let (mut sent, mut refused) = (0_u64, 0_u64);
     let mut reason = None;
     let reach = (Scope::All, PATIENCE);

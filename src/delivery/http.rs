@@ -42,6 +42,14 @@ pub(crate) struct Network {
     pub(crate) cert_dirs: Option<OsString>,
 }
 
+impl Network {
+    /// Everything that decides how a host is reached, as one text; it may hold a password.
+    pub(crate) fn way(&self) -> String {
+        let proxy = self.proxy.as_ref().map(|proxy| (proxy.reveal(), &self.no_proxy));
+        format!("{proxy:?}\n{:?}\n{:?}", self.cert_file, self.cert_dirs)
+    }
+}
+
 /// An HTTP client.
 pub(crate) struct Http {
     network: Network,

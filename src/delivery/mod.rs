@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::outbox::{Credential, Job};
+use crate::checkpoint::outbox::{Credential, Job, Link};
 use crate::checkpoint::parse::Thread;
 use crate::secret::Secret;
-use http::{Answer, Http, Trouble};
+use http::{Answer, Http, Network, Trouble};
 
 /// Where entries go, and with what right.
 #[derive(Debug, Clone)]
@@ -37,6 +37,16 @@ impl Destination {
             Self::Bot { token, .. } => Credential::bot(token.reveal()),
             Self::Webhook { url } => Credential::webhook(url.reveal()),
         }
+    }
+
+    /// The credential and the way to Slack.
+    pub(crate) fn link(&self, network: &Network) -> Link {
+        let api_url = match self {
+            Self::Bot { api_url, .. } => api_url,
+            // Its URL is the credential.
+            Self::Webhook { .. } => "",
+        };
+        Link::new(self.credential(), &format!("{api_url}\n{}", network.way()))
     }
 
     /// The host that calls go to.

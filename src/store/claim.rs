@@ -10,7 +10,7 @@ use super::lease::{self, Owner};
 use super::rows::{self, state};
 use super::{StoreError, Tx};
 use crate::checkpoint::id::{CheckpointId, EntryKey, TaskKey};
-use crate::checkpoint::outbox::{self, Credential, EntryKind, Job, Priority};
+use crate::checkpoint::outbox::{self, Credential, EntryKind, Job, Link, Priority};
 use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::{Moment, millis};
@@ -33,7 +33,7 @@ pub(crate) enum Scope {
 #[derive(Debug, Clone)]
 pub(crate) struct ClaimFor<'a> {
     pub(crate) owner: &'a Owner,
-    pub(crate) credential: &'a Credential,
+    pub(crate) link: &'a Link,
     /// A person asked: see [`Credential::may_send`].
     pub(crate) explicit: bool,
     pub(crate) scope: Scope,
@@ -82,11 +82,13 @@ struct Candidate {
     attempts: u32,
     /// A routine message that failed while a newer one was recorded.
     outdated: bool,
+    /// The link that nothing answered by, if that is why it waits.
+    failed_via: Option<String>,
 }
 
 const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, t.channel, t.credential, t.lease_owner, \
      t.lease_until_ms, t.card IS NOT NULL, e.attempts, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
-     WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2)";
+     WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2), e.failed_via";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     let kind = rows::kind(row, 2)?;
@@ -103,14 +105,18 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
         lease_until: row.get::<_, Option<i64>>(8)?.map(Moment),
         attempts: row.get(10)?,
         outdated: row.get(11)?,
+        failed_via: row.get(12)?,
     })
 }
 
 impl Candidate {
     /// When it is due. What is urgent, or was tried before, waits for no longer than anything may hold it back: more
-    /// means that the clock was set back since.
-    fn due_at(&self, now: Moment) -> Moment {
-        if self.priority == Priority::Immediate || self.attempts > 0 {
+    /// means that the clock was set back since. That nothing answers on one way is no reason to wait on another.
+    fn due_at(&self, want: &ClaimFor<'_>) -> Moment {
+        let now = want.now;
+        if self.failed_via.as_deref().is_some_and(|link| link != want.link.as_str()) {
+            now
+        } else if self.priority == Priority::Immediate || self.attempts > 0 {
             pace::believable(self.due_at, now)
         } else {
             self.due_at
@@ -137,7 +143,7 @@ impl Tx<'_> {
     /// Posts of a task go in the order recorded, its card after them; between tasks immediate entries go first.
     pub(crate) fn claim(&self, want: &ClaimFor<'_>) -> Result<Claim, StoreError> {
         // While nothing answers there is no need to look through all that waits.
-        let network = self.pace(&pace::network_hold(want.credential))?.hold_until;
+        let network = self.pace(&pace::network_hold(want.link))?.hold_until;
         let network = pace::believable(network, want.now);
         if network > want.now {
             let until = self.anything_open(want.scope)?.then_some(network);
@@ -159,7 +165,7 @@ impl Tx<'_> {
                 wait(candidate.lease_until.unwrap_or(want.now), Why::Held);
                 continue;
             }
-            let due_at = candidate.due_at(want.now);
+            let due_at = candidate.due_at(want);
             if due_at > want.now {
                 wait(due_at, Why::NotDue);
                 continue;
@@ -198,7 +204,7 @@ impl Tx<'_> {
         let mut candidates = Vec::new();
         for found in statement.query_map([task], candidate)? {
             let found = found?;
-            if want.credential.may_send(found.credential.as_ref(), want.explicit) {
+            if want.link.credential().may_send(found.credential.as_ref(), want.explicit) {
                 candidates.push(found);
             }
         }
@@ -224,7 +230,7 @@ impl Tx<'_> {
         paces: &mut HashMap<String, Bucket>,
     ) -> Result<Result<Moment, (Moment, Why)>, StoreError> {
         let channel = candidate.channel.as_deref().unwrap_or(NO_CHANNEL);
-        let name = pace::bucket(want.credential, candidate.limited_as, channel);
+        let name = pace::bucket(want.link.credential(), candidate.limited_as, channel);
         let mut look_up = |name: String| -> Result<Bucket, StoreError> {
             Ok(match paces.entry(name) {
                 Entry::Occupied(known) => *known.get(),
@@ -234,7 +240,7 @@ impl Tx<'_> {
                 }
             })
         };
-        let method = look_up(pace::method_hold(want.credential, candidate.limited_as))?.hold_until;
+        let method = look_up(pace::method_hold(want.link.credential(), candidate.limited_as))?.hold_until;
         let mut bucket = look_up(name.clone())?;
         bucket.hold_until = bucket.hold_until.max(method);
         // Only what is urgent reserves a slot ahead of time: so it always goes before what is not.
@@ -261,7 +267,7 @@ impl Tx<'_> {
                 candidate.task.0,
                 want.owner.as_str(),
                 start_at.plus(want.lease).0,
-                want.credential.as_str(),
+                want.link.credential().as_str(),
                 rows::kind_column(candidate.kind),
                 start_at.0,
             ],
@@ -327,9 +333,9 @@ impl Tx<'_> {
     }
 
     /// Until when a call of this kind is held back.
-    pub(crate) fn held_until(&self, credential: &Credential, kind: EntryKind) -> Result<Moment, StoreError> {
-        let method = self.pace(&pace::method_hold(credential, kind))?.hold_until;
-        Ok(method.max(self.pace(&pace::network_hold(credential))?.hold_until))
+    pub(crate) fn held_until(&self, link: &Link, kind: EntryKind) -> Result<Moment, StoreError> {
+        let method = self.pace(&pace::method_hold(link.credential(), kind))?.hold_until;
+        Ok(method.max(self.pace(&pace::network_hold(link))?.hold_until))
     }
 
     /// Gives the task's lease up.

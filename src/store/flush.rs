@@ -5,7 +5,7 @@ use rusqlite::params;
 use super::rows;
 use super::{StoreError, Tx};
 use crate::checkpoint::id::{EntryKey, TaskKey};
-use crate::checkpoint::outbox::{Credential, Delivery};
+use crate::checkpoint::outbox::{Credential, Delivery, Link};
 use crate::checkpoint::time::Moment;
 use crate::pace;
 
@@ -22,14 +22,9 @@ pub(crate) struct Flushable {
 
 impl Tx<'_> {
     /// Makes everything that waits due now, held-back states included; with `rejected`, what was refused as well.
-    pub(crate) fn hurry(
-        &self,
-        credential: &Credential,
-        rejected: bool,
-        now: Moment,
-    ) -> Result<Flushable, StoreError> {
+    pub(crate) fn hurry(&self, link: &Link, rejected: bool, now: Moment) -> Result<Flushable, StoreError> {
         if rejected {
-            self.revive(credential, now)?;
+            self.revive(link.credential(), now)?;
         }
         self.connection
             .execute("UPDATE entries SET due_at_ms = ?1 WHERE state = 0 AND due_at_ms > ?1", [now.0])?;
@@ -40,8 +35,8 @@ impl Tx<'_> {
             |row| row.get(0),
         )?;
         // Slack's own Retry-After stays; only our caution about the network is put aside.
-        self.connection.execute("DELETE FROM paces WHERE name = ?1", [pace::network_hold(credential)])?;
-        self.left(credential, newest.map_or(now, |newest| now.max(Moment(newest))))
+        self.connection.execute("DELETE FROM paces WHERE name = ?1", [pace::network_hold(link)])?;
+        self.left(link.credential(), newest.map_or(now, |newest| now.max(Moment(newest))))
     }
 
     /// Makes the newest state of a task due now that the interval holds back, where the interval began after `since`:
@@ -80,6 +75,25 @@ impl Tx<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Sends tasks elsewhere that have no thread yet and of which Slack refused something.
+    pub(crate) fn redirect(&self, credential: &Credential, channel: &str) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT DISTINCT t.key, t.credential FROM entries e JOIN tasks t ON t.key = e.task
+             WHERE e.state = 2 AND t.thread_ts IS NULL",
+        )?;
+        let found: Vec<(i64, Option<String>)> =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        for (task, recorded) in found {
+            if credential.may_send(recorded.map(Credential::stored).as_ref(), true) {
+                self.connection.execute(
+                    "UPDATE tasks SET channel = ?2, channel_is_default = 0, channel_id = NULL WHERE key = ?1",
+                    params![task, channel],
+                )?;
+            }
+        }
+        Ok(())
     }
 
     fn revive(&self, credential: &Credential, now: Moment) -> Result<(), StoreError> {

@@ -90,7 +90,8 @@ impl Tx<'_> {
         if let Some(key) = task.key {
             self.connection.execute(
                 "UPDATE tasks SET task_type = ?2, state = ?3, snapshot = ?4, channel = ?5, channel_id = ?6,
-                     thread_ts = ?7, credential = ?8, updated_at_ms = ?9, ended_at_ms = ?10, joined = ?11
+                     thread_ts = ?7, credential = ?8, updated_at_ms = ?9, ended_at_ms = ?10, joined = ?11,
+                     channel_is_default = ?12
                  WHERE key = ?1",
                 params![
                     key.0,
@@ -104,14 +105,15 @@ impl Tx<'_> {
                     task.updated_at.0,
                     task.ended_at.map(|at| at.0),
                     task.joined,
+                    task.channel_is_default,
                 ],
             )?;
             return Ok(key);
         }
         self.connection.execute(
             "INSERT INTO tasks (id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts, card,
-                 credential, started_at_ms, updated_at_ms, ended_at_ms, parent, joined)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 credential, started_at_ms, updated_at_ms, ended_at_ms, parent, joined, channel_is_default)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             params![
                 task.id.to_string(),
                 task.agent_id,
@@ -128,6 +130,7 @@ impl Tx<'_> {
                 task.ended_at.map(|at| at.0),
                 task.parent.map(|parent| parent.0),
                 task.joined,
+                task.channel_is_default,
             ],
         )?;
         Ok(TaskKey(self.connection.last_insert_rowid()))

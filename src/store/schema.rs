@@ -97,6 +97,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE entries ADD COLUMN about INTEGER;
     CREATE INDEX entries_refused ON entries (task, kind) WHERE state = 2;
     ",
+    // 4: which way an entry failed on, since not everyone takes the same; whether a task's channel is only the default.
+    "
+    ALTER TABLE entries ADD COLUMN failed_via TEXT;
+    ALTER TABLE couriers RENAME COLUMN credential TO link;
+    ALTER TABLE tasks ADD COLUMN channel_is_default INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// The version that this program writes.

@@ -6,7 +6,7 @@ use super::rows::{self, state};
 use super::{StoreError, Tx};
 use crate::checkpoint::Card;
 use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskKey};
-use crate::checkpoint::outbox::{Delivery, EntryKind, Job, Priority, Settlement};
+use crate::checkpoint::outbox::{Delivery, EntryKind, Job, Link, Priority, Settlement};
 use crate::checkpoint::time::Moment;
 
 /// What became of a checkpoint's message so far.
@@ -45,16 +45,17 @@ impl Tx<'_> {
                 self.forget_refused_card(task)?;
                 self.delete(job.entry)
             }
-            Settlement::Retry { at, reason, maybe_sent } => {
+            Settlement::Retry { at, reason, maybe_sent, via } => {
                 let maybe_sent = *maybe_sent || job.maybe_sent;
                 let delivery = if maybe_sent { Delivery::Unconfirmed } else { Delivery::Queued };
                 if job.kind == EntryKind::Post {
                     self.conclude(job.entry, delivery, Some(reason), None)?;
                 }
                 self.connection.execute(
-                    "UPDATE entries SET state = ?2, due_at_ms = ?3, attempts = attempts + 1, maybe_sent = ?4, reason = ?5
+                    "UPDATE entries SET state = ?2, due_at_ms = ?3, attempts = attempts + 1, maybe_sent = ?4, reason = ?5,
+                         failed_via = ?6
                      WHERE key = ?1",
-                    params![job.entry.0, state::WAITING, at.0, maybe_sent, reason],
+                    params![job.entry.0, state::WAITING, at.0, maybe_sent, reason, via.as_ref().map(Link::as_str)],
                 )?;
                 Ok(())
             }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::checkpoint::context::Thresholds;
 use crate::checkpoint::id::{CheckpointId, EntryKey, TaskId, TaskKey};
-use crate::checkpoint::outbox::{Credential, EntryKind, Job, Priority, Settlement};
+use crate::checkpoint::outbox::{Credential, EntryKind, Job, Link, Priority, Settlement};
 use crate::checkpoint::plan::{self, Policy, Route};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::Moment;
@@ -50,6 +50,11 @@ struct Row {
 /// A credential of this workspace.
 fn workspace(number: u32) -> Credential {
     Credential::bot(&format!("xoxb-{number}00000000-222222222-abcdefg"))
+}
+
+/// How everyone of this workspace reaches Slack, unless said otherwise.
+fn link(number: u32) -> Link {
+    Link::new(workspace(number), "")
 }
 
 /// A process that lives: this one, under as many names as there are numbers.
@@ -110,10 +115,13 @@ impl Cache {
 
     /// Claims with `change`d wishes.
     fn claim_as(&mut self, by: &Owner, change: impl FnOnce(&mut ClaimFor<'_>)) -> Claim {
-        let credential = workspace(1);
+        self.claim_by(&link(1), by, change)
+    }
+
+    fn claim_by(&mut self, link: &Link, by: &Owner, change: impl FnOnce(&mut ClaimFor<'_>)) -> Claim {
         let mut want = ClaimFor {
             owner: by,
-            credential: &credential,
+            link,
             explicit: false,
             scope: Scope::All,
             now: self.now,

@@ -60,6 +60,27 @@ fn what_could_not_be_sent_before_is_sent_now() {
 }
 
 #[test]
+fn a_wrong_default_channel_can_be_mended_for_what_was_refused() {
+    let (slack, sandbox) = set_up();
+    for (agent, said) in [("flagged", Some("#typo")), ("silent", None)] {
+        let words = ["emit", "-q", "-a", agent, "Hello"].into_iter();
+        let words = words.chain(said.into_iter().flat_map(|channel| ["-c", channel]));
+        sandbox.cmd(words).env("SLACK_CHANNEL", "#typo").run().success();
+        assert_eq!(delivery(&sandbox, agent), ["rejected"]);
+    }
+    // The task that named no channel goes on where the setting now says.
+    sandbox.cmd(["emit", "-q", "-a", "silent", "--force", "Again"]).run().success();
+    assert_eq!(delivery(&sandbox, "silent"), ["rejected", "sent"]);
+    assert_eq!(slack.roots().len(), 1);
+
+    sandbox.cmd(["flush", "--channel", CHANNEL]).run().code(64).stderr_has("--rejected");
+    let output = sandbox.cmd(["flush", "--rejected", "--channel", CHANNEL, "--json"]).run().success();
+    assert_eq!(output.stderr_is("").json(), json!({ "sent": 2, "rejected": 0, "waiting": 0 }));
+    // What has a thread stays in it.
+    assert_eq!((slack.roots().len(), slack.messages(CHANNEL).len()), (2, 3));
+}
+
+#[test]
 fn rejected_messages_are_sent_again_only_when_asked() {
     let (slack, sandbox) = set_up();
     sandbox.cmd(["emit", "-q", "-a", "bot", "-c", "#later", "Hello"]).run().success();

@@ -133,6 +133,20 @@ fn a_proxy_that_fails_is_named_and_its_password_is_not() {
 }
 
 #[test]
+fn a_process_whose_proxy_is_dead_holds_back_nobody_else() {
+    let scene = Scene::bot();
+    let gone = Proxy::start(scene.slack.port()).url();
+    // It tries again for as long as it may, which would keep everyone waiting if there were no other way.
+    failed(
+        scene.emit(["-a", "broken", "one"]).env("AGENT_CHECKPOINT_DEADLINE", "4s").env("HTTPS_PROXY", &gone),
+    );
+    assert_eq!(scene.slack.requests().len(), 0);
+    scene.sent(["-a", "sound", "two"]);
+    // That call took along what waits, which is not due yet on the way where nothing answers.
+    assert_eq!(scene.deliveries("broken"), [("one".to_owned(), "sent".to_owned())]);
+}
+
+#[test]
 fn an_authority_of_ones_own_is_trusted() {
     let scene = Scene::bot();
     let front = TlsFront::start(scene.slack.port(), &["127.0.0.1"]);

@@ -466,6 +466,36 @@ fn a_task_is_posted_where_its_first_word_on_it_said() {
     }
 }
 
+#[test]
+fn a_channel_that_nobody_named_follows_the_setting_until_something_is_posted() {
+    let named = |channel: &str| Some(channel.to_owned());
+    let silent = || draft(Status::Working);
+    // (what the first checkpoint says, whether Slack has the task's first message, where the second goes)
+    for (first, is_posted, expected) in [
+        (silent(), false, "#mended"),
+        (silent(), true, "#agents"),
+        (Draft { channel: named("#dev"), ..silent() }, false, "#dev"),
+    ] {
+        let mut memory = Memory::new();
+        let said = first.channel.clone();
+        memory.say(first);
+        if is_posted {
+            memory.tasks[0].channel_id = named("C9");
+            memory.tasks[0].thread_ts = named("9.9");
+        }
+        let Route::Slack { default_channel, .. } = &mut memory.policy.route else { panic!("slack is Slack") };
+        *default_channel = named("#mended");
+        let plan = memory.say(silent());
+        assert_eq!(plan.append.task.channel.as_deref(), Some(expected), "{said:?} {is_posted}");
+        assert_eq!(plan.notices, []);
+    }
+    // A channel that is named later stays, as if it had been named at once.
+    let mut memory = Memory::new();
+    memory.say(silent());
+    memory.say(Draft { channel: named("#dev"), ..silent() });
+    assert_eq!(memory.say(silent()).append.task.channel, named("#dev"));
+}
+
 /// A notice in a table: what was asked for, and what was kept.
 enum ChannelOrThread {
     Channel(&'static str, &'static str),

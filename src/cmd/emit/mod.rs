@@ -129,7 +129,7 @@ impl Emission<'_> {
                     (sender.claim(tx, Scope::Task(recorded.task), PATIENCE, at)?, None)
                 }
                 Some(sender) if recorded.entry.is_some() => {
-                    (Claim::Nothing, courier::appoint(tx, self.config, sender.credential(), at)?)
+                    (Claim::Nothing, courier::appoint(tx, self.config, sender.link(), at)?)
                 }
                 _ => (Claim::Nothing, None),
             };
@@ -197,7 +197,7 @@ impl Emission<'_> {
         if self.config.background == BackgroundChoice::Never {
             return Ok(None);
         }
-        store.write(|tx| courier::appoint(tx, self.config, sender.credential(), now()))
+        store.write(|tx| courier::appoint(tx, self.config, sender.link(), now()))
     }
 
     fn is_settled(&self, store: &mut Store, recorded: &Recorded) -> Result<bool, StoreError> {
@@ -217,7 +217,8 @@ impl Emission<'_> {
                 let mut standing = tx.delivery_of(recorded.checkpoint)?;
                 // What holds everyone back holds this message too.
                 if let (Some(due_at), Target::Slack(destination)) = (standing.due_at, &self.config.target) {
-                    let held_until = tx.held_until(&destination.credential(), EntryKind::Post)?;
+                    let held_until =
+                        tx.held_until(&destination.link(&self.config.network), EntryKind::Post)?;
                     standing.due_at = Some(due_at.max(held_until));
                 }
                 Ok((standing, tx.task(recorded.task)?))

@@ -23,7 +23,7 @@ use crate::args::{BackgroundChoice, GlobalArgs, StreamArgs};
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
-use crate::checkpoint::outbox::{Credential, Delivery};
+use crate::checkpoint::outbox::{Delivery, Link};
 use crate::checkpoint::plan::{EntryChange, Plan, Policy};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::Moment;
@@ -72,7 +72,7 @@ struct Stream<'a> {
     memory: Memory,
     worker: Option<Worker>,
     /// Whose couriers are to be appointed on the way, when no worker sends.
-    couriers: Option<Credential>,
+    couriers: Option<Link>,
     tasks: BTreeSet<i64>,
     /// The agents whose first line opened a new task, where that was asked for.
     opened: Option<HashSet<String>>,
@@ -102,7 +102,7 @@ impl<'a> Stream<'a> {
             .and_then(|sender| Worker::start(sender, config.cache.as_deref()).ok());
         let couriers = match &config.target {
             Target::Slack(destination) if worker.is_none() && !config.no_post => {
-                Some(destination.credential())
+                Some(destination.link(&config.network))
             }
             _ => None,
         };
@@ -224,7 +224,7 @@ impl<'a> Stream<'a> {
             let recorded = record::record_many(tx, drafts, policy, RECORD_TIME)?;
             let waits = recorded.iter().any(|(_, recorded)| recorded.entry.is_some());
             let office = match couriers {
-                Some(credential) if waits => courier::appoint(tx, config, credential, now())?,
+                Some(link) if waits => courier::appoint(tx, config, link, now())?,
                 _ => None,
             };
             Ok((recorded, office))

@@ -73,7 +73,7 @@ fn no_post_overtakes_another_of_its_task() {
     cache.say("a", Status::Error);
     let first = cache.job(&owner(1));
     let at = cache.now.plus(seconds(5));
-    let again = Settlement::Retry { at, reason: "internal_error".to_owned(), maybe_sent: false };
+    let again = Settlement::Retry { at, reason: "internal_error".to_owned(), maybe_sent: false, via: None };
     cache.settle(&first, &owner(1), &again);
     assert_eq!(wait(cache.claim(&owner(1))), Some((at, Why::NotDue)));
     cache.now = at;
@@ -83,7 +83,9 @@ fn no_post_overtakes_another_of_its_task() {
 #[test]
 fn a_routine_message_that_failed_makes_way_for_a_newer_one() {
     // (what was recorded while it was being sent, how it failed, what is sent next)
-    let failed = |at| Some(Settlement::Retry { at, reason: "internal_error".to_owned(), maybe_sent: false });
+    let failed = |at| {
+        Some(Settlement::Retry { at, reason: "internal_error".to_owned(), maybe_sent: false, via: None })
+    };
     for (newer, outcome, next) in [
         (vec![], failed(NOW), Status::Working),
         (vec![Status::Planning], failed(NOW), Status::Planning),
@@ -235,17 +237,18 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
     let (ours, until) = (workspace(1), NOW.plus(seconds(60)));
     // (what is held, what a post hears, what an edit hears)
     for (name, post, edit) in [
-        (pace::network_hold(&ours), Some(Why::NotDue), Some(Why::NotDue)),
+        (pace::network_hold(&link(1)), Some(Why::NotDue), Some(Why::NotDue)),
         (pace::method_hold(&ours, EntryKind::Post), Some(Why::Paced), None),
         (pace::method_hold(&ours, EntryKind::Card), None, Some(Why::Paced)),
-        (pace::network_hold(&workspace(2)), None, None),
+        (pace::network_hold(&link(2)), None, None),
+        (pace::network_hold(&Link::new(workspace(1), "another proxy")), None, None),
         (pace::method_hold(&workspace(2), EntryKind::Post), None, None),
     ] {
         let mut cache = Cache::new();
         let task = cache.say("a", Status::Working).task;
         let now = cache.now;
         cache.write(|tx| tx.hold(&name, until));
-        let heard = |kind| cache.store.read(|tx| tx.held_until(&ours, kind)).expect("a moment") == until;
+        let heard = |kind| cache.store.read(|tx| tx.held_until(&link(1), kind)).expect("a moment") == until;
         let mut heard = heard;
         assert_eq!(
             (heard(EntryKind::Post), heard(EntryKind::Card)),
@@ -269,9 +272,26 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
 }
 
 #[test]
+fn what_fails_on_one_way_is_tried_at_once_on_another() {
+    let mut cache = Cache::new();
+    cache.say("a", Status::Working);
+    let (job, at) = (cache.job(&owner(1)), NOW.plus(seconds(60)));
+    let failed = |via| Settlement::Retry { at, reason: "no route".to_owned(), maybe_sent: false, via };
+    let broken = Link::new(workspace(1), "a dead proxy");
+    cache.settle(&job, &owner(1), &failed(Some(broken.clone())));
+    assert_eq!(wait(cache.claim_by(&broken, &owner(1), |_| {})), Some((at, Why::NotDue)));
+    let job = cache.job(&owner(2));
+    // What Slack itself could not do holds on any way.
+    cache.settle(&job, &owner(2), &failed(None));
+    for link in [&broken, &link(1)] {
+        assert_eq!(wait(cache.claim_by(link, &owner(1), |_| {})), Some((at, Why::NotDue)));
+    }
+}
+
+#[test]
 fn a_hold_from_before_a_clock_was_set_back_holds_nobody() {
     let ours = workspace(1);
-    for name in [pace::network_hold(&ours), pace::method_hold(&ours, EntryKind::Post)] {
+    for name in [pace::network_hold(&link(1)), pace::method_hold(&ours, EntryKind::Post)] {
         let mut cache = Cache::new();
         cache.say("a", Status::Working);
         cache.write(|tx| tx.hold(&name, NOW.plus(seconds(8 * 3600))));
@@ -282,13 +302,12 @@ fn a_hold_from_before_a_clock_was_set_back_holds_nobody() {
 #[test]
 fn a_hold_is_never_shortened_and_counts_how_often_it_was_set() {
     let mut cache = Cache::new();
-    let ours = workspace(1);
-    let name = pace::network_hold(&ours);
+    let name = pace::network_hold(&link(1));
     let failures = |cache: &mut Cache| cache.store.read(|tx| tx.failures(&name)).expect("a count");
     assert_eq!(failures(&mut cache), 0);
     for (until, held, count) in [(60, 60, 1), (10, 60, 2), (90, 90, 3)] {
         cache.write(|tx| tx.hold(&name, NOW.plus(seconds(until))));
-        let found = cache.store.read(|tx| tx.held_until(&ours, EntryKind::Post)).expect("a moment");
+        let found = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post)).expect("a moment");
         assert_eq!((found, failures(&mut cache)), (NOW.plus(seconds(held)), count));
     }
     cache.write(|tx| tx.lift(&name));

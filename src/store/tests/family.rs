@@ -16,7 +16,7 @@ fn kinds(cache: &mut Cache) -> Vec<EntryKind> {
 }
 
 fn retry(at: Moment) -> Settlement {
-    Settlement::Retry { at, reason: "why".to_owned(), maybe_sent: true }
+    Settlement::Retry { at, reason: "why".to_owned(), maybe_sent: true, via: None }
 }
 
 /// Takes what can be sent and lets it arrive, until an entry of this kind comes.

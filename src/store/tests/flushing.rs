@@ -8,7 +8,7 @@ use crate::store::flush::Flushable;
 impl Cache {
     fn hurry(&mut self, rejected: bool) -> Flushable {
         let now = self.now;
-        self.write(|tx| tx.hurry(&workspace(1), rejected, now))
+        self.write(|tx| tx.hurry(&link(1), rejected, now))
     }
 
     fn left(&mut self, began: Moment) -> (u64, u64) {
@@ -28,7 +28,7 @@ fn hurry_makes_everything_due_that_waits() {
     cache.settle(
         &job,
         &owner(1),
-        &Settlement::Retry { at, reason: "timed out".to_owned(), maybe_sent: false },
+        &Settlement::Retry { at, reason: "timed out".to_owned(), maybe_sent: false, via: None },
     );
     assert!(matches!(cache.claim(&owner(1)), Claim::Wait { .. }));
 
@@ -51,7 +51,7 @@ fn hurry_keeps_slacks_own_limits_and_forgets_our_caution_about_the_network() {
     let mut cache = Cache::new();
     cache.say("a", Status::Working);
     let (ours, until) = (workspace(1), cache.now.plus(seconds(60)));
-    cache.write(|tx| tx.hold(&pace::network_hold(&ours), until));
+    cache.write(|tx| tx.hold(&pace::network_hold(&link(1)), until));
     cache.hurry(false);
     assert!(matches!(cache.claim(&owner(1)), Claim::Job(_)));
 
@@ -118,7 +118,7 @@ fn what_was_refused_is_tried_again_only_when_asked_for() {
             let by = owner(1);
             let want = ClaimFor {
                 owner: &by,
-                credential: &credential,
+                link: &Link::new(credential.clone(), ""),
                 explicit: false,
                 scope: Scope::All,
                 now,

@@ -77,7 +77,11 @@ impl World {
 
     fn fail(&mut self, job: &Job, by: &Owner) {
         let at = self.cache.now.plus(seconds(2));
-        self.cache.settle(job, by, &Settlement::Retry { at, reason: "why".to_owned(), maybe_sent: false });
+        self.cache.settle(
+            job,
+            by,
+            &Settlement::Retry { at, reason: "why".to_owned(), maybe_sent: false, via: None },
+        );
     }
 
     fn send(&mut self, fate: Fate) -> bool {

@@ -92,7 +92,8 @@ fn what_was_being_sent_when_its_sender_died_stays_uncertain_until_it_is_settled(
     assert!(job.maybe_sent);
     assert_eq!(job.attempts, 0, "an attempt without an outcome is not counted as a failure");
     // A second attempt that surely did not arrive says nothing of the first.
-    let again = Settlement::Retry { at: cache.now, reason: "refused".to_owned(), maybe_sent: false };
+    let again =
+        Settlement::Retry { at: cache.now, reason: "refused".to_owned(), maybe_sent: false, via: None };
     cache.settle(&job, &owner(1), &again);
     let job = cache.job(&owner(1));
     assert!(job.maybe_sent);
@@ -121,7 +122,7 @@ fn a_sender_that_slept_through_its_lease_settles_nothing_that_is_not_its_own() {
     for late in [
         posted,
         Settlement::Edited,
-        Settlement::Retry { at: NOW, reason: why(), maybe_sent: true },
+        Settlement::Retry { at: NOW, reason: why(), maybe_sent: true, via: None },
         Settlement::Rejected { reason: why() },
         Settlement::CardGone,
         Settlement::CardFrozen,
@@ -152,7 +153,8 @@ fn a_late_answer_for_the_same_message_still_counts() {
     let job = cache.job(&owner(2));
     cache.posted(&slept, &owner(1), "1.1");
     assert!(cache.entries().is_empty(), "it is in Slack, whoever sent it");
-    let failed = Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: true };
+    let failed =
+        Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: true, via: None };
     cache.settle(&job, &owner(2), &failed);
     assert!(cache.entries().is_empty());
     assert_eq!(cache.checkpoints(task)[0].delivery.name(), "sent");
@@ -168,7 +170,8 @@ fn a_late_answer_does_not_count_for_what_an_entry_carries_by_now() {
     let slept = cache.job(&owner(1));
     cache.pass(LEASE);
     let job = cache.job(&owner(2));
-    let failed = Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: false };
+    let failed =
+        Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: false, via: None };
     cache.settle(&job, &owner(2), &failed);
     let next = cache.say("a", Status::Planning);
     assert_eq!(next.entry, Some(slept.entry), "the message waits for its turn with the newest state");

@@ -104,7 +104,7 @@ fn says_what_waits_since_when_and_why() {
     cache.settle(
         &job,
         &owner(1),
-        &Settlement::Retry { at, reason: "timed out".to_owned(), maybe_sent: true },
+        &Settlement::Retry { at, reason: "timed out".to_owned(), maybe_sent: true, via: None },
     );
     let waiting = wait(2, cache.now, said, Some("timed out"));
     assert_eq!(report(&mut cache, "waiting"), (2, Some(waiting.clone()), None));

@@ -94,11 +94,11 @@ fn what_becomes_of_a_first_message() {
         // A webhook tells nothing.
         (posted(None, None, None), Left { delivery: Delivery::Sent, ..nothing() }),
         (
-            Settlement::Retry { at: later, reason: "why".to_owned(), maybe_sent: false },
+            Settlement::Retry { at: later, reason: "why".to_owned(), maybe_sent: false, via: None },
             Left { entries: vec![failed(state::WAITING, later, false)], reason: text("why"), ..nothing() },
         ),
         (
-            Settlement::Retry { at: later, reason: "why".to_owned(), maybe_sent: true },
+            Settlement::Retry { at: later, reason: "why".to_owned(), maybe_sent: true, via: None },
             Left {
                 entries: vec![failed(state::WAITING, later, true)],
                 delivery: Delivery::Unconfirmed,
@@ -207,7 +207,7 @@ fn what_becomes_of_an_edit_of_the_card() {
     let (shown, entries, now) = card(&Settlement::ThreadGone);
     assert_eq!((shown, entries), (Card::Missing, vec![waits(now)]));
     let (shown, entries, _) =
-        card(&Settlement::Retry { at: later, reason: "why".to_owned(), maybe_sent: false });
+        card(&Settlement::Retry { at: later, reason: "why".to_owned(), maybe_sent: false, via: None });
     assert_eq!((shown, entries), (at("1.1"), vec![Row { attempts: 1, reason: text("why"), ..waits(later) }]));
     let (shown, entries, _) = card(&Settlement::Released { at: later });
     assert_eq!((shown, entries), (at("1.1"), vec![waits(later)]));
@@ -271,7 +271,7 @@ fn every_failure_counts_and_the_latest_reason_is_kept() {
         cache.settle(
             &job,
             &owner(1),
-            &Settlement::Retry { at, reason: reason.to_owned(), maybe_sent: false },
+            &Settlement::Retry { at, reason: reason.to_owned(), maybe_sent: false, via: None },
         );
         let standing = cache.store.read(|tx| tx.delivery_of(recorded.checkpoint)).expect("a standing");
         assert_eq!(
@@ -294,7 +294,8 @@ fn a_checkpoint_that_a_newer_message_covers_says_so() {
     cache.pass(INTERVAL);
     cache.say("a", Status::Working);
     let job = cache.job(&owner(1));
-    let again = Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: true };
+    let again =
+        Settlement::Retry { at: cache.now, reason: "timed out".to_owned(), maybe_sent: true, via: None };
     cache.settle(&job, &owner(1), &again);
     cache.say("a", Status::Planning);
     let [.., first, second] = &cache.checkpoints(task)[..] else { panic!("three checkpoints") };

@@ -61,7 +61,7 @@ fn a_life(cache: &mut Cache) {
         (Status::Planning, None),
         (
             Status::Error,
-            Some(Settlement::Retry { at: cache.now, reason: "why".to_owned(), maybe_sent: true }),
+            Some(Settlement::Retry { at: cache.now, reason: "why".to_owned(), maybe_sent: true, via: None }),
         ),
         (Status::Blocked, Some(Settlement::ThreadGone)),
         (Status::Blocked, Some(Settlement::Released { at: cache.now })),
@@ -95,14 +95,14 @@ fn a_life(cache: &mut Cache) {
             tx.newest(recorded.task)?;
             tx.has_open_posts(Scope::Task(recorded.task))?;
             tx.unwatch(recorded.task)?;
-            tx.appoint_courier(&ours, &owner(2), now, until)?;
-            tx.take_office(&ours, &owner(2), &owner(3), until)?;
-            tx.stay_in_office(&ours, &owner(3), now, until)?;
-            tx.leave_office(&ours, &owner(3))?;
-            tx.failures(&pace::network_hold(&ours))?;
-            tx.hold(&pace::network_hold(&ours), now)?;
-            tx.held_until(&ours, EntryKind::Post)?;
-            tx.lift(&pace::network_hold(&ours))
+            tx.appoint_courier(&link(1), &owner(2), now, until)?;
+            tx.take_office(&link(1), &owner(2), &owner(3), until)?;
+            tx.stay_in_office(&link(1), &owner(3), now, until)?;
+            tx.leave_office(&link(1), &owner(3))?;
+            tx.failures(&pace::network_hold(&link(1)))?;
+            tx.hold(&pace::network_hold(&link(1)), now)?;
+            tx.held_until(&link(1), EntryKind::Post)?;
+            tx.lift(&pace::network_hold(&link(1)))
         });
         cache.pass(seconds(5));
     }

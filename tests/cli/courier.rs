@@ -160,6 +160,22 @@ fn there_is_no_courier_without_work_or_leave() {
 }
 
 #[test]
+fn whoever_is_to_post_nothing_starts_no_courier_for_others_either() {
+    let (slack, sandbox) = set_up();
+    let held = ["emit", "-a", "bot", "--background", "never", "--deadline", "0", "Held back"];
+    sandbox.cmd(held).run().success();
+    for background in ["auto", "always", "never"] {
+        sandbox
+            .cmd(["emit", "-a", "other", "--no-post", "--background", background])
+            .run()
+            .success()
+            .silent();
+        assert_eq!(sandbox.couriers(), [0_u32; 0], "{background}");
+    }
+    assert_eq!(slack.requests().len(), 0);
+}
+
+#[test]
 fn always_leaves_the_network_to_a_courier() {
     let (slack, sandbox) = set_up();
     // Whoever called Slack would now wait for an answer until its deadline.

@@ -75,6 +75,7 @@ struct Candidate {
     limited_as: EntryKind,
     priority: Priority,
     due_at: Moment,
+    /// Its conversation's id where that is known, however the task spells it.
     channel: Option<String>,
     credential: Option<Credential>,
     lease_owner: Option<String>,
@@ -86,7 +87,9 @@ struct Candidate {
     failed_via: Option<String>,
 }
 
-const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, t.channel, t.credential, t.lease_owner, \
+const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, coalesce(t.channel_id, \
+     (SELECT id FROM conversations WHERE credential = t.credential AND name = t.channel), t.channel), \
+     t.credential, t.lease_owner, \
      t.lease_until_ms, t.card IS NOT NULL, e.attempts, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
      WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2), e.failed_via";
 

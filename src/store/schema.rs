@@ -97,11 +97,18 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE entries ADD COLUMN about INTEGER;
     CREATE INDEX entries_refused ON entries (task, kind) WHERE state = 2;
     ",
-    // 4: which way an entry failed on, since not everyone takes the same; whether a task's channel is only the default.
+    // 4: which way an entry failed on, since not everyone takes the same; whether a task's channel is only the default;
+    // which conversation a name stands for, since its limits are the same by either.
     "
     ALTER TABLE entries ADD COLUMN failed_via TEXT;
     ALTER TABLE couriers RENAME COLUMN credential TO link;
     ALTER TABLE tasks ADD COLUMN channel_is_default INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE conversations (
+        credential TEXT NOT NULL,
+        name TEXT NOT NULL,
+        id TEXT NOT NULL,
+        PRIMARY KEY (credential, name)
+    ) WITHOUT ROWID;
     ",
 ];
 

@@ -4,10 +4,11 @@ use rusqlite::{OptionalExtension, params};
 
 use super::rows::{self, state};
 use super::{StoreError, Tx};
-use crate::checkpoint::Card;
 use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskKey};
 use crate::checkpoint::outbox::{Delivery, EntryKind, Job, Link, Priority, Settlement};
 use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Card, Task};
+use crate::pace;
 
 /// What became of a checkpoint's message so far.
 #[derive(Debug, Clone)]
@@ -125,9 +126,35 @@ impl Tx<'_> {
              WHERE key = ?1",
             params![task.0, channel_id, thread_ts.or(ts), ts, opens_thread],
         )?;
+        if let (Some(id), None) = (channel_id, &job.task.channel_id) {
+            self.note_conversation(&job.task, id)?;
+        }
         let is_reply_beside_a_card = !opens_thread && matches!(&job.task.card, Card::At(_));
         if job.kind == EntryKind::Post && is_reply_beside_a_card {
             self.refresh_card(task, now)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers which conversation a channel's name stands for: from now on both are paced as one.
+    fn note_conversation(&self, task: &Task, id: &str) -> Result<(), StoreError> {
+        let (Some(credential), Some(name)) = (&task.credential, &task.channel) else { return Ok(()) };
+        if name == id {
+            return Ok(());
+        }
+        let changed = self.connection.execute(
+            "INSERT INTO conversations (credential, name, id) VALUES (?1, ?2, ?3)
+             ON CONFLICT (credential, name) DO UPDATE SET id = ?3 WHERE id <> ?3",
+            params![credential.as_str(), name, id],
+        )?;
+        if changed > 0 {
+            let bucket = |channel| pace::bucket(credential, EntryKind::Post, channel);
+            self.connection.execute(
+                "INSERT INTO paces (name, full_at_ms, hold_until_ms)
+                 SELECT ?2, full_at_ms, hold_until_ms FROM paces WHERE name = ?1
+                 ON CONFLICT (name) DO UPDATE SET full_at_ms = max(full_at_ms, excluded.full_at_ms)",
+                [bucket(name), bucket(id)],
+            )?;
         }
         Ok(())
     }

@@ -217,6 +217,22 @@ fn all_processes_share_the_limit_of_a_channel() {
 }
 
 #[test]
+fn a_channel_has_one_limit_by_its_name_and_its_id() {
+    let mut cache = Cache::new();
+    cache.say("a", Status::Working);
+    let job = cache.job(&owner(1));
+    cache.posted(&job, &owner(1), "1.1");
+    cache.record(Draft { channel: Some("C0AGENTS".to_owned()), ..Draft::of("b", Status::Working) });
+    for agent in ["c", "d"] {
+        cache.say(agent, Status::Working);
+    }
+    for number in 1..=2 {
+        assert!(matches!(cache.claim(&owner(number)), Claim::Job(_)), "the rest of a burst of three");
+    }
+    assert_eq!(wait(cache.claim(&owner(4))), Some((NOW.plus(seconds(1)), Why::Paced)));
+}
+
+#[test]
 fn a_routine_message_takes_no_turn_ahead_of_time() {
     let mut cache = Cache::new();
     cache.threaded("a");

@@ -1,5 +1,9 @@
 //! The README: its recipes are run as they stand there, and what it shows is what the program prints.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
 use nix::unistd::gethostname;
 use serde_json::Value;
 
@@ -49,9 +53,30 @@ fn set_up() -> (FakeSlack, Sandbox) {
 
 /// A line of shell that finds `agent-checkpoint` and the caller's programs by name.
 fn line<'a>(sandbox: &'a Sandbox, line: &str) -> Run<'a> {
-    let own = std::path::Path::new(env!("CARGO_BIN_EXE_agent-checkpoint")).parent().expect("a directory");
+    let own = Path::new(env!("CARGO_BIN_EXE_agent-checkpoint")).parent().expect("a directory");
     let path = format!("{}:{}", own.display(), std::env::var("PATH").unwrap_or_default());
     sandbox.shell(line).env("PATH", path)
+}
+
+/// The caller's `PATH` without `agent-checkpoint`, wherever it is installed. A directory that has it stands there as a
+/// copy of links, since the interpreter of a recipe may lie beside it.
+fn path_without_the_program(sandbox: &Sandbox) -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let without = |(number, dir): (usize, &str)| {
+        if fs::symlink_metadata(Path::new(dir).join("agent-checkpoint")).is_err() {
+            return dir.to_owned();
+        }
+        let copy = sandbox.path().join(format!("bin{number}"));
+        let _ = fs::remove_dir_all(&copy);
+        fs::create_dir(&copy).expect("a directory");
+        for entry in fs::read_dir(dir).expect("a directory of programs").flatten() {
+            if entry.file_name() != "agent-checkpoint" {
+                symlink(entry.path(), copy.join(entry.file_name())).expect("a link");
+            }
+        }
+        copy.display().to_string()
+    };
+    path.split(':').enumerate().map(without).collect::<Vec<_>>().join(":")
 }
 
 /// Whether a program is there; the recipe for one that is not cannot be tried.
@@ -103,7 +128,8 @@ fn the_shell_recipe_goes_on_without_the_program() {
     for step in ["build", "check"] {
         sandbox.write(step, "#!/bin/sh\necho done\n");
     }
-    let output = sandbox.shell("chmod +x build check; exec sh recipe").run().success();
+    let run = sandbox.shell("chmod +x build check; exec sh recipe");
+    let output = run.env("PATH", path_without_the_program(&sandbox)).run().success();
     output.stdout_is("done\ndone\n").stderr_has("agent-checkpoint");
 }
 
@@ -133,8 +159,8 @@ fn try_program(program: &str, recipe: &str, (work, failing): (&str, &str), error
     assert_eq!(slack.roots().len(), 2);
 
     sandbox.write("recipe", recipe);
-    let path = std::env::var("PATH").unwrap_or_default();
-    sandbox.shell(&run).env("PATH", path).run().success().stderr_has("no checkpoint: ");
+    let run = sandbox.shell(&run).env("PATH", path_without_the_program(&sandbox));
+    run.run().success().stderr_has("no checkpoint: ");
 }
 
 #[test]
@@ -256,7 +282,7 @@ fn the_quick_start_goes_from_nothing_to_a_message() {
 fn the_pictures_are_what_the_program_shows() {
     let (slack, sandbox) = set_up();
     let shown = blocks("## What it looks like", "text");
-    std::fs::create_dir(sandbox.work().join("rocket")).expect("a directory");
+    fs::create_dir(sandbox.work().join("rocket")).expect("a directory");
     let args = ["emit", "--status", "working", "--progress", "50", "Running tests"];
     let printed =
         sandbox.cmd(args).dir("rocket").env("USER", "ana").env_remove("SLACK_BOT_TOKEN").run().success();

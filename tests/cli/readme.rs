@@ -243,18 +243,20 @@ fn the_workflow_recipes_call_the_program_rightly() {
             vec![("success", "COMPLETE"), ("canceled", "CANCELLED"), ("failed", "ERROR")],
         ),
     ] {
-        let commands = commands(block(heading, "yaml"));
+        let recipe = block(heading, "yaml");
+        assert!(recipe.contains(r##"SLACK_CHANNEL: "#agents""##), "{recipe}");
+        let commands = commands(recipe);
         for (result, status) in ends {
             let (slack, sandbox) = set_up();
             for (name, value) in variables {
                 sandbox.env(name, value);
             }
-            sandbox.env("CI_JOB_STATUS", result);
+            sandbox.env("CI_JOB_STATUS", result).env("SLACK_CHANNEL", "#agents");
             for command in &commands {
                 line(&sandbox, command).run().success().stderr_is("");
             }
             let texts: Vec<String> =
-                slack.messages(CHANNEL).into_iter().map(|message| message.text).collect();
+                slack.messages("agents").into_iter().map(|message| message.text).collect();
             assert!(texts[0].contains(&format!("`{id}`")) && texts[0].contains("0123abc"), "{texts:?}");
             assert!(texts.last().expect("a message").contains(&format!("– {status}")), "{texts:?}");
         }

@@ -268,16 +268,21 @@ fn the_workflow_recipes_call_the_program_rightly() {
 fn the_quick_start_goes_from_nothing_to_a_message() {
     let slack = FakeSlack::start();
     let sandbox = Sandbox::new();
+    // Whoever comes here has tried the first command, which leaves a task open.
+    let first = README.lines().find_map(|line| line.strip_prefix("    cargo run --release -- ")).expect("it");
+    line(&sandbox, &format!("agent-checkpoint {first}")).run().success();
     let recipe = block("## Quick start", "sh");
     let here = format!("127.0.0.1:{}/", slack.port());
     assert!(recipe.contains("127.0.0.1:8765/") && recipe.contains(slack.token()), "{recipe}");
     let output = line(&sandbox, &recipe.replace("127.0.0.1:8765/", &here)).run().success().stderr_is("");
     let text = latest(&slack).text;
-    assert!(text.contains("– COMPLETE") && text.contains("Task: Deploy X"), "{text}");
-    assert!(
-        output.stdout.contains("\ncomplete ") && output.stdout.contains("\nok   credentials"),
-        "{output}"
-    );
+    assert!(text.contains("`deploy-bot` – COMPLETE") && text.contains("Task: Deploy X"), "{text}");
+    assert!(text.contains("Steps: Reading files → Running tests → Rolled out"), "{text}");
+    assert_eq!((slack.roots().len(), slack.messages(CHANNEL).len()), (1, 2), "the one between is held back");
+    for words in ["starting            0%  sent ", "working            50%  coalesced ", "\nok   credentials"]
+    {
+        assert!(output.stdout.contains(words), "{words}: {output}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A Slack to try things with when there is no workspace at hand.
 //!
-//! It prints the two settings that point a client at it, then serves until it is killed. `--port N` fixes the port,
-//! `--lenient-rate` takes any number of messages, `--hang` answers none of them, `--log` prints one line for each call,
-//! `--save FILE` keeps the body of the latest one.
+//! It prints the settings that point a client at it, to be pasted, then serves until it is killed. `--port N` fixes the
+//! port, `--lenient-rate` takes any number of messages, `--hang` answers none of them, `--log` prints one line for each
+//! call, `--save FILE` keeps the body of the latest one.
 
 #[path = "mod.rs"]
 mod fake_slack;
@@ -70,8 +70,9 @@ fn serve(options: &Options) -> io::Result<()> {
         }
     });
     let mut out = io::stdout().lock();
-    writeln!(out, "SLACK_API_URL={}", fake.url())?;
-    writeln!(out, "SLACK_WEBHOOK_URL={}", fake.webhook_url())?;
+    writeln!(out, "export SLACK_API_URL={}", fake.url())?;
+    writeln!(out, "export SLACK_BOT_TOKEN={}", fake.token())?;
+    writeln!(out, "\nor as a webhook:\nexport SLACK_WEBHOOK_URL={}\n", fake.webhook_url())?;
     out.flush()?;
     drop(out);
     loop {

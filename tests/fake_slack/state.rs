@@ -92,6 +92,8 @@ impl State {
     pub(super) fn new() -> Self {
         let channels = vec![
             Channel::new("agent-supervisory", CHANNEL, false, false, true),
+            // The one of the README's recipes.
+            Channel::new("agents", "C0AGENTS00", false, false, true),
             Channel::new("general", "C0GENERAL0", false, false, false),
             Channel::new("secret", "G0SECRET00", true, false, false),
             Channel::new("old", "C0OLD00000", false, true, true),

@@ -116,6 +116,10 @@ pub(crate) enum Command {
     /// Check every part of the set-up and say how to mend what is broken
     Doctor(DoctorArgs),
     /// Print a completion script
+    ///
+    /// Write it where the shell looks for it, after mkdir -p of that directory. Zsh looks in the
+    /// directories of its fpath: write fpath=(~/.zfunc $fpath) in ~/.zshrc, before compinit.
+    #[command(verbatim_doc_comment)]
     Completions(CompletionsArgs),
     /// Write the manual pages into a directory
     Man(ManArgs),

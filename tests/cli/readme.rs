@@ -139,6 +139,8 @@ fn try_program(program: &str, recipe: &str, (work, failing): (&str, &str), error
     if !is_there(&sandbox, program) {
         return;
     }
+    // What an earlier run left open has no part in this one.
+    line(&sandbox, "agent-checkpoint emit --no-post 'Left open'").run().success();
     sandbox.write("recipe", recipe);
     let run = format!("exec {program} recipe");
     line(&sandbox, &run).run().success().silent();
@@ -149,7 +151,7 @@ fn try_program(program: &str, recipe: &str, (work, failing): (&str, &str), error
     }
     let replies = slack.messages(CHANNEL).len();
     assert_eq!((slack.roots().len(), replies), (1, 2), "what is routine is held back");
-    assert!(text.contains("Reading files → Part 1 of 3 → Part 2 of 3 → Part 3 of 3 →"), "{text}");
+    assert!(text.contains("Steps: Reading files → Part 1 of 3 → Part 2 of 3 → Part 3 of 3 →"), "{text}");
 
     assert!(recipe.contains(work), "{recipe}");
     sandbox.write("recipe", recipe.replace(work, failing));
@@ -170,14 +172,56 @@ fn the_python_recipe_reports_every_end_and_never_stops_the_work() {
 }
 
 #[test]
-fn an_interrupted_python_recipe_is_cancelled() {
-    let (slack, sandbox) = set_up();
-    if is_there(&sandbox, "python3") {
-        let recipe = block("### Python", "python").replace("    work()\n", "    raise KeyboardInterrupt\n");
-        sandbox.write("recipe", recipe);
-        line(&sandbox, "python3 recipe || exit 9").run().code(9);
-        assert!(latest(&slack).text.contains("– CANCELLED"), "{}", latest(&slack).text);
+fn the_python_recipe_tells_every_way_to_end_apart() {
+    for (end, code, status) in [
+        ("raise KeyboardInterrupt", 9, "CANCELLED"),
+        ("sys.exit()", 0, "COMPLETE"),
+        ("sys.exit(0)", 0, "COMPLETE"),
+        ("sys.exit(3)", 9, "ERROR"),
+        ("sys.exit('no disk')", 9, "ERROR"),
+    ] {
+        let (slack, sandbox) = set_up();
+        if is_there(&sandbox, "python3") {
+            let recipe = block("### Python", "python").replace("    work()\n", &format!("    {end}\n"));
+            sandbox.write("recipe", recipe);
+            line(&sandbox, "python3 recipe || exit 9").run().code(code);
+            let text = latest(&slack).text;
+            assert!(text.contains(&format!("– {status}")), "{end}: {text}");
+        }
     }
+}
+
+#[test]
+fn a_recipe_goes_on_after_an_action_that_no_program_can_be_given() {
+    for (program, heading, language, action, nul) in [
+        ("python3", "### Python", "python", "\"Reading files\"", r#""Reading\0files""#),
+        ("node", "### Node", "javascript", "\"Reading files\"", r#""Reading\0files""#),
+    ] {
+        let (slack, sandbox) = set_up();
+        if is_there(&sandbox, program) {
+            sandbox.write("recipe", block(heading, language).replace(action, nul));
+            let run = line(&sandbox, &format!("exec {program} recipe")).run();
+            run.success().stdout_is("").stderr_has("no checkpoint: ");
+            assert!(latest(&slack).text.contains("– COMPLETE"));
+        }
+    }
+}
+
+#[test]
+fn the_install_recipe_writes_what_the_shells_find() {
+    let sandbox = Sandbox::new();
+    let recipes = blocks("## Install", "sh");
+    line(&sandbox, &format!("set -e; {}", recipes[0])).run().success().silent();
+    for file in [
+        ".local/share/bash-completion/completions/agent-checkpoint",
+        ".config/fish/completions/agent-checkpoint.fish",
+        ".local/share/man/man1/agent-checkpoint-emit.1",
+    ] {
+        assert!(sandbox.home().join(file).is_file(), "{file}");
+    }
+    sandbox.write(sandbox.home().join(".zshrc"), recipes[1]);
+    let look = "exec zsh -ic 'print -r -- $_comps[agent-checkpoint]'";
+    line(&sandbox, look).env("ZDOTDIR", sandbox.home()).run().success().stdout_is("_agent-checkpoint\n");
 }
 
 #[test]
@@ -246,6 +290,12 @@ fn the_workflow_recipes_call_the_program_rightly() {
         let recipe = block(heading, "yaml");
         assert!(recipe.contains(r##"SLACK_CHANNEL: "#agents""##), "{recipe}");
         let commands = commands(recipe);
+        for command in &commands {
+            let sandbox = Sandbox::new();
+            let run =
+                sandbox.shell(&format!("set -e\n{command}")).env("PATH", path_without_the_program(&sandbox));
+            run.run().success().stderr_has("agent-checkpoint");
+        }
         for (result, status) in ends {
             let (slack, sandbox) = set_up();
             for (name, value) in variables {

@@ -63,7 +63,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s t -l task-name -d 'Name the task' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s c -l channel -d 'Post to this channel, #name or id' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s c -l channel -d 'Post to this channel [default: SLACK_CHANNEL, else #agent-supervisory]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l thread -d 'Join an existing thread' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l min-interval -d 'The least time between routine messages of a task [default: 30s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
@@ -97,7 +97,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s t -l task-name -d 'Name the task' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s c -l channel -d 'Post to this channel, #name or id' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s c -l channel -d 'Post to this channel [default: SLACK_CHANNEL, else #agent-supervisory]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l thread -d 'Join an existing thread' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l min-interval -d 'The least time between routine messages of a task [default: 30s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
@@ -124,7 +124,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s t -l task-name -d 'Name the task' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s c -l channel -d 'Post to this channel, #name or id' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s c -l channel -d 'Post to this channel [default: SLACK_CHANNEL, else #agent-supervisory]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l thread -d 'Join an existing thread' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l min-interval -d 'The least time between routine messages of a task [default: 30s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
@@ -158,7 +158,7 @@ never\t''"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l waiting -d 'Only tasks with messages that wait or were refused'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l waiting -d 'Only tasks with messages that are not in Slack: waiting, held back or refused'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s v -l verbose -d 'Say more on standard error (repeatable)'

@@ -33,7 +33,8 @@ pub(crate) struct Cli {
 const AFTER_HELP: &str =
     "Settings come from flags, then the environment, then the config file, then defaults.
 SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL says where to post; without either, checkpoints are printed.
-Every other setting is AGENT_CHECKPOINT_<FLAG>, such as AGENT_CHECKPOINT_MIN_INTERVAL=1m.
+SLACK_CHANNEL names the channel. The other flags' variables are AGENT_CHECKPOINT_<FLAG>, such as
+AGENT_CHECKPOINT_MIN_INTERVAL=1m.
 
 Examples:
   agent-checkpoint emit --status working --progress 50 'Running tests'
@@ -144,7 +145,9 @@ pub(crate) struct IdentityArgs {
     /// Name the repository [default: the CI system's, or that of git's origin]
     #[arg(long, value_name = "NAME", value_parser = text(parse::name))]
     pub(crate) repo: Option<String>,
-    /// Post to this channel, #name or id
+    /// Post to this channel [default: SLACK_CHANNEL, else #agent-supervisory]
+    ///
+    /// Its #name or its id.
     #[arg(short, long, value_name = "CHANNEL", value_parser = text(parse::channel))]
     pub(crate) channel: Option<String>,
     /// Join an existing thread
@@ -171,6 +174,8 @@ pub(crate) struct DeliveryArgs {
     #[arg(long, value_name = "WHEN", value_enum)]
     pub(crate) background: Option<BackgroundChoice>,
     /// Exit 75 when not delivered yet, 78 when refused or misconfigured
+    ///
+    /// It is recorded all the same, and what is held back inside the interval is no failure.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Record, but do not post
@@ -297,7 +302,7 @@ pub(crate) struct TasksArgs {
     /// Only tasks in this state: running, failed, completed or cancelled
     #[arg(long, value_name = "STATE", hide_possible_values = true, value_parser = task_states())]
     pub(crate) state: Option<TaskState>,
-    /// Only tasks with messages that wait or were refused
+    /// Only tasks with messages that are not in Slack: waiting, held back or refused
     #[arg(long)]
     pub(crate) waiting: bool,
     /// At most this many, the latest first

@@ -32,11 +32,24 @@ pub(super) fn run(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit>
         let tasks: Vec<Value> = reports.iter().map(task_json).collect();
         ui.answer(&Value::Array(tasks).to_string())?;
     } else if reports.is_empty() {
-        ui.warn("no tasks", Some("agent-checkpoint emit --status starting \"Hello\" makes one"));
+        let (message, hint) = none_found(&filter);
+        ui.warn(&message, hint);
     } else {
         ui.answer(&table(&reports, &ui, now()))?;
     }
     Ok(Exit::Done)
+}
+
+/// Why there is nothing to list, and what to do about it.
+fn none_found(filter: &Filter) -> (String, Option<&'static str>) {
+    let kind = filter.state.map_or_else(String::new, |state| format!("{} ", state.name()));
+    match (filter.waiting, filter.state, filter.limit) {
+        (true, ..) => (format!("no {kind}task has messages that wait or were refused"), None),
+        (false, None, 1..) => {
+            ("no tasks".to_owned(), Some("agent-checkpoint emit --status starting \"Hello\" makes one"))
+        }
+        (false, ..) => (format!("no {kind}tasks"), None),
+    }
 }
 
 /// A task's fields, as `tasks` and `show` print them.

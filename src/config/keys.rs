@@ -85,7 +85,7 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY", "The proxy to reach Slack by; the first that is set"),
     ("NO_PROXY", "Hosts that are reached without the proxy, separated by commas"),
     ("SSL_CERT_FILE", "A file of certificates (PEM) to trust instead of the built-in ones"),
-    ("SSL_CERT_DIR", "A directory of such files"),
+    ("SSL_CERT_DIR", "Directories of such files, separated by colons; they add to those of SSL_CERT_FILE"),
     ("NO_COLOR", "No colour, if it is not empty; so does TERM=dumb"),
 ];
 

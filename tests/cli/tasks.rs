@@ -159,6 +159,22 @@ fn without_tasks_it_says_how_to_make_one() {
 }
 
 #[test]
+fn where_no_task_fits_it_says_which_was_looked_for() {
+    let sandbox = Sandbox::new();
+    sandbox.cmd(["emit", "Hello"]).run().success();
+    for (line, words) in [
+        ("--waiting", "no task has messages that wait or were refused"),
+        ("--waiting --state running", "no running task has messages that wait or were refused"),
+        ("--state failed", "no failed tasks"),
+        ("--limit 0", "no tasks"),
+    ] {
+        let args = ["tasks"].into_iter().chain(line.split(' '));
+        let output = sandbox.cmd(args).run().success().stdout_is("");
+        output.stderr_is(&format!("agent-checkpoint: warning: {words}\n"));
+    }
+}
+
+#[test]
 fn colour_is_only_used_where_it_is_wanted() {
     let (_slack, sandbox) = fleet();
     sandbox.env_remove("NO_COLOR").env("TERM", "xterm");

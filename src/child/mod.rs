@@ -44,7 +44,7 @@ use rustix::process::{WaitOptions, waitpid};
 pub(crate) use bell::Waker;
 pub(crate) use end::{Ended, Exit, signal_name};
 pub(crate) use progress::{Pattern, Progress};
-pub(crate) use signals::Noted;
+pub(crate) use signals::{Noted, outlive_file_limit};
 pub(crate) use spawn::{Program, SpawnError, SpawnFailure};
 pub(crate) use tail::{Limit, Shown};
 

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -128,4 +130,16 @@ pub(super) fn ignored() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(bits.trim(), 16).ok()
+}
+
+/// From now on a write beyond the largest file allowed (`ulimit -f`) fails, as on a full disk, instead of ending us.
+///
+/// A handler does that, and no handler outlives exec: to a child the signal means what it would without us. So one that
+/// is ignored already, which comes to the same for us, stays ignored.
+pub(crate) fn outlive_file_limit() {
+    let signal = Signal::SIGXFSZ as i32;
+    if ignored().is_none_or(|ignored| ignored & (1 << (signal - 1)) == 0) {
+        // Without it a limit ends us, as it does most programs.
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
 }

@@ -30,6 +30,7 @@ use std::{error, fmt};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rustix::process::{Resource, getrlimit};
 
 use crate::exit::cause;
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
@@ -396,6 +397,12 @@ impl From<rusqlite::Error> for StoreError {
             }
             rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::ReadOnly => {
                 "it is read-only".to_owned()
+            }
+            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
+                match getrlimit(Resource::Fsize).current {
+                    Some(bytes) => format!("{error} (here a file may hold {bytes} bytes: ulimit -f)"),
+                    None => error.to_string(),
+                }
             }
             other => other.to_string(),
         };

@@ -16,6 +16,7 @@ mod help;
 mod identity;
 mod interval;
 mod lifecycle;
+mod limits;
 mod masking;
 mod message;
 mod network;

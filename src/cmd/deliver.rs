@@ -48,7 +48,7 @@ pub(super) struct Sender {
 pub(super) fn again_at(cause: Cause, attempts: u32) -> Moment {
     match cause {
         Cause::Limited(after) | Cause::Lookup(after) => retry::limited_until(after, jitter(), now()),
-        Cause::Network | Cause::Server => retry::again_at(attempts, jitter(), now()),
+        Cause::Network | Cause::Server | Cause::Foreign { .. } => retry::again_at(attempts, jitter(), now()),
     }
 }
 
@@ -257,7 +257,7 @@ impl Sender {
             Outcome::Retry(Retry { cause, reason, maybe_sent }) => {
                 let alone = retry::again_at(job.attempts, jitter(), now);
                 let at = match cause {
-                    Cause::Server => alone,
+                    Cause::Server | Cause::Foreign { .. } => alone,
                     // Reading is limited apart from posting: nobody else has to wait for it.
                     Cause::Lookup(after) => alone.max(retry::limited_until(after, jitter(), now)),
                     Cause::Limited(after) => {

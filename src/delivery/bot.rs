@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::http::{Answer, Http, host};
-use super::{Cause, Outcome, Place, Retry, dress, foreign_answer, whither};
+use super::{Cause, LOOKALIKE_TRIES, Outcome, Place, Retry, dress, foreign_answer, whither};
 use crate::checkpoint::Card;
 use crate::checkpoint::outbox::{EntryKind, Job};
 use crate::checkpoint::parse::is_conversation_id;
@@ -172,14 +172,25 @@ impl Bot<'_> {
         .map_or_else(
             |outcome| outcome,
             |reply| {
-                let channel_id = reply.channel.as_str().map(str::to_owned);
-                let ts = reply.ts.or(reply.message.ts);
+                let named = reply.channel.as_str().filter(|id| is_conversation_id(id));
+                let channel_id = named.or(Some(channel).filter(|asked| is_conversation_id(asked)));
+                let ts = reply.ts.or(reply.message.ts).filter(|ts| !ts.is_empty());
+                let (Some(channel_id), Some(ts)) = (channel_id.map(str::to_owned), ts) else {
+                    return Outcome::Retry(self.placeless());
+                };
                 // Slack does not say what it does with a thread that is gone. If it posted into the channel instead,
                 // the message has started a thread of its own, and that is where the task goes on.
-                let thread_ts = reply.message.thread_ts.filter(|thread| Some(thread) != ts.as_ref());
-                Outcome::Posted { channel_id, ts, thread_ts }
+                let thread_ts = reply.message.thread_ts.filter(|thread| *thread != ts);
+                Outcome::Posted { channel_id: Some(channel_id), ts: Some(ts), thread_ts }
             },
         )
+    }
+
+    /// Said to be posted, but not where: without that there is no thread to go on in.
+    fn placeless(&self) -> Retry {
+        let reason =
+            format!("{} took the message, but did not say where it stands (ts, channel)", host(self.api_url));
+        Retry { cause: Cause::Foreign { tries: LOOKALIKE_TRIES }, reason, maybe_sent: true }
     }
 
     fn edit(&mut self, job: &Job, channel: &str, ts: &str) -> Outcome {
@@ -268,7 +279,8 @@ impl Bot<'_> {
             }
             let found = reply.messages.into_iter().find(|message| {
                 let payload = &message.metadata["event_payload"];
-                message.metadata["event_type"] == EVENT_TYPE
+                message.ts.is_some()
+                    && message.metadata["event_type"] == EVENT_TYPE
                     && payload["checkpoint_id"] == *wanted
                     && payload["kind"] == kind(job)
             });
@@ -449,7 +461,8 @@ mod tests {
             (502, "", false),
         ] {
             let retry = read(status, body).expect_err(body);
-            assert_eq!((retry.cause, retry.maybe_sent), (Cause::Server, maybe_sent), "{status} {body}");
+            let is_foreign = matches!(retry.cause, Cause::Foreign { .. });
+            assert_eq!((is_foreign, retry.maybe_sent), (maybe_sent, maybe_sent), "{status} {body}");
         }
     }
 

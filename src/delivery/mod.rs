@@ -17,6 +17,11 @@ use crate::checkpoint::parse::Thread;
 use crate::secret::Secret;
 use http::{Answer, Http, Network, Trouble};
 
+/// How often a message is handed to something that takes it, but does not answer as Slack does.
+const LOOKALIKE_TRIES: u32 = 3;
+/// The same for a web page, such as one that asks to log in or speaks of maintenance: it took nothing, and may go away.
+const PAGE_TRIES: u32 = 20;
+
 /// Where entries go, and with what right.
 #[derive(Debug, Clone)]
 pub(crate) enum Destination {
@@ -101,6 +106,8 @@ pub(crate) enum Cause {
     Network,
     /// Slack failed over this message: this message.
     Server,
+    /// What answered is not Slack, or does not speak like it: this message, which is given up after so many tries.
+    Foreign { tries: u32 },
     /// Slack said when to look for the message again: this message.
     Lookup(Option<Duration>),
 }
@@ -110,7 +117,7 @@ impl Retry {
     fn while_reading(self) -> Self {
         match self.cause {
             Cause::Limited(after) => Self { cause: Cause::Lookup(after), ..self },
-            Cause::Network | Cause::Server | Cause::Lookup(_) => self,
+            Cause::Network | Cause::Server | Cause::Foreign { .. } | Cause::Lookup(_) => self,
         }
     }
 
@@ -169,22 +176,38 @@ pub(crate) fn deliver(
     fallback: &Place,
     deadline: Instant,
 ) -> Outcome {
-    match destination {
+    let outcome = match destination {
         Destination::Bot { token, api_url } => {
             bot::Bot { http, token, api_url, deadline }.deliver(job, fallback)
         }
         Destination::Webhook { url } => webhook::deliver(http, url, job, fallback, deadline),
+    };
+    give_up(outcome, job)
+}
+
+/// Gives a message up that something else than Slack takes again and again: each time may be one more duplicate.
+fn give_up(outcome: Outcome, job: &Job) -> Outcome {
+    match outcome {
+        Outcome::Retry(Retry { cause: Cause::Foreign { tries }, reason, .. })
+            if job.maybe_sent && job.attempts.saturating_add(1) >= tries =>
+        {
+            Outcome::Rejected(format!("{reason}, again and again; the message may have arrived"))
+        }
+        outcome => outcome,
     }
 }
 
 /// An answer that is no message of Slack's: from the edge, a proxy, or in mid-outage.
 fn foreign_answer(host: &str, answer: &Answer) -> Retry {
-    let what = match answer.status {
-        200 => "an answer that is not Slack's".to_owned(),
-        status => format!("HTTP status {status}"),
-    };
-    // A 200 came from something that took the message; an error page came instead of taking it.
-    Retry { cause: Cause::Server, reason: format!("{host} gave {what}"), maybe_sent: answer.status == 200 }
+    if !(200..=299).contains(&answer.status) {
+        // An error page came instead of taking the message.
+        let reason = format!("{host} gave HTTP status {}", answer.status);
+        return Retry { cause: Cause::Server, reason, maybe_sent: false };
+    }
+    let is_page = answer.body.trim_start().starts_with('<');
+    let tries = if is_page { PAGE_TRIES } else { LOOKALIKE_TRIES };
+    let reason = format!("{host} gave an answer that is not Slack's");
+    Retry { cause: Cause::Foreign { tries }, reason, maybe_sent: true }
 }
 
 /// What every message carries beside its text and blocks.

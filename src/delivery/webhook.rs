@@ -84,7 +84,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::delivery::Cause;
+    use crate::delivery::{Cause, LOOKALIKE_TRIES, PAGE_TRIES};
 
     fn outcome(status: u16, body: &str) -> Outcome {
         let retry_after = (status == 429).then(|| Duration::from_secs(3));
@@ -109,7 +109,14 @@ mod tests {
         assert_eq!(cause(outcome(429, "")), Some((Cause::Limited(Some(Duration::from_secs(3))), false)));
         assert_eq!(cause(outcome(500, "rollup_error")), Some((Cause::Server, false)));
         assert_eq!(cause(outcome(503, "<html>Server Error</html>")), Some((Cause::Server, false)));
-        assert_eq!(cause(outcome(200, "<html>log in to the wifi</html>")), Some((Cause::Server, true)));
+        for (body, tries) in [
+            ("<html>log in to the wifi</html>", PAGE_TRIES),
+            ("", LOOKALIKE_TRIES),
+            ("{\"ok\":true}", LOOKALIKE_TRIES),
+        ] {
+            assert_eq!(cause(outcome(200, body)), Some((Cause::Foreign { tries }, true)), "{body}");
+        }
+        assert_eq!(cause(outcome(202, "")), Some((Cause::Foreign { tries: LOOKALIKE_TRIES }, true)));
         assert!(matches!(outcome(404, "<html>not found</html>"), Outcome::Rejected(_)));
     }
 }

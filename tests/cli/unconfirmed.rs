@@ -234,3 +234,38 @@ fn a_card_posted_anew_whose_answer_was_lost_is_found() {
     let card = text(&scene.show("bot"), "card_ts").to_owned();
     assert_eq!(scene.slack.thread(&thread)[2].ts, card);
 }
+
+#[test]
+fn a_message_that_stands_nobody_knows_where_is_looked_for() {
+    let bodies = [
+        r#"{"ok":true}"#,
+        r#"{"ok":true,"channel":"C0AGENTS00"}"#,
+        r#"{"ok":true,"channel":"C0AGENTS00","ts":""}"#,
+        r#"{"ok":true,"ts":"1.2"}"#,
+        r#"{"ok":true,"channel":{"id":"C0AGENTS00"},"ts":"1.2"}"#,
+    ];
+    side_by_side(bodies, |body| {
+        let scene = Scene::bot();
+        let fault = Fault::Answer(body);
+        scene.slack.script("chat.postMessage", vec![fault]);
+        let output = scene.once(fault, ["--status", "starting", "one"]).run().success();
+        assert_eq!(output.json()["delivery"], "unconfirmed", "{output}");
+        output.stderr_has("took the message, but did not say where it stands");
+        scene.flush();
+        assert_eq!(text(&scene.show("bot"), "thread_ts"), scene.root().ts, "{body}");
+        scene.sent(["--status", "blocked", "two"]);
+        assert_eq!(scene.thread(), ["one", "two"], "{body}");
+    });
+}
+
+#[test]
+fn what_takes_messages_without_being_slack_gets_no_endless_copies() {
+    let scene = Scene::bot();
+    scene.slack.set_scopes(&["chat:write"]);
+    scene.slack.script("chat.postMessage", vec![Fault::Answer(r#"{"ok":true}"#); 4]);
+    let output = scene.emit(["--status", "starting", "one"]).run().success();
+    assert_eq!(output.json()["delivery"], "rejected", "{output}");
+    output.stderr_has("again and again; the message may have arrived\n");
+    scene.flush();
+    assert_eq!(count(&scene, "chat.postMessage"), 3);
+}

@@ -120,6 +120,21 @@ fn a_lost_answer_may_make_a_duplicate_and_never_a_loss() {
 }
 
 #[test]
+fn what_answers_otherwise_than_slack_gets_no_endless_copies() {
+    side_by_side(["", "accepted", r#"{"success":true}"#], |body| {
+        let scene = Scene::webhook();
+        scene.slack.script("webhook", vec![Fault::Answer(body); 4]);
+        let output = scene.emit(["--status", "starting", "one"]).run().success();
+        assert_eq!(output.json()["delivery"], "rejected", "{output}");
+        output.stderr_has(
+            "gave an answer that is not Slack's, again and again; the message may have arrived\n",
+        );
+        scene.flush();
+        assert_eq!(scene.slack.calls("webhook").len(), 3, "{body}");
+    });
+}
+
+#[test]
 fn a_refusal_is_told_in_slacks_own_word() {
     let names = [
         "action_prohibited",

@@ -12,6 +12,7 @@ mod cmd;
 mod config;
 mod delivery;
 mod exit;
+mod input;
 mod pace;
 mod render;
 mod secret;

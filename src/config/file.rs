@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::exit::cause;
+use crate::input::read_file;
 
 use super::Problem;
 use super::keys::{Found, KEYS, Key, Origin};
 
 /// The largest file that is read, in bytes.
-const FILE_MAX: u64 = 1024 * 1024;
+const FILE_MAX: usize = 1024 * 1024;
+/// How long a command that writes one into a pipe may take.
+const FILE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A file's settings.
 #[derive(Debug)]
@@ -81,14 +84,9 @@ impl Layer {
     }
 }
 
-/// What a file, or a pipe from a command, holds. What never ends, such as a device, does not fill the memory.
+/// What a file, or a pipe from a command, holds.
 pub(super) fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(std::io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(bytes)
+    read_file(path, FILE_MAX, FILE_PATIENCE)
 }
 
 fn read(path: &Path, what: &str) -> Result<(String, bool), Unreadable> {

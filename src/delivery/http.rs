@@ -17,12 +17,18 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnecto
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
 use crate::exit::cause;
+use crate::input::read_file;
 use crate::secret::Secret;
 
 /// The longest that setting up a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, in bytes; Slack's are a few kilobytes.
 const ANSWER_MAX: u64 = 4 * 1024 * 1024;
+
+/// The largest file of certificates that is read, in bytes; those of whole systems have a quarter of a megabyte.
+const CERTIFICATES_MAX: usize = 16 * 1024 * 1024;
+/// How long a command that writes one into a pipe may take.
+const CERTIFICATES_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The size of the buffers of a connection, in bytes.
 const BUFFER: usize = 16 * 1024;
@@ -153,15 +159,15 @@ impl Http {
     }
 
     fn prepare(&mut self, url: &str, deadline: Instant) -> Result<(&Agent, Duration), Trouble> {
-        let timeout = deadline.saturating_duration_since(Instant::now());
-        if timeout.is_zero() {
-            return Err(Trouble::TooLate);
-        }
         self.progress.reset();
         if self.agent.is_none() {
             self.agent = Some(build(&self.network, url, Arc::clone(&self.progress))?);
         }
         let agent = self.agent.as_ref().expect("built just now");
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        if timeout.is_zero() {
+            return Err(Trouble::TooLate);
+        }
         Ok((agent, timeout))
     }
 
@@ -298,7 +304,7 @@ fn roots(network: &Network) -> Option<Vec<Certificate<'static>>> {
     }
     let certificates: Vec<_> = files
         .iter()
-        .filter_map(|file| std::fs::read(file).ok())
+        .filter_map(|file| read_file(file, CERTIFICATES_MAX, CERTIFICATES_PATIENCE).ok())
         .flat_map(|pem| {
             let items: Vec<_> = parse_pem(&pem)
                 .filter_map(|item| match item {

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
@@ -54,6 +54,8 @@ pub(super) fn guard(path: &Path, busy_timeout: Duration) -> io::Result<Flock<Fil
         .truncate(false)
         .write(true)
         .mode(0o600)
+        // A pipe in its place has nobody who reads from it.
+        .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(with_suffix(path, ".lock"))?;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

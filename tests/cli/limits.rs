@@ -1,6 +1,9 @@
-//! A surrounding that allows little: the largest file (`ulimit -f`), and a mask for new files that leaves no rights.
+//! A surrounding that allows little, or never ends: limits, masks, and pipes that nobody closes.
 
-use crate::scene::Scene;
+use std::io::Write;
+use std::time::Duration;
+
+use crate::scene::{Scene, last_action, side_by_side};
 
 /// As the system ends a program by SIGXFSZ.
 const ENDED_BY_THE_LIMIT: i32 = 128 + 25;
@@ -32,4 +35,72 @@ fn a_command_meets_a_limit_on_files_as_it_would_without_us() {
     if cfg!(target_os = "linux") {
         scene.sandbox.shell(&format!("trap '' XFSZ; ulimit -f 1; exec {run}")).run().code(1);
     }
+}
+
+#[test]
+fn a_pipe_without_a_writer_holds_nobody_up() {
+    let scene = Scene::bot();
+    let pipe = scene.sandbox.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let name = pipe.to_str().expect("plain characters");
+    let why = "pipe: it does not end within 3 s\n";
+    let rows = [
+        ("AGENT_CHECKPOINT_CONFIG", name.to_owned(), "queued", why),
+        ("AGENT_CHECKPOINT_ENV_FILE", name.to_owned(), "queued", why),
+        (
+            "SLACK_BOT_TOKEN",
+            format!("file:{name}"),
+            "queued",
+            "could not be read: it does not end within 3 s",
+        ),
+    ];
+    side_by_side(rows, |(variable, value, delivery, why)| {
+        let output = scene.emit(["-a", variable, "one"]).env(variable, value).run().success();
+        let output = output.within(Duration::from_secs(20)).stderr_has(why);
+        assert_eq!(output.json()["delivery"], delivery, "{variable}");
+    });
+    // In place of certificates it is nothing to trust; in place of the cache's lock it is no lock.
+    let api = scene.emit(["-a", "certificates", "one"]).env("SLACK_API_URL", "https://127.0.0.1:9/");
+    let output = api.env("SSL_CERT_FILE", name).env("AGENT_CHECKPOINT_DEADLINE", "2s").run().success();
+    assert_eq!(output.within(Duration::from_secs(20)).json()["delivery"], "queued");
+    let cache = scene.sandbox.path().join("new.db");
+    std::fs::rename(&pipe, scene.sandbox.path().join("new.db.lock")).expect("our own pipe");
+    let output = scene.emit(["one"]).env("AGENT_CHECKPOINT_CACHE", cache).run().success();
+    assert_eq!(output.stderr_has("going on without state").json()["delivery"], "sent");
+}
+
+#[test]
+fn settings_may_come_by_a_pipe_from_a_command() {
+    let scene = Scene::bot();
+    let late = "sleep 0.2; printf";
+    for line in [
+        format!("exec \"$BIN\" emit -a bot --config <({late} 'task_name = \"From a pipe\"\\n') one"),
+        format!(
+            "exec \"$BIN\" emit -a bot --env-file <({late} 'AGENT_CHECKPOINT_TASK_NAME=From a pipe\\n') one"
+        ),
+        format!(
+            "SLACK_BOT_TOKEN=file:<({late} \"$SLACK_BOT_TOKEN\") exec \"$BIN\" emit -t 'From a pipe' -a bot one"
+        ),
+    ] {
+        let line = format!("exec bash -c '{}'", line.replace('\'', "'\\''"));
+        scene.sandbox.shell(&line).run().success().stderr_is("");
+        let newest = scene.slack.roots().pop().expect("a message");
+        assert!(newest.text.contains("Task: From a pipe"), "{line}: {}", newest.text);
+        std::fs::remove_dir_all(scene.sandbox.home().join(".local")).expect("a cache to begin anew without");
+    }
+}
+
+#[test]
+fn an_action_that_never_ends_is_taken_as_far_as_it_came() {
+    let scene = Scene::bot();
+    let mut child = scene.emit(["--deadline", "1s", "-"]).spawn();
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(b"Half a senten").expect("somebody reads");
+    let output = child.wait_with_output().expect("its end");
+    drop(stdin);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("standard input was still open at the deadline"), "{said}");
+    scene.flush();
+    assert_eq!(last_action(&scene.root().text), "Half a senten");
 }

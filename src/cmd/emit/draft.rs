@@ -1,7 +1,10 @@
 //! From what was typed to what is said: read, defaulted and masked.
 
-use std::io::Read;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::args::EmitArgs;
 use crate::checkpoint::Draft;
@@ -12,14 +15,18 @@ use crate::cmd::{environment, masking, now};
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags};
 use crate::exit::{Exit, Failure};
+use crate::input::{self, End};
+
+/// The longest action that is read from standard input, in bytes.
+const STDIN_MAX: usize = 4 * 1024 * 1024;
 
 /// The flags that are settings.
 pub(super) fn flags(args: &EmitArgs) -> Flags {
     Flags { context_limit: args.context_limit, ..Flags::of(args.identity.clone(), args.delivery.clone()) }
 }
 
-/// Reads and masks what the caller says.
-pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
+/// Takes and masks what the caller says.
+pub(super) fn draft(args: &EmitArgs, action: Option<String>, config: &Config) -> anyhow::Result<Draft> {
     let masker = config.masker();
     let mask = |text: &str| masking::said(&masker, text);
     let wrong = |what: &str, invalid: parse::Invalid| {
@@ -29,11 +36,6 @@ pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
         let text =
             text.map(|text| parse::free_text(text.trim())).transpose().map_err(|error| wrong(what, error))?;
         Ok(text.filter(|text| !text.is_empty()).map(|text| mask(&text)))
-    };
-    let action = match &args.action {
-        Some(action) if action == "-" => Some(read_stdin()?),
-        Some(action) => Some(action.to_string_lossy().into_owned()),
-        None => None,
     };
     let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
     let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
@@ -74,10 +76,32 @@ pub(super) fn draft(args: &EmitArgs, config: &Config) -> anyhow::Result<Draft> {
     })
 }
 
-fn read_stdin() -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| {
+/// An action as it was said.
+#[derive(Debug, Default)]
+pub(super) struct Action {
+    pub(super) text: Option<String>,
+    /// Why it is not all that was said.
+    pub(super) cut: Option<String>,
+}
+
+/// What was typed, or what comes on standard input: until the deadline, since a caller who forgets to close it is not
+/// to wait for ever.
+pub(super) fn action(typed: Option<&OsStr>, deadline: Instant) -> Result<Action, Failure> {
+    let text = |text: &OsStr| Action { text: Some(text.to_string_lossy().into_owned()), cut: None };
+    if typed != Some(OsStr::new("-")) {
+        return Ok(typed.map(text).unwrap_or_default());
+    }
+    // Not by way of the buffered one: what is in its buffer cannot be waited for.
+    let input = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    let (bytes, end) = input.and_then(|input| input::read(input, STDIN_MAX, deadline)).map_err(|error| {
         Failure::new(Exit::Usage, format!("could not read ACTION from standard input: {error}"))
     })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let cut = match end {
+        End::Whole => None,
+        End::TooLong => Some("ACTION on standard input was cut off after 4 MiB".to_owned()),
+        End::TooLate => {
+            Some("standard input was still open at the deadline; went on with what had come".to_owned())
+        }
+    };
+    Ok(Action { text: Some(String::from_utf8_lossy(&bytes).into_owned()), cut })
 }

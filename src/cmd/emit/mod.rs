@@ -26,12 +26,16 @@ const POLL: Duration = Duration::from_millis(10);
 pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let (config, ui) = configure(global, draft::flags(&args))?;
-    let mut draft = draft::draft(&args, &config)?;
+    let deadline = started + config.deadline.min(DAY);
+    let action = draft::action(args.action.as_deref(), deadline)?;
+    let mut draft = draft::draft(&args, action.text, &config)?;
     report_problems(&config, &ui);
+    if let Some(cut) = &action.cut {
+        ui.warn(cut, None);
+    }
     if args.dry_run {
         return dry_run::dry_run(&draft, &config, &ui);
     }
-    let deadline = started + config.deadline.min(DAY);
     let sender = Sender::new(&config, false, Some(deadline));
     let mut store = open(&config, &ui, super::busy_max(&config));
     if let Ok(store) = &mut store
@@ -44,7 +48,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         ui: &ui,
         draft: &draft,
         sender,
-        warnings: Vec::new(),
+        warnings: action.cut.into_iter().collect(),
         is_sent: false,
         is_left_alone: config.background == BackgroundChoice::Never,
     };

@@ -21,8 +21,8 @@ mod statements;
 mod tests;
 mod watch;
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -313,11 +313,11 @@ fn open_file(path: &Path, busy_timeout: Duration) -> Result<(Connection, u64), F
 /// Makes an empty file that only its owner can read; SQLite gives its companions the same mode.
 fn create(path: &Path, busy_timeout: Duration) -> std::io::Result<fs::Metadata> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        let missing: Vec<&Path> = parent.ancestors().take_while(|folder| !folder.exists()).collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-        for folder in missing {
-            sync_directory(folder)?;
-        }
+        let missing: Vec<&Path> = parent
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .collect();
+        missing.into_iter().rev().try_for_each(create_directory)?;
     }
     // Several processes may start at once.
     let _guard = repair::guard(path, busy_timeout)?;
@@ -333,6 +333,17 @@ fn create(path: &Path, busy_timeout: Duration) -> std::io::Result<fs::Metadata> 
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.metadata()
+}
+
+/// Makes a directory for its owner alone, whatever the mask for new files takes away.
+fn create_directory(path: &Path) -> std::io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Another process was quicker.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    sync_directory(path)
 }
 
 /// Makes a name, such as that of the cache or its log, survive a power loss; the content is SQLite's business.

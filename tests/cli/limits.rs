@@ -1,6 +1,8 @@
 //! A surrounding that allows little, or never ends: limits, masks, and pipes that nobody closes.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::scene::{Scene, last_action, side_by_side};
@@ -103,4 +105,20 @@ fn an_action_that_never_ends_is_taken_as_far_as_it_came() {
     assert!(said.contains("standard input was still open at the deadline"), "{said}");
     scene.flush();
     assert_eq!(last_action(&scene.root().text), "Half a senten");
+}
+
+#[test]
+fn directories_are_ours_to_use_whatever_the_mask_for_new_files() {
+    for mask in ["0177", "0"] {
+        let scene = Scene::bot();
+        let line = format!("umask {mask}; exec \"$BIN\" emit -a bot --json one");
+        let output = scene.sandbox.shell(&line).run().success().stderr_is("");
+        assert!(!output.json()["task_id"].is_null(), "{mask}: {output}");
+        let (home, cache) = (scene.sandbox.home(), scene.sandbox.cache_path());
+        let mode = |path: &Path| std::fs::metadata(path).expect("it was made").permissions().mode() & 0o777;
+        for folder in cache.ancestors().skip(1).take_while(|folder| *folder != home) {
+            assert_eq!(mode(folder), 0o700, "{mask}: {}", folder.display());
+        }
+        assert_eq!(mode(&cache), 0o600, "{mask}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Where settings are looked up: environment, env-file and config file, in that order.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -13,6 +14,7 @@ use crate::args::GlobalArgs;
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Invalid};
 use crate::delivery::Destination;
+use crate::delivery::http::host;
 use crate::exit::{Exit, Failure, cause, one_line};
 use crate::secret::Secret;
 
@@ -239,7 +241,7 @@ impl Sources<'_> {
     /// Bot token before webhook; neither replaces the other when it is wrong.
     pub(super) fn target(&mut self, secrets: &mut Vec<Secret>) -> Target {
         let token = self.destination(SLACK_BOT_TOKEN, bot_token);
-        let api_url = self.destination(SLACK_API_URL, parse::url);
+        let api_url = self.destination(SLACK_API_URL, api_url);
         let webhook = match token {
             Ok(Some(_)) => self.destination_or(SLACK_WEBHOOK_URL, webhook_url, "the bot token is used", true),
             _ => self.destination(SLACK_WEBHOOK_URL, webhook_url),
@@ -293,6 +295,34 @@ fn bot_token(text: &str) -> Result<Secret, Invalid> {
     Ok(Secret::new(text.to_owned()))
 }
 
+/// The base of a Web API: the token goes there, so nobody on the way may read along.
+fn api_url(text: &str) -> Result<String, Invalid> {
+    let url = parse::url(text)?;
+    let (scheme, _) = url.split_once("://").unwrap_or_default();
+    let host = host(&url);
+    match scheme.to_ascii_lowercase().as_str() {
+        "https" => Ok(url),
+        "http" if is_loopback(host) => Ok(url),
+        "http" => Err(Invalid::new(
+            format!("would send the token to {host} unencrypted"),
+            "give a URL that begins with https://; http:// is for this machine only",
+        )),
+        _ => Err(Invalid::new("is not a web address", "give a URL such as https://slack.com/api/")),
+    }
+}
+
+/// Whether a host, with or without a port, is this machine.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.to_ascii_lowercase();
+    name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || name == "localhost"
+        || name.ends_with(".localhost")
+}
+
 /// An incoming webhook's URL.
 fn webhook_url(text: &str) -> Result<Secret, Invalid> {
     let hint = "copy the incoming webhook's URL, https://hooks.slack.com/services/…";
@@ -303,4 +333,36 @@ fn webhook_url(text: &str) -> Result<Secret, Invalid> {
         return Err(Invalid::new("is a Workflow Builder trigger, which takes no messages", hint));
     }
     Ok(Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_leaves_the_machine_encrypted_or_not_at_all() {
+        for url in [
+            "https://slack.com/api/",
+            "HTTPS://gateway.example:8443/slack",
+            "http://127.0.0.1:8080/api/",
+            "http://127.9.9.9/api/",
+            "http://[::1]:8080/api/",
+            "http://LocalHost:1/",
+            "http://slack.localhost/api/",
+        ] {
+            assert_eq!(api_url(url), Ok(url.to_owned()), "{url}");
+        }
+        for (url, reason) in [
+            ("http://slack.com/api/", "would send the token to slack.com unencrypted"),
+            ("http://127.0.0.1.example/", "would send the token to 127.0.0.1.example unencrypted"),
+            ("http://127.0.0.1@example.com/", "would send the token to example.com unencrypted"),
+            ("http://localhost.example:80/", "would send the token to localhost.example:80 unencrypted"),
+            ("http://0.0.0.0/", "would send the token to 0.0.0.0 unencrypted"),
+            ("ftp://slack.com/api/", "is not a web address"),
+            ("file:///etc/passwd", "is not a web address"),
+            ("slack.com/api", "is not a URL"),
+        ] {
+            assert_eq!(api_url(url).expect_err(url).reason, reason, "{url}");
+        }
+    }
 }

@@ -296,7 +296,7 @@ fn no_secret_is_shown_when_nobody_can_be_reached() {
     let scene = Scene::bot();
     for (number, (name, value)) in [
         ("SLACK_API_URL", "http://127.0.0.1:1/api/"),
-        ("SLACK_API_URL", "http://slack.invalid/api/"),
+        ("SLACK_API_URL", "https://slack.invalid/api/"),
         ("SLACK_API_URL", "https://127.0.0.1:1/api/"),
         ("SLACK_WEBHOOK_URL", "http://127.0.0.1:1/services/T000/B000/secret"),
         ("SLACK_WEBHOOK_URL", "https://slack.invalid/services/T000/B000/secret"),

@@ -263,7 +263,7 @@ fn what_cannot_be_reached_is_queued_and_arrives_later() {
     };
     let scene = Scene::bot();
     for (agent, url, words) in
-        [("a", gone.as_str(), "connection refused"), ("b", "http://slack.invalid/api/", "slack.invalid")]
+        [("a", gone.as_str(), "connection refused"), ("b", "https://slack.invalid/api/", "slack.invalid")]
     {
         // Another cache each: one that finds nobody makes the others wait.
         let cache = scene.sandbox.path().join(agent);

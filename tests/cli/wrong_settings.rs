@@ -135,6 +135,18 @@ fn a_wrong_destination_waits_until_it_is_mended_and_is_never_replaced() {
             "'slack' is not a URL",
             "give a whole URL, such as https://example.com/path",
         ),
+        (
+            "SLACK_API_URL",
+            "http://slack.example/api/",
+            "'http://slack.example/api/' would send the token to slack.example unencrypted",
+            "give a URL that begins with https://; http:// is for this machine only",
+        ),
+        (
+            "SLACK_API_URL",
+            "ftp://slack.com/api/",
+            "'ftp://slack.com/api/' is not a web address",
+            "give a URL such as https://slack.com/api/",
+        ),
         ("SLACK_CHANNEL", "two words", "'two words' is not a channel", channel),
         ("AGENT_CHECKPOINT_THREAD", "C0AGENT000", "'C0AGENT000' is not a thread", thread),
     ] {

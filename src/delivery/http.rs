@@ -186,9 +186,10 @@ impl Http {
             .body_mut()
             .with_config()
             .limit(ANSWER_MAX)
-            .lossy_utf8(true)
-            .read_to_string()
+            .read_to_vec()
             .map_err(|error| self.trouble(url, timeout, &error))?;
+        // Not text is not Slack's either; whoever reads it finds out.
+        let body = String::from_utf8_lossy(&body).into_owned();
         let status = response.status().as_u16();
         Ok(Answer { status, retry_after: retry_after.map(Duration::from_secs), date, scopes, body })
     }
@@ -219,10 +220,13 @@ impl Http {
                 format!("the proxy refused to connect to {host}: {reason}")
             }
             ureq::Error::InvalidProxyUrl => "the proxy's URL is malformed".to_owned(),
-            ureq::Error::Rustls(error) => distrust(host, error),
+            ureq::Error::Rustls(error) => tls_words(host, error),
             ureq::Error::Tls(reason) => format!("could not speak TLS with {host}: {reason}"),
-            // A refused certificate arrives as invalid data on the connection.
-            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => distrust(host, error),
+            // What rustls says arrives as invalid data on the connection.
+            ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => tls_words(host, error),
+            ureq::Error::BodyExceedsLimit(_) => {
+                format!("{host} gave an answer larger than {} MiB", ANSWER_MAX / 1024 / 1024)
+            }
             ureq::Error::Io(error) => format!("connection to {host} failed: {}", io_words(error)),
             _ => format!("{host} gave an answer that is not HTTP"),
         };
@@ -240,8 +244,14 @@ impl Http {
     }
 }
 
-fn distrust(host: &str, error: &dyn fmt::Display) -> String {
-    format!("could not trust {host}: {error}; SSL_CERT_FILE names the certificates to trust")
+/// Certificates can be mended by a setting; a host that does not speak TLS at all cannot.
+fn tls_words(host: &str, error: &dyn fmt::Display) -> String {
+    let error = error.to_string();
+    if error.contains("certificate") {
+        format!("could not trust {host}: {error}; SSL_CERT_FILE names the certificates to trust")
+    } else {
+        format!("could not speak TLS with {host}: {error}")
+    }
 }
 
 impl fmt::Debug for Http {

@@ -1,5 +1,6 @@
 //! The way to Slack: proxies, certificates, redirects, and secrets that stay secret on the way.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use crate::fake_slack::{Fault, TOKEN, WEBHOOK};
@@ -202,6 +203,23 @@ fn an_authority_that_is_not_trusted_is_refused_before_anything_is_said() {
         output.lacks(TOKEN);
     }
     assert_eq!(scene.slack.requests().len(), 0);
+}
+
+#[test]
+fn a_host_that_speaks_no_tls_is_not_blamed_on_certificates() {
+    let scene = Scene::bot();
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let url = format!("https://{}/api/", plain.local_addr().expect("its address"));
+    std::thread::spawn(move || {
+        for mut stream in plain.incoming().flatten() {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            // Not closed with something unread, which would take the answer back.
+            let _ = stream.read(&mut [0; 4096]);
+        }
+    });
+    let (error, output) = failed(attempt(&scene).env("SLACK_API_URL", url));
+    assert!(error.starts_with("could not speak TLS with 127.0.0.1:"), "{error}");
+    output.lacks("SSL_CERT_FILE");
 }
 
 #[test]

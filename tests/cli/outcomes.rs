@@ -31,6 +31,7 @@ fn passing() -> Vec<Row> {
         row(Fault::Html(503), "queued", "gave HTTP status 503", 0),
         row(Fault::Html(200), lost, "gave an answer that is not Slack's", 0),
         row(Fault::Garbage, lost, "gave an answer that is not Slack's", 0),
+        row(Fault::NoText, lost, "gave an answer that is not Slack's", 0),
         row(Fault::ErrorName("service_unavailable"), "queued", "Slack answered service_unavailable", 0),
         row(Fault::ErrorName("request_timeout"), "queued", "Slack answered request_timeout", 0),
         row(Fault::ErrorName("internal_error"), lost, "Slack answered internal_error", 0),

@@ -88,6 +88,8 @@ pub(crate) enum Fault {
     HangAfterStoring,
     /// 200 with a body that is not JSON, nor `ok`; nothing is stored.
     Garbage,
+    /// 200 with a body that is not UTF-8; nothing is stored.
+    NoText,
     /// The call takes effect; 200 with this body, whatever Slack would say.
     Answer(&'static str),
     /// The call takes effect; half of the answer comes, then the connection ends.

@@ -129,6 +129,7 @@ impl Shared {
             ),
             Fault::ErrorName(name) => methods::refusal(&request, name),
             Fault::Garbage => Reply::text(200, "}{ this is neither JSON nor the word a webhook says"),
+            Fault::NoText => Reply { body: b"{\"ok\":\xff\xfe}".to_vec(), ..Reply::text(200, "") },
             Fault::Answer(body) => {
                 effect(&mut state);
                 Reply::text(200, body)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::tasks::wait_words;
+use super::tasks::{hold_back, wait_words};
 use super::{BUSY_MAX, DAY, configure, environment, now};
 use crate::args::{DoctorArgs, GlobalArgs};
 use crate::checkpoint::Task;
@@ -185,7 +185,12 @@ fn check_cache(report: &mut Report, config: &Config) {
     }
     let mut store = opened.store;
     // Writes nothing, but fails like a write would.
-    match store.write(|tx| tx.problems()) {
+    let problems = store.write(|tx| {
+        let mut problems = tx.problems()?;
+        problems.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, config))?;
+        Ok(problems)
+    });
+    match problems {
         Ok(problems) => {
             report.ok("cache", format!("{} (schema {})", path.display(), store::schema_version()));
             check_outbox(report, &problems);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tasks::{task_json, waits};
+use super::tasks::{hold_back, task_json, waits};
 use super::{configure, now, open_or_fail, record, report_problems};
 use crate::args::{GlobalArgs, ShowArgs};
 use crate::checkpoint::Checkpoint;
@@ -20,7 +20,8 @@ pub(super) fn run(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit> 
     let mut store = open_or_fail(&config, &ui)?;
     record::bury_all(&mut store, &config, &ui);
     let found = store.read(|tx| {
-        let Some(report) = tx.find(&args.agent)? else { return Ok(None) };
+        let Some(mut report) = tx.find(&args.agent)? else { return Ok(None) };
+        report.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, &config))?;
         let checkpoints = report.task.key.map(|key| tx.checkpoints(key)).transpose()?.unwrap_or_default();
         Ok(Some((report, checkpoints)))
     })?;

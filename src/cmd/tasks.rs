@@ -10,10 +10,10 @@ use crate::checkpoint::context::Level;
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::{Moment, spoken};
 use crate::checkpoint::{Card, Task};
-use crate::config::Flags;
+use crate::config::{Config, Flags, Target};
 use crate::exit::Exit;
 use crate::render::text;
-use crate::store::{Filter, TaskReport, Wait};
+use crate::store::{Filter, StoreError, TaskReport, Tx, Wait};
 use crate::ui::{Tone, Ui};
 
 /// From when on a running task's silence is told.
@@ -27,7 +27,12 @@ pub(super) fn run(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit>
     let mut store = open_or_fail(&config, &ui)?;
     record::bury_all(&mut store, &config, &ui);
     let filter = Filter { state: args.state, waiting: args.waiting, limit: args.limit };
-    let reports = store.read(|tx| tx.list(&filter))?;
+    let reports = store.read(|tx| {
+        let mut reports = tx.list(&filter)?;
+        let mut waits = reports.iter_mut().filter_map(|report| report.waiting.as_mut());
+        waits.try_for_each(|wait| hold_back(tx, wait, &config))?;
+        Ok(reports)
+    })?;
     if config.json {
         let tasks: Vec<Value> = reports.iter().map(task_json).collect();
         ui.answer(&Value::Array(tasks).to_string())?;
@@ -49,6 +54,14 @@ fn none_found(filter: &Filter) -> (String, Option<&'static str>) {
             ("no tasks".to_owned(), Some("agent-checkpoint emit --status starting \"Hello\" makes one"))
         }
         (false, ..) => (format!("no {kind}tasks"), None),
+    }
+}
+
+/// Says of what waits until when everyone is held back.
+pub(super) fn hold_back(tx: &Tx<'_>, wait: &mut Wait, config: &Config) -> Result<(), StoreError> {
+    match &config.target {
+        Target::Slack(destination) => tx.hold_back(wait, &destination.link(&config.network), now()),
+        Target::Nowhere | Target::Broken => Ok(()),
     }
 }
 

@@ -6,9 +6,11 @@ use super::rows;
 use super::statements::Statements;
 use super::{Store, StoreError, Tx};
 use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
+use crate::checkpoint::outbox::{EntryKind, Link};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Checkpoint, Task};
+use crate::pace;
 
 /// Which tasks to list.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,8 @@ pub(crate) struct TaskReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) count: u64,
+    /// The first kind that there is among them.
+    pub(crate) kind: EntryKind,
     /// When the first of them is due.
     pub(crate) due_at: Moment,
     /// Since when the oldest waits.
@@ -110,7 +114,7 @@ impl Tx<'_> {
 
     fn wait(&self, condition: &str, parameter: i64) -> Result<Option<Wait>, StoreError> {
         let sql = format!(
-            "SELECT count(*), coalesce(min(due_at_ms), 0), coalesce(min(created_at_ms), 0),
+            "SELECT count(*), coalesce(min(due_at_ms), 0), coalesce(min(created_at_ms), 0), coalesce(min(kind), 0),
                  (SELECT reason FROM entries WHERE {condition} AND reason IS NOT NULL ORDER BY key DESC LIMIT 1)
              FROM entries WHERE {condition}"
         );
@@ -119,10 +123,29 @@ impl Tx<'_> {
                 count: rows::count(row, 0)?,
                 due_at: Moment(row.get(1)?),
                 since: Moment(row.get(2)?),
-                reason: row.get(3)?,
+                kind: rows::kind(row, 3)?,
+                reason: row.get(4)?,
             })
         })?;
         Ok((wait.count > 0).then_some(wait))
+    }
+
+    /// What holds everyone back holds this too: says until when, and why.
+    pub(crate) fn hold_back(&self, wait: &mut Wait, link: &Link, now: Moment) -> Result<(), StoreError> {
+        let holds = [
+            (pace::method_hold(link.credential(), wait.kind), "Slack asked everyone to wait"),
+            (pace::network_hold(link), "Slack could not be reached"),
+        ];
+        for (name, why) in holds {
+            let sql = "SELECT hold_until_ms FROM paces WHERE name = ?1";
+            let until = self.connection.query_row(sql, [name], |row| row.get(0)).optional()?;
+            let until = pace::believable(Moment(until.unwrap_or(0)), now);
+            if until > wait.due_at.max(now) {
+                wait.due_at = until;
+                wait.reason = Some(why.to_owned());
+            }
+        }
+        Ok(())
     }
 
     /// A task's checkpoints in the order recorded.
@@ -137,7 +160,7 @@ impl Tx<'_> {
     pub(crate) fn problems(&self) -> Result<Problems, StoreError> {
         let waiting = self.wait("?1 = 0 AND state < 2", 0)?;
         let mut statement = self.connection.prepare(
-            "SELECT count(*), min(due_at_ms), min(created_at_ms), reason FROM entries
+            "SELECT count(*), min(due_at_ms), min(created_at_ms), min(kind), reason FROM entries
              WHERE state = 2 GROUP BY reason ORDER BY count(*) DESC",
         )?;
         let rejected = statement
@@ -146,7 +169,8 @@ impl Tx<'_> {
                     count: rows::count(row, 0)?,
                     due_at: Moment(row.get(1)?),
                     since: Moment(row.get(2)?),
-                    reason: row.get(3)?,
+                    kind: rows::kind(row, 3)?,
+                    reason: row.get(4)?,
                 })
             })?
             .collect::<Result<_, _>>()?;

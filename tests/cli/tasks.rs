@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fake_slack::{CHANNEL, FakeSlack};
+use crate::fake_slack::{CHANNEL, FakeSlack, Fault};
 use crate::support::{Output, Sandbox};
 
 /// Five agents, one in each of the ways a task can stand; the latest is listed first.
@@ -206,4 +206,22 @@ fn names_stay_in_their_column() {
     let cells: Vec<&str> = row.split("  ").filter(|cell| !cell.is_empty()).collect();
     assert_eq!(cells[1], format!("{}…", "n".repeat(35)), "{output}");
     assert_eq!(cells[2].trim(), "ab", "{output}");
+}
+
+#[test]
+fn a_pause_that_is_imposed_on_everyone_is_told_with_its_end() {
+    let (slack, sandbox) = (FakeSlack::start(), Sandbox::new());
+    sandbox.slack(&slack).env("AGENT_CHECKPOINT_DEADLINE", "1s");
+    slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(90) }]);
+    for agent in ["first", "second"] {
+        let receipt = sandbox.cmd(["emit", "--json", "-a", agent, "One"]).run().success().json();
+        assert_eq!(receipt["delivery"], "queued", "{receipt}");
+    }
+    let pause = "Slack asked everyone to wait; next try in 1m ";
+    sandbox.cmd(["tasks"]).run().success().stdout_has(pause).lacks("due now");
+    sandbox.cmd(["show", "second"]).run().success().stdout_has(pause);
+    sandbox.cmd(["doctor"]).run().stdout_has(pause);
+    let waiting = &sandbox.cmd(["show", "--json", "second"]).run().success().json()["waiting"];
+    let time = |name: &str| waiting[name].as_str().unwrap_or_default().to_owned();
+    assert!(time("due_at") > time("since"), "{waiting}");
 }

@@ -7,7 +7,7 @@ use rusqlite::config::DbConfig;
 use super::*;
 use crate::checkpoint::Card;
 use crate::checkpoint::context::Level;
-use crate::checkpoint::outbox::Delivery;
+use crate::checkpoint::outbox::{Delivery, EntryKind};
 use crate::checkpoint::parse::Artifact;
 use crate::checkpoint::snapshot::{Excerpt, Snapshot};
 use crate::checkpoint::status::TaskState;
@@ -89,8 +89,13 @@ fn a_cache_of_schema_1_opens_with_every_row() {
     assert_eq!(task.credential, Some(Credential::stored("bot::8c87c2dff0cd5966bc8fae867aec2a69".to_owned())));
     assert_eq!(task.last_message_at, Some(Moment(1_795_578_076_846)));
     assert_eq!((task.started_at, task.updated_at), (Moment(1_795_578_076_826), Moment(1_795_578_076_871)));
-    let held =
-        Wait { count: 1, due_at: Moment(1_795_578_106_846), since: Moment(1_795_578_076_871), reason: None };
+    let held = Wait {
+        count: 1,
+        kind: EntryKind::Post,
+        due_at: Moment(1_795_578_106_846),
+        since: Moment(1_795_578_076_871),
+        reason: None,
+    };
     assert_eq!((deploy.checkpoints, deploy.waiting, deploy.rejected), (3, Some(held), None));
 
     let key = task.key.expect("a stored task");

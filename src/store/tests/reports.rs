@@ -1,7 +1,9 @@
 //! Reports: which tasks are found, and what is said of their messages.
 
 use super::*;
+use crate::checkpoint::outbox::EntryKind;
 use crate::checkpoint::status::TaskState;
+use crate::pace;
 
 fn agents(cache: &mut Cache, filter: Filter) -> Vec<String> {
     let found = cache.store.read(|tx| tx.list(&filter)).expect("a list");
@@ -87,6 +89,7 @@ fn says_what_waits_since_when_and_why() {
     assert_eq!(report(&mut cache, "running"), (1, None, None));
     let wait = |count, due_at, since, reason: Option<&str>| Wait {
         count,
+        kind: EntryKind::Post,
         due_at,
         since,
         reason: reason.map(str::to_owned),
@@ -151,4 +154,31 @@ fn a_look_from_outside_changes_nothing_and_sees_what_was_committed() {
             .is_err()
     );
     assert!(!cache.dir.path().join("nowhere.db").exists());
+}
+
+#[test]
+fn what_holds_everyone_back_is_the_reason_while_it_lasts() {
+    let mut cache = Cache::new();
+    cache.say("waiting", Status::Working);
+    let (now, until) = (cache.now, cache.now.plus(seconds(20)));
+    let told = |cache: &mut Cache, now| {
+        let wait = cache.store.read(|tx| {
+            let mut wait = tx.problems()?.waiting.expect("a message that waits");
+            tx.hold_back(&mut wait, &link(1), now)?;
+            Ok(wait)
+        });
+        wait.map(|wait| (wait.due_at, wait.reason)).expect("a cache")
+    };
+    for (hold, why) in [
+        (pace::network_hold(&link(1)), Some("Slack could not be reached")),
+        (pace::method_hold(&workspace(1), EntryKind::Post), Some("Slack asked everyone to wait")),
+        (pace::method_hold(&workspace(1), EntryKind::Card), None),
+        (pace::network_hold(&link(2)), None),
+    ] {
+        cache.store.write(|tx| tx.hold(&hold, until)).expect("a hold");
+        let due_at = if why.is_some() { until } else { now };
+        assert_eq!(told(&mut cache, now), (due_at, why.map(str::to_owned)), "{hold}");
+        assert_eq!(told(&mut cache, until), (now, None), "{hold}");
+        cache.store.write(|tx| tx.lift(&hold)).expect("no hold");
+    }
 }

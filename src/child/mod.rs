@@ -18,6 +18,7 @@
 
 mod bell;
 mod copy;
+mod ears;
 mod end;
 mod progress;
 mod signals;
@@ -42,6 +43,7 @@ use rustix::fs::OFlags;
 use rustix::process::{WaitOptions, waitpid};
 
 pub(crate) use bell::Waker;
+pub(crate) use ears::{Ears, Unstarted};
 pub(crate) use end::{Ended, Exit, signal_name};
 pub(crate) use progress::{Pattern, Progress};
 pub(crate) use signals::{Noted, outlive_file_limit};
@@ -155,15 +157,16 @@ impl Child {
     /// Starts it. From then on signals no longer end us by themselves, even if this fails.
     ///
     /// # Errors
-    /// Why there is no child.
-    pub(crate) fn spawn(plan: Plan) -> Result<Self, SpawnError> {
+    /// Why there is no child; signals can be heard all the same.
+    pub(crate) fn spawn(plan: Plan) -> Result<Self, Unstarted> {
         Self::prepare_and_spawn(plan).unwrap_or_else(|error| {
             let message = format!("could not get ready: {}", spawn::words(&error));
-            Err(SpawnError { reason: SpawnFailure::Failed, message, hint: None })
+            let error = SpawnError { reason: SpawnFailure::Failed, message, hint: None };
+            Err(Unstarted { error, ears: None })
         })
     }
 
-    fn prepare_and_spawn(plan: Plan) -> io::Result<Result<Self, SpawnError>> {
+    fn prepare_and_spawn(plan: Plan) -> io::Result<Result<Self, Unstarted>> {
         let (wake, ring) = UnixStream::pair()?;
         let signals = Signals::new(wake, ring.try_clone()?)?;
         let bell = Arc::new(Bell::new(ring)?);
@@ -193,7 +196,12 @@ impl Child {
         let started = Instant::now();
         let child = match spawn::spawn(&plan.program, out_end, err_end, place == Place::Apart) {
             Ok(child) => child,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => {
+                if ignored.is_none() {
+                    signals.watch(0)?;
+                }
+                return Ok(Err(Unstarted { error, ears: Some(Ears::new(signals, bell)) }));
+            }
         };
         if ignored.is_none() {
             signals.watch(0)?;

@@ -239,6 +239,33 @@ fn an_interrupt_during_the_last_delivery_ends_it_with_the_end_on_disk() {
 }
 
 #[test]
+fn an_interrupt_ends_the_report_of_a_command_that_could_not_be_started() {
+    let rows = [
+        (Signal::SIGINT, "./nonesuch", 127),
+        (Signal::SIGTERM, "./plain.txt", 126),
+        (Signal::SIGHUP, "./nonesuch", 127),
+        (Signal::SIGQUIT, "./nonesuch", 127),
+    ];
+    side_by_side(rows, |(name, program, code)| {
+        let scene = Scene::bot();
+        scene.sandbox.write("plain.txt", "no program");
+        scene.slack.hold();
+        let mut child = scene.sandbox.cmd(["run", "-a", "bot", "--deadline", "10m", "--", program]).spawn();
+        wait_for("the end on disk", || {
+            let found = scene.sandbox.cmd(["show", "--json", "bot"]).run();
+            (found.code == Some(0) && found.json()["status"] == "error").then_some(())
+        });
+        let since = Instant::now();
+        signal(&child, name);
+        assert_eq!(child.wait().expect("an end").code(), Some(code), "{name}");
+        assert!(since.elapsed() < Duration::from_secs(10), "{name}");
+        scene.slack.release();
+        scene.flush();
+        assert!(scene.root().text.contains(program), "{name}");
+    });
+}
+
+#[test]
 fn an_interrupt_after_the_end_does_not_wait_for_a_reader_that_never_reads() {
     let sandbox = Sandbox::new();
     // More than the test's pipe holds, and less than what is on its way in all.

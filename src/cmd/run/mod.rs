@@ -20,7 +20,8 @@ use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::time::spoken;
 use crate::child::{
-    Child, Copying, Ended, Event, Exit as ChildExit, Limit, Plan, Program, Shown, signal_name,
+    Child, Copying, Ears, Ended, Event, Exit as ChildExit, Limit, Plan, Program, Shown, Unstarted,
+    signal_name,
 };
 use crate::config::{Config, Flags, Supervision, Target};
 use crate::exit::Exit;
@@ -92,12 +93,14 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
             let _ = waker.set(child.waker());
             watch.see_through(child)
         }
-        Err(error) => {
+        Err(Unstarted { error, ears }) => {
+            if let Some(ears) = &ears {
+                let _ = waker.set(ears.waker());
+            }
             let message = masker.mask(&error.message);
             settings.ui.wrong(&message, error.hint);
             watch.tell_end(Ending { error: Some(message), tail: None });
-            let report = words.iter().find_map(Word::report);
-            watch.finish(report, error.reason.code())
+            watch.see_out(ears, error.reason.code())
         }
     })
 }
@@ -153,6 +156,34 @@ fn child_environment(config: &Config, place: &Place) -> Vec<(OsString, OsString)
     variables
 }
 
+/// What has become of the command's output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// Some of it may be on its way.
+    Flowing,
+    /// All of it has been passed on.
+    Drained,
+    /// Nobody waits for it any longer.
+    Cut,
+}
+
+/// What there is to wait for after the command's end.
+#[derive(Default)]
+struct Rest {
+    report: Option<Report>,
+    /// The end is on disk.
+    is_stored: bool,
+    /// A signal asked us to end.
+    is_interrupted: bool,
+    /// The reporter's time is over.
+    is_over: bool,
+}
+
+/// Whether a signal asks whoever gets it to end.
+fn is_an_end(signal: Signal) -> bool {
+    matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
+}
+
 /// What it takes to see a command through to its end.
 struct Watch<'a> {
     settings: &'a Settings,
@@ -172,11 +203,8 @@ impl Watch<'_> {
         // Whoever interrupts the last delivery does not wait for a slow reader of the output much longer either.
         let mut cut = None;
         let mut code = None;
-        let (mut is_over, mut is_cut) = (false, false);
-        let mut is_drained = false;
-        let mut report = None;
-        let mut is_stored = false;
-        let mut is_interrupted = false;
+        let mut output = Output::Flowing;
+        let mut rest = Rest::default();
         loop {
             match child.next_event(next.into_iter().chain(cut).min()) {
                 Event::Progress(progress) => {
@@ -193,47 +221,77 @@ impl Watch<'_> {
                         self.settings.ui.warn(error, None);
                     }
                     self.tell_end(self.ending(&ended));
-                    next = Instant::now().checked_add(self.settings.config.deadline.saturating_add(BUSY_MAX));
+                    next = self.patience();
                 }
-                Event::Signal(noted) if code.is_some() => {
-                    let ends = matches!(
-                        noted.signal,
-                        Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
-                    );
-                    if ends && !is_interrupted {
-                        (is_interrupted, cut) = (true, Instant::now().checked_add(CUT_AFTER));
+                Event::Signal(noted) if code.is_some() && is_an_end(noted.signal) && !rest.is_interrupted => {
+                    (rest.is_interrupted, cut) = (true, Instant::now().checked_add(CUT_AFTER));
+                }
+                Event::Drained => output = Output::Drained,
+                Event::DeadlineReached if cut.is_some_and(|cut| cut <= Instant::now()) => {
+                    cut = None;
+                    if output == Output::Flowing {
+                        output = Output::Cut;
                     }
                 }
-                Event::Drained => is_drained = true,
-                Event::DeadlineReached if cut.is_some_and(|cut| cut <= Instant::now()) => {
-                    (is_cut, cut) = (true, None);
-                }
-                Event::DeadlineReached => (is_over, next) = (true, None),
+                Event::DeadlineReached => (rest.is_over, next) = (true, None),
                 Event::Signal(_) | Event::Stopped | Event::Continued | Event::Woken => {}
             }
-            let Some(code) = code else { continue };
-            let mut is_gone = false;
-            while report.is_none() && !is_gone {
-                match self.words.try_recv() {
-                    Ok(Word::Stored) => is_stored = true,
-                    Ok(Word::Done(done)) => report = Some(*done),
-                    Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => is_gone = true,
-                }
-            }
-            let is_told = report.is_some() || is_gone;
-            if (is_drained || is_cut) && is_told {
-                return self.finish(report.take(), code);
-            }
-            // Whoever interrupts us now has the end on disk, and a courier for the rest.
-            if is_drained && is_over || (is_drained || is_cut) && is_interrupted && is_stored {
-                if let Ok(mut store) = open(&self.settings.config, &self.settings.ui, Duration::from_secs(1))
-                {
-                    courier::leave_the_rest(&mut store, &self.settings.config, &self.settings.ui);
-                }
-                return self.finish(None, code);
+            if let Some(code) = code
+                && let Some(exit) = self.leave(&mut rest, output, code)
+            {
+                return exit;
             }
         }
+    }
+
+    /// Waits for the report of a command that did not start, as after the end of one that did.
+    fn see_out(&self, ears: Option<Ears>, code: u8) -> Exit {
+        let Some(mut ears) = ears else {
+            return self.finish(self.words.iter().find_map(Word::report), code);
+        };
+        let mut next = self.patience();
+        let mut rest = Rest::default();
+        loop {
+            if let Some(exit) = self.leave(&mut rest, Output::Drained, code) {
+                return exit;
+            }
+            match ears.next_event(next) {
+                Event::Signal(noted) => rest.is_interrupted |= is_an_end(noted.signal),
+                Event::DeadlineReached => (rest.is_over, next) = (true, None),
+                _ => {}
+            }
+        }
+    }
+
+    /// When the reporter's time is over at the latest, as of the command's end.
+    fn patience(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.settings.config.deadline.saturating_add(BUSY_MAX))
+    }
+
+    /// Leaves if there is nothing more to wait for.
+    fn leave(&self, rest: &mut Rest, output: Output, code: u8) -> Option<Exit> {
+        let mut is_gone = false;
+        while rest.report.is_none() && !is_gone {
+            match self.words.try_recv() {
+                Ok(Word::Stored) => rest.is_stored = true,
+                Ok(Word::Done(done)) => rest.report = Some(*done),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => is_gone = true,
+            }
+        }
+        let may_leave = output != Output::Flowing;
+        if may_leave && (rest.report.is_some() || is_gone) {
+            return Some(self.finish(rest.report.take(), code));
+        }
+        // Whoever interrupts us now has the end on disk, and a courier for the rest.
+        let is_late = output == Output::Drained && rest.is_over;
+        if is_late || may_leave && rest.is_interrupted && rest.is_stored {
+            if let Ok(mut store) = open(&self.settings.config, &self.settings.ui, Duration::from_secs(1)) {
+                courier::leave_the_rest(&mut store, &self.settings.config, &self.settings.ui);
+            }
+            return Some(self.finish(None, code));
+        }
+        None
     }
 
     fn tell(&self, news: News) {

@@ -157,6 +157,8 @@ pub(crate) struct Draft {
     pub(crate) opens: Option<TaskId>,
     /// The task that a new one is started from.
     pub(crate) parent: Option<Parent>,
+    /// The task of the wrapped command that says it of itself: one that it opens is the wrapper's to end as well.
+    pub(crate) inside: Option<TaskId>,
 }
 
 /// The task that another is started from, as far as its environment tells.
@@ -193,6 +195,7 @@ impl Draft {
             within: None,
             opens: None,
             parent: None,
+            inside: None,
         }
     }
 }

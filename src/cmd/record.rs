@@ -80,6 +80,9 @@ fn append(tx: &Tx<'_>, draft: &Draft, policy: &Policy, at: Moment) -> Result<(Pl
         tx.append(superseded, at)?;
     }
     let recorded = tx.append(&plan.append, at)?;
+    if let (Some(wrapped), None) = (draft.inside, plan.append.task.key) {
+        tx.follow(wrapped, recorded.task, at)?;
+    }
     Ok((plan, recorded))
 }
 

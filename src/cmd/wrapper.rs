@@ -28,11 +28,12 @@ pub(super) fn parent() -> Option<Parent> {
     Some(Parent { task, agent_id: text(AGENT_ENV) })
 }
 
-/// The agent that a call inside speaks for unless it goes by a name of its own (`named`): that of the wrapper's task,
-/// which may have got another name than the one announced.
-pub(super) fn agent(store: &mut Store, named: Option<&str>) -> Option<String> {
+/// The wrapper's task and the agent that a call inside speaks for unless it goes by a name of its own (`named`): that
+/// of the task, which may have got another name than the one announced.
+pub(super) fn agent(store: &mut Store, named: Option<&str>) -> Option<(TaskId, String)> {
     let Parent { task, agent_id } = parent()?;
-    (named.is_some() && named == agent_id.as_deref()).then(|| await_task(store, task)).flatten()
+    let found = (named.is_some() && named == agent_id.as_deref()).then(|| await_task(store, task)).flatten();
+    found.map(|agent| (task, agent))
 }
 
 /// Waits until a task is recorded, if it is so young that it may still be; its agent.

@@ -5,13 +5,13 @@ use std::fs;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, gethostname};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::lease::namespace;
 use super::rows;
 use super::{StoreError, Tx};
 use crate::checkpoint::Task;
-use crate::checkpoint::id::TaskKey;
+use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::checkpoint::outbox::Waiting;
 use crate::checkpoint::time::Moment;
 
@@ -108,12 +108,29 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// This process no longer answers for the task; another one that has taken it over still does.
-    pub(crate) fn leave(&self, task: TaskKey, watcher: &Watcher) -> Result<(), StoreError> {
+    /// Who answers for a wrapped command's task, and whoever that one was started from, is the same for a task that
+    /// the command has opened after it.
+    pub(crate) fn follow(&self, wrapped: TaskId, task: TaskKey, now: Moment) -> Result<(), StoreError> {
         self.connection.execute(
-            "UPDATE tasks SET watcher = NULL WHERE key = ?1 AND watcher = ?2",
-            params![task.0, watcher.0],
+            "UPDATE tasks SET (watcher, parent, seen_at_ms) = (first.watcher, first.parent, ?3)
+             FROM (SELECT watcher, parent FROM tasks WHERE id = ?2) AS first WHERE key = ?1",
+            params![task.0, wrapped.to_string(), now.0],
         )?;
+        Ok(())
+    }
+
+    /// The latest task that the process answers for.
+    pub(crate) fn watched(&self, watcher: &Watcher) -> Result<Option<(TaskKey, TaskId)>, StoreError> {
+        let sql = "SELECT key, id FROM tasks WHERE watcher = ?1 ORDER BY +key DESC LIMIT 1";
+        let found = self
+            .connection
+            .query_row(sql, [&watcher.0], |row| Ok((TaskKey(row.get(0)?), TaskId(rows::uuid(row, 1)?))));
+        Ok(found.optional()?)
+    }
+
+    /// The process no longer answers for any task; another one that has taken one over still does.
+    pub(crate) fn leave(&self, watcher: &Watcher) -> Result<(), StoreError> {
+        self.connection.execute("UPDATE tasks SET watcher = NULL WHERE watcher = ?1", [&watcher.0])?;
         Ok(())
     }
 

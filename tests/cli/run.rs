@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::scene::{Scene, text};
+use crate::scene::{Scene, side_by_side, text};
 use crate::support::Output;
 
 /// The texts of a scene's one thread, as they were posted.
@@ -210,6 +210,57 @@ fn the_commands_own_last_word_is_kept() {
         assert_eq!(text(&scene.show("bot"), "state"), state, "{said} {code}");
         assert_eq!(posted(&scene).len(), expected.len(), "{said} {code}");
     }
+}
+
+#[test]
+fn a_task_that_the_command_opens_after_its_first_is_seen_to_and_ended_as_well() {
+    let rows = [
+        // (what the command says, its code, how the first task ends, how the last one does)
+        ("emit --new -s working Second", 0, ("cancelled", ""), ("complete", "")),
+        ("emit --new -s working Second", 3, ("cancelled", ""), ("error", "exit code 3")),
+        (
+            "emit -s complete First; $BIN emit -s working Second",
+            3,
+            ("complete", ""),
+            ("error", "exit code 3"),
+        ),
+        ("emit --new Between; $BIN emit --new Second", 3, ("cancelled", ""), ("error", "exit code 3")),
+        (
+            r#"emit First; echo '{"new":true,"action":"Second"}' | $BIN stream"#,
+            3,
+            ("cancelled", ""),
+            ("error", "exit code 3"),
+        ),
+        // By itself ended, so all is said.
+        ("emit --new Second; $BIN emit -s cancelled Bye", 3, ("cancelled", ""), ("cancelled", "")),
+        // Of another name, so not ours.
+        ("emit --new -a other Second", 3, ("error", "exit code 3"), ("error", "exit code 3")),
+    ];
+    let outcome = |task: &Value| {
+        let reason = text(task, "error").split(" after").next().unwrap_or_default().to_owned();
+        (text(task, "status").to_owned(), reason)
+    };
+    let owned = |(status, error): (&str, &str)| (status.to_owned(), error.to_owned());
+    side_by_side(rows, |(said, code, first, last)| {
+        let scene = Scene::bot();
+        let script = format!("$BIN {said} && exit {code}");
+        let words = ["run", "-a", "bot", "--json", "--", "sh", "-c", &script];
+        let output =
+            scene.sandbox.cmd(words).env("BIN", env!("CARGO_BIN_EXE_agent-checkpoint")).run().code(code);
+        let receipt: Value =
+            serde_json::from_str(output.stdout.lines().last().expect("a receipt")).expect("JSON");
+        let shown = scene.show("bot");
+        assert_eq!(receipt["task_id"], shown["task_id"], "{said}");
+        assert_eq!(outcome(&shown), owned(last), "{said}");
+        let tasks = scene.sandbox.cmd(["tasks", "--json"]).run().success().json();
+        let mut tasks: Vec<&Value> = tasks.as_array().expect("tasks").iter().collect();
+        tasks.retain(|task| task["agent_id"] == "bot");
+        tasks.sort_by_key(|task| text(task, "task_id"));
+        assert_eq!(outcome(tasks[0]), owned(first), "{said}");
+        assert!(tasks.iter().all(|task| task["state"] != "running"), "{said}");
+        let roots = scene.slack.roots();
+        assert!(roots.iter().any(|root| root.text.contains(&last.0.to_uppercase())), "{roots:#?}");
+    });
 }
 
 #[test]

@@ -88,6 +88,20 @@ fn any_later_call_marks_the_task_of_a_killed_wrapper_and_says_so_once() {
 }
 
 #[test]
+fn a_task_that_the_command_opened_after_its_first_is_lost_with_the_wrapper() {
+    let scene = Scene::bot();
+    let script = r#""$BIN" emit --new Second; echo ready; exec cat"#;
+    let words = ["run", "-a", "bot", "--no-post", "--", "sh", "-c", script];
+    let mut wrapper = scene.sandbox.cmd(words).env("BIN", env!("CARGO_BIN_EXE_agent-checkpoint")).spawn();
+    let mut lines = BufReader::new(wrapper.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    assert_eq!(text(&scene.show("bot"), "state"), "running");
+    signal(&wrapper, Signal::SIGKILL);
+    wrapper.wait().expect("an end");
+    assert!(text(&scene.show("bot"), "error").starts_with("lost (process "), "{}", scene.show("bot"));
+}
+
+#[test]
 fn a_wrapper_that_nobody_collected_is_lost_as_well() {
     let scene = Scene::bot();
     let wrapper = Wrapper::start(&scene, &["--no-post"]);

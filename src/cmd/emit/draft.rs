@@ -73,6 +73,7 @@ pub(super) fn draft(args: &EmitArgs, action: Option<String>, config: &Config) ->
         within: None,
         opens: None,
         parent: None,
+        inside: None,
     })
 }
 

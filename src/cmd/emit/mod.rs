@@ -39,9 +39,9 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let sender = Sender::new(&config, false, Some(deadline));
     let mut store = open(&config, &ui, super::busy_max(&config));
     if let Ok(store) = &mut store
-        && let Some(agent_id) = wrapper::agent(store, config.agent_id.as_deref())
+        && let Some((task, agent_id)) = wrapper::agent(store, config.agent_id.as_deref())
     {
-        draft.agent_id = agent_id;
+        (draft.inside, draft.agent_id) = (Some(task), agent_id);
     }
     let mut emission = Emission {
         config: &config,

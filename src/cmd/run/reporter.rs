@@ -162,8 +162,12 @@ struct Reporter<'a> {
     store: Option<Store>,
     worker: Option<Worker>,
     start: Draft,
-    /// The task as it stood after its latest checkpoint of ours.
+    /// The task as it stood after its latest checkpoint of ours: the one that the start went to, or one that the
+    /// command has opened after it.
     task: Task,
+    /// All of them.
+    tasks: Vec<TaskKey>,
+    me: Watcher,
     warnings: Vec<String>,
 }
 
@@ -193,6 +197,7 @@ impl<'a> Reporter<'a> {
                 None
             }
         };
+        let me = Watcher::current();
         let mut planned = None;
         if let (Some(store), Some(parent)) = (&mut store, &start.parent) {
             wrapper::await_task(store, parent.task);
@@ -200,7 +205,7 @@ impl<'a> Reporter<'a> {
         while let Some(open) = &mut store
             && planned.is_none()
         {
-            match open.write(|tx| record_start(tx, settings, &mut start, place)) {
+            match open.write(|tx| record_start(tx, settings, &mut start, &me, place)) {
                 Ok((plan, _)) => planned = Some(plan),
                 // Nobody waits for us yet.
                 Err(error) if error.busy && ended_at.get().is_none() && begun.elapsed() < START_MAX => {}
@@ -223,7 +228,8 @@ impl<'a> Reporter<'a> {
             .then(|| Sender::new(config, false, None))
             .flatten()
             .and_then(|sender| Worker::start(sender, config.cache.as_deref()).ok());
-        let reporter = Self { settings, store, worker, start, task, warnings };
+        let tasks = task.key.into_iter().collect();
+        let reporter = Self { settings, store, worker, start, task, tasks, me, warnings };
         let _ = place.send(place_of(&reporter.task));
         reporter.pass_on(reporter.start.id, Priority::Routine);
         reporter
@@ -243,25 +249,25 @@ impl<'a> Reporter<'a> {
     }
 
     fn draft(&self, status: Status) -> Draft {
-        let bare = Draft::bare(CheckpointId::new(now()), self.start.agent_id.clone(), status);
-        Draft { within: Some(self.task.id), ..bare }
+        Draft::bare(CheckpointId::new(now()), self.start.agent_id.clone(), status)
     }
 
     fn progress(&mut self, percent: Option<u8>, action: Option<String>) {
         let draft = Draft { progress: percent, action, ..self.draft(Status::Working) };
         if self.store.is_some()
-            && let Err(error) = self.record(&draft, |_, _| Ok(()))
+            && let Err(error) = self.record(&draft, |_| Ok(()))
         {
             self.warn(format!("could not write to the cache: {error}"));
         }
     }
 
     fn beat(&mut self) {
-        let Some(store) = &mut self.store else { return };
-        if let Some(key) = self.task.key
-            && store.write_relaxed(|tx| tx.beat(key, now())).is_ok()
-            && let Some(worker) = &self.worker
-        {
+        let (Some(store), Some(first)) = (&mut self.store, self.task.key) else { return };
+        let beaten = store.write_relaxed(|tx| {
+            let key = tx.watched(&self.me)?.map_or(first, |(key, _)| key);
+            tx.beat(key, now())
+        });
+        if let (Ok(()), Some(worker)) = (beaten, &self.worker) {
             worker.wake();
         }
     }
@@ -273,36 +279,44 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Records a draft unless the task was ended by the command itself; `after` runs in the same transaction.
+    /// Records a draft in the latest task that we answer for, unless the command itself has ended that; `after` runs in
+    /// the same transaction.
     fn record(
         &mut self,
         draft: &Draft,
-        after: impl FnOnce(&Tx<'_>, TaskKey) -> Result<(), StoreError>,
+        after: impl FnOnce(&Tx<'_>) -> Result<(), StoreError>,
     ) -> Result<Option<Recorded>, StoreError> {
         let policy = record::policy(&self.settings.config);
         let Some(store) = &mut self.store else { return Ok(None) };
-        let written = store.write(|tx| {
-            let stored = tx.stored(draft)?;
-            let Some(key) = stored.task.as_ref().and_then(|task| task.key) else { return Ok(None) };
-            let recorded = match says_more(stored.task.as_ref(), draft) {
-                true => Some(record::record(tx, draft, &policy, now())?),
-                false => None,
+        let (task, recorded) = store.write(|tx| {
+            let within = tx.watched(&self.me)?.map_or(self.task.id, |(_, id)| id);
+            let draft = Draft { within: Some(within), ..draft.clone() };
+            let Some(task) = tx.stored(&draft)?.task else { return Ok((None, None)) };
+            let (task, recorded) = if says_more(Some(&task), &draft) {
+                let (plan, recorded) = record::record(tx, &draft, &policy, now())?;
+                (Task { key: Some(recorded.task), ..plan.append.task }, Some(recorded))
+            } else {
+                (task, None)
             };
-            after(tx, key)?;
-            Ok(recorded)
+            after(tx)?;
+            Ok((Some(task), recorded))
         })?;
-        let Some((plan, recorded)) = written else { return Ok(None) };
-        self.task = plan.append.task;
-        self.task.key = Some(recorded.task);
-        self.pass_on(draft.id, Priority::Routine);
-        Ok(Some(recorded))
+        if let Some(task) = task {
+            self.tasks.extend(task.key.filter(|key| !self.tasks.contains(key)));
+            self.task = task;
+        }
+        if recorded.is_some() {
+            self.pass_on(draft.id, Priority::Routine);
+        }
+        Ok(recorded)
     }
 
     fn record_end(&mut self, ending: Ending) -> End {
         let status = if ending.error.is_some() { Status::Error } else { Status::Complete };
         let draft = Draft { error: ending.error, tail: ending.tail, ..self.draft(status) };
         let mut end = End { draft, recorded: None, delivery: Delivery::Off };
-        match self.record(&end.draft, |tx, key| tx.leave(key, &Watcher::current())) {
+        let me = self.me.clone();
+        match self.record(&end.draft, |tx| tx.leave(&me)) {
             Ok(recorded) => end.recorded = recorded,
             Err(error) => {
                 self.warn(format!("could not write to the cache: {error}; going on without state"));
@@ -330,7 +344,8 @@ impl<'a> Reporter<'a> {
         let mut loose = None;
         if let Some(worker) = self.worker.take() {
             let persistent = config.background == BackgroundChoice::Never || config.strict;
-            let scopes = [self.task.key, self.task.parent].into_iter().flatten().map(Scope::Task).collect();
+            let tasks = self.tasks.iter().copied().chain(self.task.parent);
+            let scopes = tasks.map(Scope::Task).collect();
             loose = worker.finish(worker::End { by, persistent, scopes }).latest;
         }
         if let Some(store) = &mut self.store {
@@ -423,6 +438,7 @@ fn record_start(
     tx: &Tx<'_>,
     settings: &Settings,
     start: &mut Draft,
+    me: &Watcher,
     place: &Mouth<Place>,
 ) -> Result<(Plan, Recorded), StoreError> {
     if settings.is_named_after_parent {
@@ -437,7 +453,7 @@ fn record_start(
         }
     }
     let (mut plan, recorded) = record::record(tx, start, &record::policy(&settings.config), now())?;
-    tx.watch(recorded.task, &Watcher::current(), now())?;
+    tx.watch(recorded.task, me, now())?;
     plan.append.task.key = Some(recorded.task);
     let _ = place.send(place_of(&plan.append.task));
     Ok((plan, recorded))

@@ -111,7 +111,10 @@ impl<'a> Stream<'a> {
         let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
         let masked = |text: &Option<String>| text.as_deref().map(|text| said(&masker, text));
         let given = keeper.store().and_then(|store| wrapper::agent(store, config.agent_id.as_deref()));
-        let agent_id = given.unwrap_or_else(|| said(&masker, &around.agent_id));
+        let (inside, agent_id) = match given {
+            Some((task, agent_id)) => (Some(task), agent_id),
+            None => (None, said(&masker, &around.agent_id)),
+        };
         let began = now();
         let defaults = Draft {
             context_limit: config.context_limit,
@@ -122,6 +125,7 @@ impl<'a> Stream<'a> {
             channel: config.channel.clone(),
             thread: config.thread.clone(),
             force: args.force,
+            inside,
             ..Draft::bare(CheckpointId::new(began), agent_id, Status::Checkpoint)
         };
         Self {
@@ -189,6 +193,9 @@ impl<'a> Stream<'a> {
             Some(text) => match line::read(text, &self.defaults, &self.masker, now()) {
                 Ok(line::Read { mut draft, says_new, unknown }) => {
                     self.note_unknown(number, unknown);
+                    if draft.agent_id != self.defaults.agent_id {
+                        draft.inside = None;
+                    }
                     if let (Some(opened), false) = (&mut self.opened, says_new) {
                         draft.new = opened.insert(draft.agent_id.clone());
                     }

@@ -285,16 +285,38 @@ fn orphans_are_running_tasks_whose_process_is_gone_the_longest_silent_first() {
     // The living are looked at as well.
     assert_eq!((found(0).len(), found(1).len()), (0, 0));
     assert_eq!(found(2), ["first"]);
-    // Who leaves what another process has taken over does not take it from that one.
-    cache.write(|tx| tx.leave(first, &Watcher::current()));
-    assert_eq!(cache.write(|tx| tx.orphans(2)).len(), 1);
+    // Who leaves does not take from another process what that one has taken over.
+    cache.write(|tx| tx.leave(&Watcher::current()));
+    assert_eq!(cache.write(|tx| tx.orphans(2)).len(), 2);
     let watched = [living, first, left].map(|task| cache.write(|tx| tx.is_watched(task)));
-    assert_eq!(watched, [true, false, false]);
+    assert_eq!(watched, [false, false, false]);
     let orphan = cache.write(|tx| tx.orphans(2)).remove(0);
     assert!(orphan.reason.ends_with("ended without a word"), "{}", orphan.reason);
     assert_eq!(orphan.waiting.len(), 1);
-    cache.write(|tx| tx.leave(living, &Watcher::current()));
-    assert!(!cache.write(|tx| tx.is_watched(living)));
+}
+
+#[test]
+fn who_answers_for_a_task_answers_for_those_that_its_command_opens_after_it() {
+    let mut cache = Cache::new();
+    let me = Watcher::current();
+    let first = cache.say("a", Status::Working).task;
+    let (now, wrapped) = (cache.now, cache.task(first).id);
+    cache.write(|tx| tx.watch(first, &me, now));
+    let watched = |cache: &mut Cache| cache.write(|tx| tx.watched(&me));
+    assert_eq!(watched(&mut cache), Some((first, wrapped)));
+    let mut open = |inside| {
+        let draft = Draft { new: true, ..Draft::of("a", Status::Working) };
+        let task = cache.record(draft).task;
+        cache.write(|tx| tx.follow(inside, task, now));
+        task
+    };
+    let (second, third) = (open(wrapped), open(wrapped));
+    open(TaskId::new(now));
+    let id = cache.task(third).id;
+    assert_eq!(watched(&mut cache), Some((third, id)));
+    assert!(cache.write(|tx| tx.is_watched(second)));
+    cache.write(|tx| tx.leave(&me));
+    assert_eq!(watched(&mut cache), None);
 }
 
 #[test]

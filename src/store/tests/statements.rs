@@ -91,6 +91,9 @@ fn a_life(cache: &mut Cache) {
             tx.beat(recorded.task, now)?;
             tx.orphans(2)?;
             tx.is_watched(recorded.task)?;
+            tx.watched(&Watcher::current())?;
+            tx.follow(TaskId::new(now), recorded.task, now)?;
+            tx.leave(&Watcher::current())?;
             tx.agent_of(TaskId::new(now))?;
             tx.newest(recorded.task)?;
             tx.has_open_posts(Scope::Task(recorded.task))?;

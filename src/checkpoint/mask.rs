@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use regex_lite::Regex;
@@ -99,10 +100,18 @@ impl Masker {
 
     /// The text with every credential replaced.
     pub(crate) fn mask(&self, text: &str) -> String {
-        let mut text = Cow::Borrowed(text);
+        self.mask_after("", text)
+    }
+
+    /// The same for a text with what came before it: a credential that begins there is replaced as well.
+    pub(crate) fn mask_after(&self, before: &str, text: &str) -> String {
+        let mut from = before.len();
+        let mut text = if from == 0 { Cow::Borrowed(text) } else { Cow::Owned([before, text].concat()) };
         for secret in &self.own {
             if text.contains(secret.as_str()) {
-                text = Cow::Owned(text.replace(secret.as_str(), MASK));
+                let found = text.match_indices(secret.as_str());
+                let found = found.map(|(start, secret)| (start..start + secret.len(), MASK.to_owned()));
+                text = Cow::Owned(replaced(&text, &mut from, found));
             }
         }
         for (shape, compiled) in SHAPES.iter().zip(&COMPILED) {
@@ -112,12 +121,40 @@ impl Masker {
             // Compiled only where a sign occurs: most texts hold none, and compiling would cost more than the rest.
             let pattern = compiled
                 .get_or_init(|| Regex::new(shape.pattern).expect("a constant pattern, compiled by a test"));
-            if let Cow::Owned(masked) = pattern.replace_all(&text, shape.replacement) {
-                text = Cow::Owned(masked);
+            if pattern.is_match(&text) {
+                let found = pattern.captures_iter(&text).map(|captures| {
+                    let mut masked = String::new();
+                    captures.expand(shape.replacement, &mut masked);
+                    (captures.get(0).map_or(0..0, |all| all.range()), masked)
+                });
+                text = Cow::Owned(replaced(&text, &mut from, found));
             }
         }
-        text.into_owned()
+        match from {
+            0 => text.into_owned(),
+            _ => text[from..].to_owned(),
+        }
     }
+}
+
+/// The text with some parts replaced. A place in it stays where it was; one within a part goes to where that begins.
+fn replaced(text: &str, place: &mut usize, parts: impl Iterator<Item = (Range<usize>, String)>) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut done = 0;
+    let mut moved = *place;
+    for (part, by) in parts {
+        result.push_str(&text[done..part.start]);
+        if part.end <= *place {
+            moved = result.len() + by.len() + (*place - part.end);
+        } else if part.start < *place {
+            moved = result.len();
+        }
+        result.push_str(&by);
+        done = part.end;
+    }
+    result.push_str(&text[done..]);
+    *place = moved;
+    result
 }
 
 impl fmt::Debug for Masker {
@@ -182,6 +219,30 @@ mod tests {
     fn masks_our_own_settings_longest_first() {
         let masker = Masker::new(["hunter2", "hunter2-longer", "abc"]);
         assert_eq!(masker.mask("hunter2-longer hunter2 abc"), "[masked] [masked] abc");
+    }
+
+    #[test]
+    fn masks_what_begins_before_the_text() {
+        let masker = Masker::new(["hunter2-long", "other-secret"]);
+        let token = ["ghp_", "abcdefghijklmnopqrstuvwxyz0123456789"].concat();
+        let texts = [
+            format!("other-secret a {token} b hunter2-long c hunter2-long d {token} e"),
+            "x -----BEGIN PRIVATE KEY-----\nMIIE\nMIIE\n-----END PRIVATE KEY-----\nb".to_owned(),
+            "psql postgres://ana:s3cret@db/x other-secret".to_owned(),
+        ];
+        for text in texts {
+            let whole = masker.mask(&text);
+            for at in 0..=text.len() {
+                let rest = masker.mask_after(&text[..at], &text[at..]);
+                assert!(whole.ends_with(&rest), "{rest}");
+                // Nothing is lost: it begins where the text does, or with a mask that covers that place.
+                let before = masker.mask(&text[..at]);
+                assert!(whole == format!("{before}{rest}") || rest.contains(MASK), "{before} | {rest}");
+            }
+        }
+        assert_eq!(masker.mask_after("a hunter2-", "long b"), "[masked] b");
+        assert_eq!(masker.mask_after("hunter2-long a ", "b other-secret"), "b [masked]");
+        assert_eq!(masker.mask_after("https://ana:pass", "word@db/x"), "https://ana:[masked]@db/x");
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub(crate) struct Limit {
     pub(crate) lines: usize,
     /// Of what arrives and of what is shown.
     pub(crate) bytes: usize,
+    /// Of what comes before that and is not shown: at most half as much.
+    pub(crate) context: usize,
 }
 
 /// The end of a stream as text.
@@ -17,6 +19,9 @@ pub(crate) struct Limit {
 pub(crate) struct Shown {
     /// Without escape sequences, without a final line break, at most [`Limit::bytes`] long.
     pub(crate) text: String,
+    /// What came right before it, as plain: the stream's beginning, or at least [`Limit::context`] bytes. So whoever
+    /// looks for something in the text finds it also where only its rest is in there.
+    pub(crate) before: String,
     /// How many bytes the stream had before this. States of a progress line that were written over do not count.
     pub(crate) bytes_before: u64,
     /// How many lines ended before this.
@@ -79,22 +84,31 @@ impl Tail {
     /// What is left of the stream.
     pub(super) fn shown(&self) -> Shown {
         let start = self.start();
-        let text = collapse(&self.kept[start..]);
-        let text = visible(&text);
-        let text = String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text));
+        let mut before = plain(&self.kept[start.saturating_sub(self.limit.context)..start]);
+        let text = plain(&self.kept[start..]);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
         let excess = text.len().saturating_sub(self.limit.bytes);
         let cut = (excess..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
         let cut_lines = memchr_iter(b'\n', &text.as_bytes()[..cut]).count();
+        before.push_str(&text[..cut]);
         Shown {
             text: text[cut..].to_owned(),
+            before,
             bytes_before: self.bytes_gone + (start + cut) as u64,
             lines_before: self.lines_gone
                 + (memchr_iter(b'\n', &self.kept[..start]).count() + cut_lines) as u64,
         }
     }
 
-    /// Where the last lines begin.
+    /// Where the last lines begin, with their context before them.
     fn start(&self) -> usize {
+        let least = if self.bytes_gone == 0 { 0 } else { self.limit.context.min(self.kept.len()) };
+        let rest = &self.kept[least..];
+        let least = least + rest.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
+        self.last_lines().max(least)
+    }
+
+    fn last_lines(&self) -> usize {
         if self.kept.is_empty() {
             return 0;
         }
@@ -107,6 +121,11 @@ impl Tail {
         }
         start + 1
     }
+}
+
+/// As people saw it.
+fn plain(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&visible(&collapse(bytes))).into_owned()
 }
 
 fn is_continuation(byte: u8) -> bool {
@@ -149,7 +168,7 @@ mod tests {
     use super::*;
 
     fn shown(bytes: &[u8], lines: usize, limit: usize) -> Shown {
-        let mut tail = Tail::new(Limit { lines, bytes: limit });
+        let mut tail = Tail::new(Limit { lines, bytes: limit, context: 0 });
         tail.push(bytes);
         tail.shown()
     }
@@ -175,8 +194,12 @@ mod tests {
             ("→\né\n", 1, "é", 4, 1),
         ];
         for (given, lines, text, bytes_before, lines_before) in rows {
-            let expected = Shown { text: text.to_owned(), bytes_before, lines_before };
-            assert_eq!(shown(given.as_bytes(), lines, 1000), expected, "{given:?}");
+            let shown = shown(given.as_bytes(), lines, 1000);
+            assert_eq!(
+                (&*shown.text, shown.bytes_before, shown.lines_before),
+                (text, bytes_before, lines_before),
+                "{given:?}"
+            );
         }
     }
 
@@ -190,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_progress_bar_does_not_push_out_what_was_said_before_it() {
-        let mut tail = Tail::new(Limit { lines: 5, bytes: 200 });
+        let mut tail = Tail::new(Limit { lines: 5, bytes: 200, context: 20 });
         tail.push(b"compiling\nwarning: unused\n");
         for percent in 0..=100 {
             tail.push(format!("\r\x1b[K\x1b[32m{percent:3}%\x1b[0m building").as_bytes());
@@ -199,6 +222,23 @@ mod tests {
         let end = tail.shown();
         assert_eq!(end.text, "compiling\nwarning: unused\n100% building\nerror: failed");
         assert_eq!((end.bytes_before, end.lines_before), (0, 0));
+    }
+
+    #[test]
+    fn no_rest_of_anything_is_shown_without_its_beginning_before_it() {
+        let thing = "beginning-to-end";
+        for lines in [1, 2, 5] {
+            for filler in ["x", "é", "0123456\n", "\u{1b}[1m."] {
+                for count in 0..400 {
+                    let mut tail = Tail::new(Limit { lines, bytes: 100, context: 40 });
+                    tail.push(format!("{}{thing}{}", filler.repeat(100), filler.repeat(count)).as_bytes());
+                    let Shown { text, before, .. } = tail.shown();
+                    let rest = (1..thing.len()).find(|from| text.starts_with(&thing[*from..]));
+                    assert!(rest.is_none_or(|from| before.ends_with(&thing[..from])), "{before} | {text}");
+                    assert!(!text.is_empty());
+                }
+            }
+        }
     }
 
     /// Bytes like those of programs: words, line ends, colours, progress, and some that are no text.
@@ -218,7 +258,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_split_gives_the_same_tail(bytes in output(), cuts in proptest::collection::vec(0..2000usize, 0..20)) {
-            let mut tail = Tail::new(Limit { lines: 7, bytes: 150 });
+            let mut tail = Tail::new(Limit { lines: 7, bytes: 150, context: 0 });
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             cuts.sort_unstable();
             let mut from = 0;

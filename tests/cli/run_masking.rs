@@ -90,3 +90,25 @@ fn ordinary_variables_are_no_secrets() {
     scene.sandbox.cmd(["run", "-a", "bot", "--no-post", "--", "sh", "-c", script]).run().code(1);
     assert_eq!(scene.show("bot")["checkpoints"][1]["tail"], "/opt/some/lib, Ana Example, short");
 }
+
+#[test]
+fn a_credential_that_only_ends_in_the_last_lines_is_masked() {
+    let scene = Scene::bot();
+    scene.sandbox.env("DEPLOY_TOKEN", "hunter2hunter2");
+    // One endless line that is cut inside of the token, wherever that is done; a key block that begins before the
+    // last lines.
+    let script = r#"
+        i=0; while [ $i -lt 24000 ]; do printf %s "$DEPLOY_TOKEN"; i=$((i+1)); done >&2
+        exit 1"#;
+    scene.sandbox.cmd(["run", "-a", "bot", "--", "sh", "-c", script]).run().code(1);
+    let tail = scene.show("bot")["checkpoints"][1]["tail"].as_str().expect("a tail").to_owned();
+    assert!(tail.len() > 10_000 && tail.replace("[masked]", "").is_empty(), "{}", &tail[..100]);
+    let script = r#"
+        echo before >&2; echo "-----BEGIN PRIVATE KEY-----" >&2
+        for line in 1 2 3 4 5 6 7 8 9; do echo "keyMaterial$line" >&2; done
+        echo "-----END PRIVATE KEY-----" >&2; echo after >&2
+        exit 1"#;
+    scene.sandbox.cmd(["run", "-a", "bot", "--new", "--tail", "4", "--", "sh", "-c", script]).run().code(1);
+    assert_eq!(scene.show("bot")["checkpoints"][1]["tail"], "… 9 lines before\n[masked]\nafter");
+    assert_nowhere(&scene, &["hunter2", "keyMaterial"]);
+}

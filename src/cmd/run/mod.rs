@@ -32,6 +32,8 @@ use crate::ui::Ui;
 const PLACE_MAX: Duration = Duration::from_millis(3);
 /// The most of a tail that is kept, in bytes.
 const TAIL_BYTES: usize = 64 * 1024;
+/// What of the output before it is looked at as well, in bytes: no credential that begins there may escape.
+const TAIL_CONTEXT: usize = 8 * 1024;
 /// How much longer than an interrupt, after the command's end, its output may take to be read.
 const CUT_AFTER: Duration = Duration::from_secs(1);
 /// The reporter's stack.
@@ -122,7 +124,7 @@ fn plan(args: &RunArgs, config: &Config, place: &Place) -> Plan {
         // What draws on the terminal has to have the real one.
         stdout: copying(Copying::UnlessTerminal),
         stderr: copying(Copying::Always),
-        tail: (*lines > 0).then_some(Limit { lines: *lines, bytes: TAIL_BYTES }),
+        tail: (*lines > 0).then_some(Limit { lines: *lines, bytes: TAIL_BYTES, context: TAIL_CONTEXT }),
         progress: pattern.is_some() || *lines > 0,
         pattern: pattern.clone(),
         timeout: *timeout,
@@ -323,7 +325,7 @@ impl Watch<'_> {
 
     /// The last lines as text that can be stored, with a note of how many there were before.
     fn tail(&self, shown: &Shown) -> String {
-        let text = self.masker.mask(&shown.text.replace('\0', ""));
+        let text = self.masker.mask_after(&shown.before, &shown.text);
         match shown.lines_before {
             0 => text,
             1 => format!("… 1 line before\n{text}"),

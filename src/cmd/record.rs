@@ -15,8 +15,8 @@ use crate::ui::Ui;
 
 /// How long settled rows are kept.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How many tasks a call looks at that another process answers for.
-const ORPHANS: usize = 2;
+/// How many tasks a call looks at that another process answers for: a look at one takes microseconds.
+const ORPHANS: usize = 20;
 
 /// The settings that planning depends on.
 pub(super) fn policy(config: &Config) -> Policy {

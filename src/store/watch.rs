@@ -39,20 +39,21 @@ impl Watcher {
             Sight::Alive { start } => start,
             Sight::Ended | Sight::Nothing => String::new(),
         };
-        Self(format!("{}|{}|{}|{pid}|{start}", host(), boot(), namespace()))
+        let Here { host, boot, namespace } = Here::look();
+        Self(format!("{host}|{boot}|{namespace}|{pid}|{start}"))
     }
 
     /// Why the process is certain to have ended; `None` if it lives, or lived where we cannot see.
-    fn obituary(&self) -> Option<String> {
+    fn obituary(&self, here: &Here) -> Option<String> {
         let parts: Vec<&str> = self.0.split('|').collect();
         let [on, booted, place, pid, start] = parts[..] else { return None };
-        if on != host() {
+        if on != here.host {
             return None;
         }
-        if booted != boot() {
+        if booted != here.boot {
             return Some(format!("{on} was restarted"));
         }
-        if place != namespace() {
+        if place != here.namespace {
             return None;
         }
         let is_gone = match look(pid) {
@@ -66,13 +67,23 @@ impl Watcher {
     }
 }
 
-fn host() -> String {
-    gethostname().map(|name| name.to_string_lossy().replace('|', "_")).unwrap_or_default()
+/// Where this process runs. Not looked up again for each of many watchers.
+struct Here {
+    host: String,
+    /// What tells one run of this machine from the next; the same for all, where the system does not say.
+    boot: String,
+    namespace: String,
 }
 
-/// What tells one run of this machine from the next; the same for all, where the system does not say.
-fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+impl Here {
+    fn look() -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        Self {
+            host: gethostname().map(|name| name.to_string_lossy().replace('|', "_")).unwrap_or_default(),
+            boot: boot.map(|id| id.trim().to_owned()).unwrap_or_default(),
+            namespace: namespace(),
+        }
+    }
 }
 
 /// What the system shows of a process.
@@ -145,7 +156,7 @@ impl Tx<'_> {
         let watcher: Option<String> =
             self.connection
                 .query_row("SELECT watcher FROM tasks WHERE key = ?1", [task.0], |row| row.get(0))?;
-        Ok(watcher.is_some_and(|watcher| Watcher(watcher).obituary().is_none()))
+        Ok(watcher.is_some_and(|watcher| Watcher(watcher).obituary(&Here::look()).is_none()))
     }
 
     /// Running tasks whose watcher has ended, among the `limit` that gave no sign of life for the longest time: the
@@ -158,9 +169,13 @@ impl Tx<'_> {
         let watched: Vec<(i64, String)> = statement
             .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
+        if watched.is_empty() {
+            return Ok(Vec::new());
+        }
+        let here = Here::look();
         let mut orphans = Vec::new();
         for (key, watcher) in watched {
-            let Some(reason) = Watcher(watcher).obituary() else { continue };
+            let Some(reason) = Watcher(watcher).obituary(&here) else { continue };
             let sql = format!("SELECT {} FROM tasks WHERE key = ?1", rows::TASK);
             let task = self.connection.query_row(&sql, [key], rows::task)?;
             orphans.push(Orphan { task, waiting: self.waiting(TaskKey(key))?, reason });
@@ -180,9 +195,9 @@ mod tests {
         let with = |index: usize, value: &str| {
             let mut parts = parts.clone();
             parts[index] = value;
-            Watcher(parts.join("|")).obituary()
+            Watcher(parts.join("|")).obituary(&Here::look())
         };
-        assert_eq!(Watcher(me.clone()).obituary(), None);
+        assert_eq!(Watcher(me.clone()).obituary(&Here::look()), None);
         assert_eq!(with(0, "elsewhere"), None);
         assert_eq!(with(1, "an-earlier-boot"), Some(format!("{} was restarted", parts[0])));
         assert_eq!(with(2, "another-namespace"), None);
@@ -190,6 +205,6 @@ mod tests {
         assert_eq!(with(3, &gone), Some(format!("process {gone} on {} ended without a word", parts[0])));
         #[cfg(target_os = "linux")]
         assert!(with(4, "1").is_some(), "another process has got the number");
-        assert_eq!(Watcher("rubbish".to_owned()).obituary(), None);
+        assert_eq!(Watcher("rubbish".to_owned()).obituary(&Here::look()), None);
     }
 }

@@ -102,6 +102,23 @@ fn a_task_that_the_command_opened_after_its_first_is_lost_with_the_wrapper() {
 }
 
 #[test]
+fn a_single_call_finds_a_lost_task_among_many_that_are_silent() {
+    let scene = Scene::bot();
+    let mut wrapper = Wrapper::start(&scene, &["--no-post"]);
+    for number in 0..12 {
+        scene.sandbox.cmd(["emit", "--no-post", "-a", &format!("other-{number}")]).run().success();
+    }
+    // Of processes elsewhere nobody knows, and these gave no sign of life for longer than the lost one.
+    let cache = Connection::open(scene.sandbox.cache_path()).expect("a cache");
+    let sql = "UPDATE tasks SET seen_at_ms = 0, watcher = 'elsewhere|1|1|1|1' WHERE agent_id LIKE 'other-%'";
+    cache.execute(sql, []).expect("an update");
+    wrapper.kill();
+    scene.sandbox.cmd(["emit", "--no-post", "-a", "finder"]).run().success();
+    let lost = "SELECT count(*) FROM tasks WHERE agent_id = 'bot' AND state = 'failed'";
+    assert_eq!(cache.query_row(lost, [], |row| row.get(0)), Ok(1));
+}
+
+#[test]
 fn a_wrapper_that_nobody_collected_is_lost_as_well() {
     let scene = Scene::bot();
     let wrapper = Wrapper::start(&scene, &["--no-post"]);

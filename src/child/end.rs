@@ -80,9 +80,11 @@ impl OomKills {
         oom_files(&groups).into_iter().find_map(|file| Some(Self { before: oom_kills(&file)?, file }))
     }
 
-    /// Whether there was another since.
-    pub(super) fn grew(&self) -> bool {
-        oom_kills(&self.file).is_some_and(|now| now > self.before)
+    /// Whether it was one of these, by all that can be known, that ended a child: by a KILL that nobody here sent it,
+    /// or a process that it waited for, of which shells say the same by their code.
+    pub(super) fn explain(&self, exit: Exit, killed_by_us: bool) -> bool {
+        let was_killed = exit.code() == 128 + Signal::SIGKILL as u8;
+        was_killed && !killed_by_us && oom_kills(&self.file).is_some_and(|now| now > self.before)
     }
 }
 
@@ -144,6 +146,29 @@ mod tests {
             "/proc/vmstat",
         ];
         assert_eq!(files, expected);
+    }
+
+    #[test]
+    fn a_kill_is_explained_by_want_of_memory_only_if_the_kernel_counted_one_and_we_sent_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("memory.events");
+        let kill = Exit::Signal { number: 9, core_dumped: false };
+        let term = Exit::Signal { number: 15, core_dumped: false };
+        for (exit, ours, count, expected) in [
+            (kill, false, 4, true),
+            (Exit::Code(137), false, 4, true),
+            (kill, false, 3, false),
+            (kill, true, 4, false),
+            (term, false, 4, false),
+            (Exit::Code(1), false, 4, false),
+            (Exit::Code(0), false, 4, false),
+        ] {
+            fs::write(&file, format!("oom_kill {count}\n")).expect("a file");
+            let kills = OomKills { file: file.clone(), before: 3 };
+            assert_eq!(kills.explain(exit, ours), expected, "{exit:?} {ours} {count}");
+        }
+        fs::remove_file(&file).expect("a file");
+        assert!(!OomKills { file, before: 3 }.explain(kill, false), "nothing is known");
     }
 
     #[test]

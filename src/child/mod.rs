@@ -420,11 +420,10 @@ impl Child {
         let drained = self.copies().all(Copy::is_done);
         match self.phase {
             Phase::Ended { exit, at } if drained || at + LAST_WORDS <= now => {
-                let by_kill = exit.code() == 128 + Signal::SIGKILL as u8 && !self.killed;
                 let ended = Ended {
                     exit,
                     timed_out: self.ending.is_some(),
-                    out_of_memory: by_kill && self.oom.as_ref().is_some_and(OomKills::grew),
+                    out_of_memory: self.oom.as_ref().is_some_and(|oom| oom.explain(exit, self.killed)),
                     elapsed: at.saturating_duration_since(self.started),
                     stdout: self.out.as_ref().and_then(Copy::shown),
                     stderr: self.err.as_ref().and_then(Copy::shown),

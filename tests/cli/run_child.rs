@@ -58,6 +58,78 @@ fn the_exit_code_is_the_childs() {
     }
 }
 
+/// A control group with little memory, where this machine lets us have one.
+#[cfg(target_os = "linux")]
+struct LittleMemory(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl LittleMemory {
+    fn new() -> Option<Self> {
+        let name = format!("agent-checkpoint-{}", std::process::id());
+        let limits: [(&str, &[(&str, &str)]); 2] = [
+            ("/sys/fs/cgroup/memory", &[("memory.limit_in_bytes", "67108864")]),
+            ("/sys/fs/cgroup", &[("memory.max", "67108864"), ("memory.swap.max", "0")]),
+        ];
+        limits.into_iter().find_map(|(root, limits)| {
+            let group = Self(std::path::Path::new(root).join(&name));
+            fs::create_dir(&group.0).ok()?;
+            limits.iter().all(|(file, limit)| fs::write(group.0.join(file), limit).is_ok()).then_some(group)
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for LittleMemory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn want_of_memory_is_named_where_it_is_the_likely_cause() {
+    let sandbox = Sandbox::new();
+    let Some(group) = LittleMemory::new() else { return };
+    sandbox.write("eat", "x=12345678; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do x=$x$x; done");
+    for (script, said) in [
+        ("exec sh eat", "ended by SIGKILL, possibly out of memory after "),
+        ("sh eat; exit $?", "exit code 137, possibly out of memory after "),
+        ("kill -KILL $$", "ended by SIGKILL after "),
+    ] {
+        let line = r#"echo $$ >"$GROUP/cgroup.procs" && exec "$BIN" run -a bot -- sh -c "$SCRIPT""#;
+        sandbox.shell(line).env("GROUP", &group.0).env("SCRIPT", script).run().code(137);
+        let end = checkpoints(&sandbox).pop().expect("an end");
+        assert!(end["error"].as_str().is_some_and(|error| error.starts_with(said)), "{script}: {end}");
+    }
+}
+
+#[test]
+fn a_kill_that_nobody_here_sent_is_named_and_not_explained_without_a_reason() {
+    let sandbox = Sandbox::new();
+    for (script, said) in [
+        ("kill -KILL $$", "ended by SIGKILL after "),
+        ("kill -SEGV $$", "ended by SIGSEGV"),
+        ("exit 137", "exit code 137 after "),
+    ] {
+        sandbox.cmd(["run", "-a", "bot", "--", "sh", "-c", script]).run();
+        let end = checkpoints(&sandbox).pop().expect("an end");
+        assert!(end["error"].as_str().is_some_and(|error| error.starts_with(said)), "{script}: {end}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_gigabyte_of_output_passes_in_little_memory() {
+    let sandbox = Sandbox::new();
+    let script = "head -c 1073741824 /dev/zero; grep VmHWM /proc/$PPID/status >&2";
+    let line = r#"{ "$BIN" run -a bot -- sh -c "$SCRIPT"; echo $? >code; } | wc -c; exit $(cat code)"#;
+    let output = sandbox.shell(line).env("SCRIPT", script).run().success().stdout_has("1073741824\n");
+    let kilobytes: u64 =
+        output.stderr.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+    assert!(kilobytes < 48 * 1024, "{output}");
+    assert_eq!(checkpoints(&sandbox).pop().expect("an end")["status"], "complete");
+}
+
 #[test]
 fn a_command_that_cannot_be_started_is_explained() {
     let sandbox = Sandbox::new();

@@ -308,13 +308,13 @@ impl Watch<'_> {
 
     fn ending(&self, ended: &Ended) -> Ending {
         let after = spoken(ended.elapsed);
+        let memory = if ended.out_of_memory { ", possibly out of memory" } else { "" };
         let what = match (ended.timed_out, ended.exit) {
             (true, _) => Some(format!("stopped: its time was over after {after}")),
             (_, ChildExit::Code(0)) => None,
-            (_, ChildExit::Code(code)) => Some(format!("exit code {code} after {after}")),
+            (_, ChildExit::Code(code)) => Some(format!("exit code {code}{memory} after {after}")),
             (_, ChildExit::Signal { number, core_dumped }) => {
                 let core = if core_dumped { ", core dumped" } else { "" };
-                let memory = if ended.out_of_memory { ", possibly out of memory" } else { "" };
                 Some(format!("ended by {}{memory}{core} after {after}", signal_name(number)))
             }
         };

@@ -40,7 +40,7 @@ impl Bell {
 }
 
 /// Wakes the supervisor from another thread: its next event is then [`super::Event::Woken`].
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Waker(pub(super) Arc<Bell>);
 
 impl Waker {

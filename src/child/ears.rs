@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rustix::event::PollFlags;
 
 use super::bell::{Bell, Waker};
-use super::signals::{Noted, Signals};
+use super::signals::Signals;
 use super::spawn::SpawnError;
 use super::{Event, copy};
 
@@ -18,7 +18,7 @@ use super::{Event, copy};
 pub(crate) struct Unstarted {
     pub(crate) error: SpawnError,
     /// `None` if not even signals are watched: then they end us by themselves.
-    pub(crate) ears: Option<Ears>,
+    pub(crate) ears: Option<Box<Ears>>,
 }
 
 /// Hears signals and wakers.
@@ -44,13 +44,9 @@ impl Ears {
         loop {
             let arrived = self.signals.arrived();
             self.bell.answer();
-            let meant = arrived
-                .into_iter()
-                .filter(|arrived| !matches!(arrived.signal, Signal::SIGCHLD | Signal::SIGWINCH));
-            self.events.extend(meant.map(|arrived| {
-                let (signal, from_terminal) = (arrived.signal, arrived.from_terminal);
-                Event::Signal(Noted { signal, from_terminal, passed_on: false })
-            }));
+            let meant = |signal: &Signal| !matches!(signal, Signal::SIGCHLD | Signal::SIGWINCH);
+            let signals = arrived.into_iter().map(|arrived| arrived.signal).filter(meant);
+            self.events.extend(signals.map(Event::Signal));
             if self.bell.was_woken() {
                 self.events.push_back(Event::Woken);
             }

@@ -44,7 +44,7 @@ pub(crate) fn signal_name(number: u8) -> String {
 }
 
 /// All there is to say about a child that has ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) exit: Exit,
     /// Its time was over, so we told it to end. It may have ended by itself at the same moment.

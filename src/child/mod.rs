@@ -46,7 +46,7 @@ pub(crate) use bell::Waker;
 pub(crate) use ears::{Ears, Unstarted};
 pub(crate) use end::{Ended, Exit, signal_name};
 pub(crate) use progress::{Pattern, Progress};
-pub(crate) use signals::{Noted, outlive_file_limit};
+pub(crate) use signals::{ignored_signals, outlive_file_limit};
 pub(crate) use spawn::{Program, SpawnError, SpawnFailure};
 pub(crate) use tail::{Limit, Shown};
 
@@ -66,7 +66,7 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 const LEFTOVER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether one of the child's output streams is copied. What is not copied costs nothing and is not seen.
-#[derive(Debug, Clone, std::marker::Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, std::marker::Copy)]
 pub(crate) enum Copying {
     Never,
     UnlessTerminal,
@@ -75,7 +75,7 @@ pub(crate) enum Copying {
 }
 
 /// What to run, and how to look after it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) program: Program,
     /// Where both streams are copied and go to the same place, they are copied as one, so that their order is kept. Where
@@ -99,11 +99,7 @@ pub(crate) enum Event {
     /// The newest progress of all copied streams. Comes at most ten times a second.
     Progress(Progress),
     /// One of HUP, INT, QUIT, TERM, TSTP, USR1 and USR2 reached us; whatever the child needs of it, it has.
-    Signal(Noted),
-    /// The child was stopped. Where job control means us as well, the next call of [`Child::next_event`] stops us.
-    Stopped,
-    /// It goes on.
-    Continued,
+    Signal(Signal),
     /// The child has ended. What it wrote may still be on its way to a slow reader.
     Ended(Box<Ended>),
     /// All that the child wrote has been passed on, and nobody that was told to end with it is left. Whoever exits
@@ -173,7 +169,7 @@ impl Child {
         let finish = Arc::new(Finish::new()?);
         // A signal must find us ready as soon as there is a child. What we handle has its default action in the child,
         // so what was ignored must be left alone. Where that is not known, the child has to come first.
-        let ignored = signals::ignored();
+        let ignored = ignored_signals();
         if let Some(ignored) = ignored {
             signals.watch(ignored)?;
         }
@@ -200,7 +196,7 @@ impl Child {
                 if ignored.is_none() {
                     signals.watch(0)?;
                 }
-                return Ok(Err(Unstarted { error, ears: Some(Ears::new(signals, bell)) }));
+                return Ok(Err(Unstarted { error, ears: Some(Box::new(Ears::new(signals, bell))) }));
             }
         };
         if ignored.is_none() {
@@ -237,9 +233,6 @@ impl Child {
 
     /// Waits for the next event, until the deadline if there is one. Uses no time while it waits.
     pub(crate) fn next_event(&mut self, deadline: Option<Instant>) -> Event {
-        if std::mem::take(&mut self.stop_along) {
-            self.stop_with_the_child();
-        }
         loop {
             // First empty the stream, then answer, then look: what rings meanwhile is seen now or wakes us later.
             let arrived = self.signals.arrived();
@@ -248,6 +241,9 @@ impl Child {
                 self.hear(arrived);
             }
             self.look_at_the_child();
+            if std::mem::take(&mut self.stop_along) {
+                self.stop_with_the_child();
+            }
             let now = Instant::now();
             self.keep_time(now);
             self.take_progress(now);
@@ -311,12 +307,10 @@ impl Child {
             signal => {
                 self.heard_stop |= signal == Signal::SIGTSTP;
                 let moved = self.place == Place::Beside && getpgid(Some(self.pid)) != Ok(getpgrp());
-                let passed_on = self.is_alive() && arrived.is_for_the_child(self.pid, self.place, moved);
-                if passed_on {
+                if self.is_alive() && arrived.is_for_the_child(self.pid, self.place, moved) {
                     self.send(signal);
                 }
-                let from_terminal = arrived.from_terminal;
-                self.events.push_back(Event::Signal(Noted { signal, from_terminal, passed_on }));
+                self.events.push_back(Event::Signal(signal));
             }
         }
     }
@@ -350,7 +344,6 @@ impl Child {
                 if !self.stopped {
                     self.stopped = true;
                     self.stop_along = for_all;
-                    self.events.push_back(Event::Stopped);
                 }
             } else if status.continued() {
                 self.go_on();
@@ -361,12 +354,7 @@ impl Child {
     }
 
     fn go_on(&mut self) {
-        if self.stopped {
-            self.stopped = false;
-            self.events.push_back(Event::Continued);
-        }
-        self.heard_stop = false;
-        self.stop_along = false;
+        (self.stopped, self.heard_stop, self.stop_along) = (false, false, false);
     }
 
     fn note_the_end(&mut self, exit: Exit) {

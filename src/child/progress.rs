@@ -18,7 +18,7 @@ const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
 
 /// What a program said of how far it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Progress {
     /// 0 to 100.
     pub(crate) percent: Option<u8>,

@@ -13,16 +13,6 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 use signal_hook::low_level::siginfo::Origin;
 
-/// A signal that reached us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Noted {
-    pub(crate) signal: Signal,
-    /// Typed at the terminal, or the terminal's end; otherwise a process sent it.
-    pub(crate) from_terminal: bool,
-    /// We gave it to the child. Otherwise the child got it as we did, or has ended.
-    pub(crate) passed_on: bool,
-}
-
 /// Those that mean the child, or its end.
 const WATCHED: [Signal; 9] = [
     Signal::SIGHUP,
@@ -40,6 +30,7 @@ const WATCHED: [Signal; 9] = [
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived {
     pub(super) signal: Signal,
+    /// Typed at the terminal, or the terminal's end; otherwise a process sent it.
     pub(super) from_terminal: bool,
     pub(super) sender: Option<Pid>,
 }
@@ -79,7 +70,7 @@ impl Signals {
         Ok(Self { delivery })
     }
 
-    /// Watches all but those that were ignored when we were started: nohup(1) means us and the child alike.
+    /// Watches all but those that were ignored when we were started.
     pub(super) fn watch(&self, ignored: u64) -> io::Result<()> {
         let heard = WATCHED.into_iter().filter(|signal| {
             // Without this one we would never learn of the child's end.
@@ -125,8 +116,9 @@ fn is_from_terminal(origin: &Origin) -> bool {
     typed && in_front() == Some(true)
 }
 
-/// The signals that were ignored when we were started, as bits from signal 1 on. None where the system does not say.
-pub(super) fn ignored() -> Option<u64> {
+/// The signals that were ignored when we were started, as bits from signal 1 on: nohup(1) means us. None where the
+/// system does not say.
+pub(crate) fn ignored_signals() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(bits.trim(), 16).ok()
@@ -138,7 +130,7 @@ pub(super) fn ignored() -> Option<u64> {
 /// is ignored already, which comes to the same for us, stays ignored.
 pub(crate) fn outlive_file_limit() {
     let signal = Signal::SIGXFSZ as i32;
-    if ignored().is_none_or(|ignored| ignored & (1 << (signal - 1)) == 0) {
+    if ignored_signals().is_none_or(|ignored| ignored & (1 << (signal - 1)) == 0) {
         // Without it a limit ends us, as it does most programs.
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }

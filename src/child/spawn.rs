@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use nix::errno::Errno;
 
 /// What is to be run. Working directory, descriptors above 2 and the rest of the environment are handed on as they are.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) name: OsString,
     pub(crate) args: Vec<OsString>,
@@ -22,7 +22,7 @@ pub(crate) struct Program {
 }
 
 /// Why there is no child. A sentence without a full stop, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct SpawnError {
     pub(crate) reason: SpawnFailure,
     pub(crate) message: String,
@@ -30,7 +30,7 @@ pub(crate) struct SpawnError {
 }
 
 /// As shells, env(1) and timeout(1) tell them apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum SpawnFailure {
     /// There is no such command.
     NotFound,

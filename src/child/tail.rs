@@ -5,7 +5,7 @@ use memchr::{memchr, memchr_iter, memrchr};
 use super::text::visible;
 
 /// How much of a stream's end is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Limit {
     pub(crate) lines: usize,
     /// Of what arrives and of what is shown.
@@ -15,15 +15,13 @@ pub(crate) struct Limit {
 }
 
 /// The end of a stream as text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Shown {
     /// Without escape sequences, without a final line break, at most [`Limit::bytes`] long.
     pub(crate) text: String,
     /// What came right before it, as plain: the stream's beginning, or at least [`Limit::context`] bytes. So whoever
     /// looks for something in the text finds it also where only its rest is in there.
     pub(crate) before: String,
-    /// How many bytes the stream had before this. States of a progress line that were written over do not count.
-    pub(crate) bytes_before: u64,
     /// How many lines ended before this.
     pub(crate) lines_before: u64,
 }
@@ -38,13 +36,14 @@ pub(crate) struct Shown {
 pub(super) struct Tail {
     limit: Limit,
     kept: Vec<u8>,
-    bytes_gone: u64,
+    /// What is kept is not all of it.
+    is_cut: bool,
     lines_gone: u64,
 }
 
 impl Tail {
     pub(super) fn new(limit: Limit) -> Self {
-        Self { limit, kept: Vec::new(), bytes_gone: 0, lines_gone: 0 }
+        Self { limit, kept: Vec::new(), is_cut: false, lines_gone: 0 }
     }
 
     pub(super) fn push(&mut self, mut bytes: &[u8]) {
@@ -75,7 +74,7 @@ impl Tail {
             Some(end) => excess + end + 1,
             None => excess + rest.iter().take(3).take_while(|byte| is_continuation(**byte)).count(),
         };
-        self.bytes_gone += cut as u64;
+        self.is_cut = true;
         self.lines_gone += memchr_iter(b'\n', &self.kept[..cut]).count() as u64;
         self.kept.copy_within(cut.., 0);
         self.kept.truncate(self.kept.len() - cut);
@@ -94,7 +93,6 @@ impl Tail {
         Shown {
             text: text[cut..].to_owned(),
             before,
-            bytes_before: self.bytes_gone + (start + cut) as u64,
             lines_before: self.lines_gone
                 + (memchr_iter(b'\n', &self.kept[..start]).count() + cut_lines) as u64,
         }
@@ -102,7 +100,7 @@ impl Tail {
 
     /// Where the last lines begin, with their context before them.
     fn start(&self) -> usize {
-        let least = if self.bytes_gone == 0 { 0 } else { self.limit.context.min(self.kept.len()) };
+        let least = if self.is_cut { self.limit.context.min(self.kept.len()) } else { 0 };
         let rest = &self.kept[least..];
         let least = least + rest.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
         self.last_lines().max(least)
@@ -175,38 +173,34 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_as_people_saw_them() {
-        let rows: [(&str, usize, &str, u64, u64); 16] = [
-            ("", 2, "", 0, 0),
-            ("one\n", 2, "one", 0, 0),
-            ("one\ntwo\nthree\n", 2, "two\nthree", 4, 1),
-            ("one\ntwo\nthr", 2, "two\nthr", 4, 1),
-            ("one\n\n\n", 2, "\n", 4, 1),
-            ("\n", 1, "", 0, 0),
-            ("one\r\ntwo\r\n", 5, "one\ntwo", 0, 0),
-            ("10%\r20%\r30%", 5, "30%", 0, 0),
-            ("10%\r20%\r", 5, "20%", 0, 0),
-            ("10%\r20%\rdone\nnext\n", 5, "done\nnext", 0, 0),
-            ("10%\r\x1b[Kdone\r\x1b[K\n", 5, "done", 0, 0),
-            ("\r\r\n", 5, "", 0, 0),
-            ("\x1b[31merror:\x1b[0m no\n", 5, "error: no", 0, 0),
-            ("bad \u{1b}]0;title\u{7}x\n", 5, "bad x", 0, 0),
-            ("a\nb\nc\n", 0, "", 0, 0),
-            ("→\né\n", 1, "é", 4, 1),
+        let rows: [(&str, usize, &str, u64); 16] = [
+            ("", 2, "", 0),
+            ("one\n", 2, "one", 0),
+            ("one\ntwo\nthree\n", 2, "two\nthree", 1),
+            ("one\ntwo\nthr", 2, "two\nthr", 1),
+            ("one\n\n\n", 2, "\n", 1),
+            ("\n", 1, "", 0),
+            ("one\r\ntwo\r\n", 5, "one\ntwo", 0),
+            ("10%\r20%\r30%", 5, "30%", 0),
+            ("10%\r20%\r", 5, "20%", 0),
+            ("10%\r20%\rdone\nnext\n", 5, "done\nnext", 0),
+            ("10%\r\x1b[Kdone\r\x1b[K\n", 5, "done", 0),
+            ("\r\r\n", 5, "", 0),
+            ("\x1b[31merror:\x1b[0m no\n", 5, "error: no", 0),
+            ("bad \u{1b}]0;title\u{7}x\n", 5, "bad x", 0),
+            ("a\nb\nc\n", 0, "", 0),
+            ("→\né\n", 1, "é", 1),
         ];
-        for (given, lines, text, bytes_before, lines_before) in rows {
+        for (given, lines, text, lines_before) in rows {
             let shown = shown(given.as_bytes(), lines, 1000);
-            assert_eq!(
-                (&*shown.text, shown.bytes_before, shown.lines_before),
-                (text, bytes_before, lines_before),
-                "{given:?}"
-            );
+            assert_eq!((&*shown.text, shown.lines_before), (text, lines_before), "{given:?}");
         }
     }
 
     #[test]
     fn a_long_line_is_cut_between_characters() {
         let end = shown("ä".repeat(500).as_bytes(), 5, 101);
-        assert_eq!((end.text, end.bytes_before, end.lines_before), ("ä".repeat(50), 900, 0));
+        assert_eq!((end.text, end.lines_before), ("ä".repeat(50), 0));
         let end = shown(&[0xff; 100], 5, 100);
         assert!(end.text.len() <= 100 && end.text.starts_with('\u{fffd}'), "{end:?}");
     }
@@ -221,7 +215,7 @@ mod tests {
         tail.push(b"\nerror: failed\n");
         let end = tail.shown();
         assert_eq!(end.text, "compiling\nwarning: unused\n100% building\nerror: failed");
-        assert_eq!((end.bytes_before, end.lines_before), (0, 0));
+        assert_eq!(end.lines_before, 0);
     }
 
     #[test]
@@ -267,7 +261,8 @@ mod tests {
                 from = cut;
             }
             tail.push(&bytes[from..]);
-            prop_assert_eq!(tail.shown(), shown(&bytes, 7, 150));
+            let (split, whole) = (tail.shown(), shown(&bytes, 7, 150));
+            prop_assert_eq!((split.text, split.before, split.lines_before), (whole.text, whole.before, whole.lines_before));
         }
 
         #[test]
@@ -276,7 +271,6 @@ mod tests {
             prop_assert!(end.text.len() <= 100);
             prop_assert!(end.text.split('\n').count() <= lines);
             prop_assert!(end.text.chars().all(|c| c == '\n' || c == '\t' || c >= ' '));
-            prop_assert!(end.bytes_before <= bytes.len() as u64);
             let ends = memchr_iter(b'\n', &bytes).count() as u64;
             prop_assert!(end.lines_before <= ends);
         }
@@ -288,8 +282,6 @@ mod tests {
             let first = all.len().saturating_sub(lines);
             prop_assert_eq!(&end.text, &all[first..].join("\n"));
             prop_assert_eq!(end.lines_before, first as u64);
-            let before: usize = all[..first].iter().map(|line| line.len() + 1).sum();
-            prop_assert_eq!(end.bytes_before, before as u64);
         }
     }
 }

@@ -79,6 +79,17 @@ fn progress_and_what_cannot_be_started_are_masked_too() {
 }
 
 #[test]
+fn a_credential_that_only_its_name_tells_is_masked_in_meta_too() {
+    let scene = Scene::bot();
+    let key = ["wJalrXUtnFEMI/K7MDENG/", "bPxRfiCYEXAMPLEKEY"].concat();
+    let meta = format!("aws_secret_access_key={key}");
+    scene.sandbox.cmd(["run", "-a", "bot", "--meta", &meta, "--", "true"]).run().success();
+    let shown = scene.show("bot");
+    assert_eq!(shown["checkpoints"][0]["meta"], serde_json::json!({ "aws_secret_access_key": "[masked]" }));
+    assert_nowhere(&scene, &[&key]);
+}
+
+#[test]
 fn ordinary_variables_are_no_secrets() {
     let scene = Scene::bot();
     let ordinary =

@@ -8,6 +8,7 @@ use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::status::Status;
 use crate::checkpoint::{Draft, Parent};
+use crate::cmd::masking::{said, said_pair};
 use crate::cmd::{environment, now};
 use crate::config::Config;
 use crate::config::identity::surroundings;
@@ -96,17 +97,17 @@ pub(super) fn start(
 ) -> Draft {
     let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
     let around = surroundings(named.or(config.agent_id.as_deref()), &environment, &dir);
-    let line = masker.mask(&line(&args.command));
-    let said = |text: &Option<String>| text.as_deref().map(|text| masker.mask(text));
-    let bare = Draft::bare(CheckpointId::new(now()), masker.mask(&around.agent_id), Status::Starting);
+    let masked = |text: &Option<String>| text.as_deref().map(|text| said(masker, text));
+    let line = said(masker, &line(&args.command));
+    let bare = Draft::bare(CheckpointId::new(now()), said(masker, &around.agent_id), Status::Starting);
     Draft {
         context_limit: config.context_limit,
-        name: said(&config.task_name).or_else(|| Some(line.clone())),
-        task_type: said(&config.task_type),
-        repo: said(&config.repo),
-        repo_default: said(&around.repo),
+        name: masked(&config.task_name).or_else(|| Some(line.clone())),
+        task_type: masked(&config.task_type),
+        repo: masked(&config.repo),
+        repo_default: masked(&around.repo),
         action: Some(format!("$ {line}")),
-        meta: args.meta.iter().map(|(key, value)| (masker.mask(key), masker.mask(value))).collect(),
+        meta: args.meta.iter().map(|(key, value)| said_pair(masker, key, value)).collect(),
         channel: config.channel.clone(),
         thread: config.thread.clone(),
         new: args.identity.new,

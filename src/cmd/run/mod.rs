@@ -225,7 +225,7 @@ impl Watch<'_> {
                     self.tell_end(self.ending(&ended));
                     next = self.patience();
                 }
-                Event::Signal(noted) if code.is_some() && is_an_end(noted.signal) && !rest.is_interrupted => {
+                Event::Signal(signal) if code.is_some() && is_an_end(signal) && !rest.is_interrupted => {
                     (rest.is_interrupted, cut) = (true, Instant::now().checked_add(CUT_AFTER));
                 }
                 Event::Drained => output = Output::Drained,
@@ -236,7 +236,7 @@ impl Watch<'_> {
                     }
                 }
                 Event::DeadlineReached => (rest.is_over, next) = (true, None),
-                Event::Signal(_) | Event::Stopped | Event::Continued | Event::Woken => {}
+                Event::Signal(_) | Event::Woken => {}
             }
             if let Some(code) = code
                 && let Some(exit) = self.leave(&mut rest, output, code)
@@ -247,7 +247,7 @@ impl Watch<'_> {
     }
 
     /// Waits for the report of a command that did not start, as after the end of one that did.
-    fn see_out(&self, ears: Option<Ears>, code: u8) -> Exit {
+    fn see_out(&self, ears: Option<Box<Ears>>, code: u8) -> Exit {
         let Some(mut ears) = ears else {
             return self.finish(self.words.iter().find_map(Word::report), code);
         };
@@ -258,7 +258,7 @@ impl Watch<'_> {
                 return exit;
             }
             match ears.next_event(next) {
-                Event::Signal(noted) => rest.is_interrupted |= is_an_end(noted.signal),
+                Event::Signal(signal) => rest.is_interrupted |= is_an_end(signal),
                 Event::DeadlineReached => (rest.is_over, next) = (true, None),
                 _ => {}
             }

@@ -30,7 +30,7 @@ const START_MAX: Duration = Duration::from_secs(30);
 const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
 
 /// What there is to write down after the start.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum News {
     /// How far the command says it is.
     Progress { percent: Option<u8>, action: Option<String> },
@@ -59,7 +59,7 @@ impl Word {
 }
 
 /// How a command ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Ending {
     /// What went wrong, in words; `None` for exit code 0.
     pub(super) error: Option<String>,
@@ -68,7 +68,7 @@ pub(super) struct Ending {
 }
 
 /// Where the command's checkpoints go, for the command's own environment.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Place {
     pub(super) agent_id: String,
     pub(super) task: Option<TaskId>,
@@ -84,7 +84,7 @@ pub(super) struct Report {
 }
 
 /// Says words to a thread that waits for a command's events.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Voice {
     pub(super) words: Mouth<Word>,
     /// Set before the end is news.

@@ -1,6 +1,5 @@
 //! What `stream` hears: lines on standard input, and signals that ask it to end.
 
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,6 +8,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::child::ignored_signals;
 use crate::exit::cause;
 
 /// The longest line that is read, in bytes.
@@ -57,7 +57,7 @@ impl Input {
     /// No thread can be had.
     pub(super) fn open() -> io::Result<Arc<Self>> {
         let input = Arc::new(Self::default());
-        let ignored = ignored();
+        let ignored = ignored_signals().unwrap_or(0);
         let heard = [SIGHUP, SIGINT, SIGQUIT, SIGTERM].into_iter();
         let mut signals = Signals::new(heard.filter(|signal| ignored & (1 << (signal - 1)) == 0))?;
         let theirs = Arc::clone(&input);
@@ -148,13 +148,6 @@ impl Input {
         }
         true
     }
-}
-
-/// The signals that were ignored when we were started, as bits from signal 1 on: nohup(1) means us.
-fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -316,7 +316,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         Some(path) => Some(path.clone()),
         None => sources.tuning(CACHE, |text| Ok(PathBuf::from(text))).or_else(default_cache),
     };
-    let defaults = Thresholds::default();
+    let thresholds = thresholds((flags.context_warn, flags.context_alert), &mut sources)?;
     Ok(Config {
         json: global.json || sources.tuning(JSON, parse::switch).unwrap_or(false),
         quiet: global.quiet || sources.tuning(QUIET, parse::switch).unwrap_or(false),
@@ -373,16 +373,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             pattern: flags.pattern.or_else(|| sources.tuning(PROGRESS_REGEX, progress_pattern)),
         },
         context_limit: flags.context_limit.or_else(|| sources.tuning(CONTEXT_LIMIT, parse::context_limit)),
-        thresholds: Thresholds {
-            warn: flags
-                .context_warn
-                .or_else(|| sources.tuning(CONTEXT_WARN, parse::threshold))
-                .unwrap_or(defaults.warn),
-            alert: flags
-                .context_alert
-                .or_else(|| sources.tuning(CONTEXT_ALERT, parse::threshold))
-                .unwrap_or(defaults.alert),
-        },
+        thresholds,
         target,
         network,
         secrets,
@@ -390,6 +381,35 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         origins: sources.origins,
         config_file,
         env_file,
+    })
+}
+
+/// The thresholds, of which the warning never lies above the alert: then it could not be seen. A default gives way.
+fn thresholds(
+    (warn, alert): (Option<u8>, Option<u8>),
+    sources: &mut Sources<'_>,
+) -> Result<Thresholds, Failure> {
+    let hint = "warn at a lower percentage than you alert at, such as 70 and 85";
+    if let (Some(warn), Some(alert)) = (warn, alert)
+        && warn > alert
+    {
+        let message = format!("--context-warn: '{warn}' lies above --context-alert, {alert}");
+        return Err(Failure::new(Exit::Usage, message).hint(hint));
+    }
+    let within = |text: &str, least: Option<u8>, most: Option<u8>| {
+        let value = parse::threshold(text)?;
+        match (least.filter(|least| value < *least), most.filter(|most| value > *most)) {
+            (Some(warn), _) => Err(Invalid::new(format!("lies below the warning at {warn}"), hint)),
+            (_, Some(alert)) => Err(Invalid::new(format!("lies above the alert at {alert}"), hint)),
+            _ => Ok(value),
+        }
+    };
+    let warn = warn.or_else(|| sources.tuning(CONTEXT_WARN, |text| within(text, None, alert)));
+    let alert = alert.or_else(|| sources.tuning(CONTEXT_ALERT, |text| within(text, warn, None)));
+    let defaults = Thresholds::default();
+    Ok(Thresholds {
+        warn: warn.unwrap_or(defaults.warn.min(alert.unwrap_or(defaults.warn))),
+        alert: alert.unwrap_or(defaults.alert.max(warn.unwrap_or(defaults.alert))),
     })
 }
 

@@ -231,3 +231,42 @@ fn certificates_are_found_from_any_directory() {
     let dirs = std::env::join_paths([here.join("certs"), "/etc/certs".into()]).expect("no colon in them");
     assert_eq!(network.cert_dirs, Some(dirs));
 }
+
+#[test]
+fn the_warning_never_lies_above_the_alert() {
+    const WARN: &str = "AGENT_CHECKPOINT_CONTEXT_WARN";
+    const ALERT: &str = "AGENT_CHECKPOINT_CONTEXT_ALERT";
+    let flags = |context_warn, context_alert| Flags { context_warn, context_alert, ..Flags::default() };
+    for (config, variables, flags, expected, problem) in [
+        ("", &[][..], flags(None, None), (70, 85), None),
+        ("", &[], flags(Some(80), Some(80)), (80, 80), None),
+        // A default gives way.
+        ("", &[], flags(Some(90), None), (90, 90), None),
+        ("", &[(ALERT, "60")], flags(None, None), (60, 60), None),
+        // What somebody asked for does not; what is wrong falls back to its default.
+        (
+            "",
+            &[(WARN, "90"), (ALERT, "80")],
+            flags(None, None),
+            (90, 90),
+            Some("AGENT_CHECKPOINT_CONTEXT_ALERT: '80' lies below the warning at 90; using the default"),
+        ),
+        (
+            "",
+            &[(WARN, "90")],
+            flags(None, Some(80)),
+            (70, 80),
+            Some("AGENT_CHECKPOINT_CONTEXT_WARN: '90' lies above the alert at 80; using the default"),
+        ),
+        ("context_warn = 90\ncontext_alert = 80\n", &[], flags(Some(50), None), (50, 80), None),
+        ("context_alert = 80\n", &[], flags(Some(82), None), (82, 85), Some("context_alert in ")),
+    ] {
+        let config = Files::new(config, "").resolve(flags, variables).expect("no wrong flag");
+        assert_eq!((config.thresholds.warn, config.thresholds.alert), expected);
+        let problems: Vec<&str> = config.problems.iter().map(|problem| &*problem.message).collect();
+        assert_eq!(problems.len(), usize::from(problem.is_some()), "{problems:?}");
+        assert!(problem.is_none_or(|problem| problems[0].starts_with(problem)), "{problems:?}");
+    }
+    let refused = Files::new("", "").resolve(flags(Some(90), Some(80)), &[]).expect_err("a wrong flag");
+    assert_eq!(refused.to_string(), "--context-warn: '90' lies above --context-alert, 80");
+}

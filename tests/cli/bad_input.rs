@@ -68,6 +68,11 @@ fn a_wrong_value_is_quoted_with_one_hint_and_changes_nothing() {
         (&["--context-limit", "-1"], "--context-limit: '-1' is negative", "give a count of 0 or more"),
         (&["--context-warn", "101"], "--context-warn: '101' is not between 0 and 100", whole),
         (&["--context-alert", "x"], "--context-alert: 'x' is not a whole number", whole),
+        (
+            &["--context-warn", "90", "--context-alert", "80"],
+            "--context-warn: '90' lies above --context-alert, 80",
+            "warn at a lower percentage than you alert at, such as 70 and 85",
+        ),
         (&["--artifact", "https://"], "--artifact: 'https://' is a URL without a host", url),
         (&["--artifact", "PR=http://a b"], "--artifact: 'PR=http://a b' is a malformed URL", url),
         (&["--artifact", "http://a:b/"], "--artifact: 'http://a:b/' is a URL with a malformed port", url),

@@ -363,10 +363,12 @@ fn after_the_time_out_the_child_is_told_to_end_and_then_killed_with_its_group() 
 #[test]
 fn the_tail_and_the_progress_are_read_from_a_copy() {
     let sandbox = Sandbox::new();
-    let script = r"printf '\033]9;4;1;5\007'; sleep 1.2; printf '\033[1m3/4 linking\033[0m\n\r'; for i in 1 2 3; do echo line $i >&2; done; exit 9";
+    let seen = r#"until "$BIN" show --json bot | grep -q '"progress":5,'; do sleep 0.02; done"#;
+    let script = r#"printf '\033]9;4;1;5\007'; eval "$SEEN"; printf '\033[1m3/4 linking\033[0m\n\r'; for i in 1 2 3; do echo line $i >&2; done; exit 9"#;
     let regex = r"(?P<done>\d+)/(?P<total>\d+) (?P<action>.*)";
     let options = ["run", "-a", "bot", "--tail", "2", "--progress-regex", regex, "--", "sh", "-c", script];
-    let output = sandbox.cmd(options).run().code(9);
+    let program = env!("CARGO_BIN_EXE_agent-checkpoint");
+    let output = sandbox.cmd(options).env("BIN", program).env("SEEN", seen).run().code(9);
     output
         .stdout_is("\u{1b}]9;4;1;5\u{7}\u{1b}[1m3/4 linking\u{1b}[0m\n\r")
         .stderr_is("line 1\nline 2\nline 3\n");

@@ -67,7 +67,7 @@ impl LittleMemory {
     fn new() -> Option<Self> {
         let name = format!("agent-checkpoint-{}", std::process::id());
         let limits: [(&str, &[(&str, &str)]); 2] = [
-            ("/sys/fs/cgroup/memory", &[("memory.limit_in_bytes", "67108864")]),
+            ("/sys/fs/cgroup/memory", &[("memory.limit_in_bytes", "67108864"), ("memory.swappiness", "0")]),
             ("/sys/fs/cgroup", &[("memory.max", "67108864"), ("memory.swap.max", "0")]),
         ];
         limits.into_iter().find_map(|(root, limits)| {
@@ -171,6 +171,14 @@ fn a_command_that_cannot_be_started_is_explained() {
     // As shells and env do.
     sandbox.cmd(["run", "--", "./script", "x"]).run().code(3).stdout_is("./script x\n").stderr_is("");
     sandbox.cmd(["run", "--", "./empty"]).run().success().silent();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_system_that_has_no_room_for_the_command_is_told_from_a_command_that_fails() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.shell("ulimit -n 8; exec \"$BIN\" run -- sh -c 'echo started'").run().code(125);
+    output.stdout_is("").stderr_has("agent-checkpoint: could not get ready: too many open files\n");
 }
 
 #[cfg(target_os = "linux")]

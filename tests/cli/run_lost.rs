@@ -61,8 +61,13 @@ impl Wrapper {
 
 #[test]
 fn any_later_call_marks_the_task_of_a_killed_wrapper_and_says_so_once() {
-    let rows: [&[&str]; 4] =
-        [&["emit", "-a", "other", "Hello"], &["tasks"], &["show", "bot"], &["run", "-a", "x", "--", "true"]];
+    let rows: [&[&str]; 5] = [
+        &["emit", "-a", "other", "Hello"],
+        &["tasks"],
+        &["show", "bot"],
+        &["flush"],
+        &["run", "-a", "x", "--", "true"],
+    ];
     side_by_side(rows, |words| {
         let scene = Scene::bot();
         let mut wrapper = Wrapper::start(&scene, &[]);

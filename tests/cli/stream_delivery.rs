@@ -80,7 +80,7 @@ fn each_agent_has_one_thread_with_its_newest_state_in_order() {
 #[test]
 fn messages_are_sent_beside_the_reading_and_within_the_interval_only_once() {
     let (slack, sandbox) = set_up();
-    let mut talk = talk(&sandbox, &["--min-interval", "400ms"]);
+    let mut talk = talk(&sandbox, &["--min-interval", "1500ms"]);
     talk.ask(&json!({"progress": 1}));
     slack.wait_requests(1);
     for progress in 2..10 {

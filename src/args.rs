@@ -543,6 +543,18 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[test]
+    fn the_help_names_every_status() {
+        let command = Cli::command();
+        let emit = command.find_subcommand("emit").expect("the command");
+        let status = emit.get_arguments().find(|arg| arg.get_id() == "status").expect("the flag");
+        let help = status.get_long_help().map(ToString::to_string).unwrap_or_default();
+        let (_, list) = help.split_once("One of ").expect("a list");
+        let named: Vec<&str> =
+            list.split([',', ' ', '.', '\n']).filter(|word| !word.is_empty() && *word != "and").collect();
+        assert_eq!(named, Status::ALL.map(Status::name));
+    }
+
     fn failure(line: &str) -> (String, String) {
         let args = std::iter::once("agent-checkpoint").chain(line.split(' ')).map(OsString::from);
         let failure = parse(args).expect_err(line);

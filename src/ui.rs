@@ -62,6 +62,12 @@ impl Ui {
         }
     }
 
+    /// How many columns the terminal has that standard output is; `None` if it is none.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    }
+
     /// The text in the tone's colour, for standard output.
     pub(crate) fn tint(&self, tone: Tone, text: &str) -> String {
         paint(self.out_colour, tone, text)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{configure, now, open_or_fail, record, report_problems};
 use crate::args::{GlobalArgs, TasksArgs};
@@ -18,8 +19,12 @@ use crate::ui::{Tone, Ui};
 
 /// From when on a running task's silence is told.
 const SILENT: Duration = Duration::from_secs(5 * 60);
-/// The widest agent id or task name in the table, in characters.
+/// The widest agent id or task name in the table, in columns of a terminal.
 const NAME_MAX: usize = 36;
+/// What stands between the cells of a row.
+const GAP: &str = "  ";
+/// To how many columns each cell may be cut where the terminal is narrow. Numbers are not cut.
+const FLOORS: [usize; 7] = [16, 8, 8, usize::MAX, usize::MAX, usize::MAX, 12];
 
 pub(super) fn run(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit> {
     let (config, ui) = configure(global, Flags::default())?;
@@ -109,34 +114,58 @@ fn wait_json(wait: &Wait) -> Value {
 }
 
 fn table(reports: &[TaskReport], ui: &Ui, now: Moment) -> String {
-    let header = ["STATUS", "AGENT", "TASK", "PROGRESS", "CONTEXT", "AGE", "WAITING"]
-        .map(|name| (Tone::Dim, name.to_owned()));
-    let mut rows = vec![header];
-    rows.extend(reports.iter().map(|report| row(report, now)));
-    let mut widths = [0; 7];
-    for row in &rows {
-        for (width, (_, cell)) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+    let header = ["STATUS", "AGENT", "TASK", "PROGRESS", "CONTEXT", "AGE", "WAITING"];
+    let rows = |progress: fn(u8) -> String| {
+        let mut rows = vec![header.map(|name| (Tone::Dim, name.to_owned()))];
+        rows.extend(reports.iter().map(|report| row(report, progress, now)));
+        rows
+    };
+    let mut cells = rows(text::progress_bar);
+    let mut widths = widest(&cells);
+    if let Some(columns) = ui.width() {
+        if total(&widths) > columns {
+            // The number says the same as the bar.
+            cells = rows(|progress| format!("{progress}%"));
+            widths = widest(&cells);
         }
+        widths = fitted(widths, columns);
     }
-    let lines: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(widths)
-                .map(|((tone, cell), width)| {
-                    let padding = " ".repeat(width - cell.chars().count());
-                    ui.tint(*tone, cell) + &padding
-                })
-                .collect();
-            cells.join("  ").trim_end().to_owned()
-        })
-        .collect();
-    lines.join("\n")
+    let line = |row: &[(Tone, String); 7]| {
+        let shown = row.iter().zip(widths).filter(|(_, width)| *width > 0);
+        let cells = shown.map(|((tone, cell), width)| {
+            let cell = clip(cell, width);
+            ui.tint(*tone, &cell) + &" ".repeat(width.saturating_sub(cell.width()))
+        });
+        cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    };
+    cells.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn row(report: &TaskReport, now: Moment) -> [(Tone, String); 7] {
+/// How wide each column has to be.
+fn widest(rows: &[[(Tone, String); 7]]) -> [usize; 7] {
+    std::array::from_fn(|column| rows.iter().map(|row| row[column].1.width()).max().unwrap_or_default())
+}
+
+fn total(widths: &[usize; 7]) -> usize {
+    widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1)
+}
+
+/// Takes from the widest columns until all of them fit; what does not fit even so is cut off at the right.
+fn fitted(mut widths: [usize; 7], columns: usize) -> [usize; 7] {
+    while total(&widths) > columns {
+        let elastic = widths.iter_mut().zip(FLOORS).filter(|(width, floor)| **width > *floor);
+        let Some((widest, _)) = elastic.max_by_key(|(width, _)| **width) else { break };
+        *widest -= 1;
+    }
+    let mut left = columns;
+    for width in &mut widths {
+        *width = left.min(*width);
+        left = left.saturating_sub(*width + GAP.len());
+    }
+    widths
+}
+
+fn row(report: &TaskReport, progress: fn(u8) -> String, now: Moment) -> [(Tone, String); 7] {
     let task = &report.task;
     let snapshot = &task.snapshot;
     let status = match (task.state, snapshot.status) {
@@ -154,9 +183,9 @@ fn row(report: &TaskReport, now: Moment) -> [(Tone, String); 7] {
     let (waiting, what) = waits(report, now);
     [
         (status, snapshot.status.name().to_owned() + &silence(task, now)),
-        (Tone::Good, clip(&task.agent_id)),
-        (Tone::Dim, clip(snapshot.name.as_deref().unwrap_or("-"))),
-        (Tone::Good, text::progress_bar(snapshot.progress)),
+        (Tone::Good, name(&task.agent_id)),
+        (Tone::Dim, name(snapshot.name.as_deref().unwrap_or("-"))),
+        (Tone::Good, progress(snapshot.progress)),
         (context, format!("{:.1}%", snapshot.context_percent())),
         (Tone::Dim, spoken(now.since(task.updated_at))),
         (waiting, what),
@@ -200,10 +229,63 @@ pub(super) fn wait_words(wait: &Wait, now: Moment) -> String {
     }
 }
 
-fn clip(name: &str) -> String {
-    let name = text::plain(name, false);
-    match name.char_indices().nth(NAME_MAX) {
-        Some(_) => name.chars().take(NAME_MAX - 1).chain(['…']).collect(),
-        None => name,
+fn name(name: &str) -> String {
+    clip(&text::plain(name, false), NAME_MAX)
+}
+
+/// A text that takes no more than so many columns of a terminal.
+fn clip(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_owned();
+    }
+    let mut left = columns.saturating_sub(1);
+    let fits = |c: &char| match left.checked_sub(c.width().unwrap_or(0)) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    let kept: String = text.chars().take_while(fits).collect();
+    kept.trim_end().to_owned() + "…"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_text_never_takes_more_columns_than_it_has() {
+        for (text, columns, cut) in [
+            ("deploy-bot", 10, "deploy-bot"),
+            ("deploy-bot", 9, "deploy-b…"),
+            ("Deploy the rocket", 8, "Deploy…"),
+            ("部署机器人", 10, "部署机器人"),
+            ("部署机器人", 9, "部署机器…"),
+            ("部署机器人", 8, "部署机…"),
+            ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…"),
+            ("ab", 1, "…"),
+        ] {
+            assert_eq!(clip(text, columns), cut, "{text} {columns}");
+            assert!(clip(text, columns).width() <= columns, "{text} {columns}");
+        }
+    }
+
+    #[test]
+    fn the_widest_columns_give_way_and_numbers_do_not() {
+        let wide = [27, 36, 20, 8, 7, 6, 60];
+        assert_eq!(fitted(wide, 176), wide);
+        assert_eq!(fitted(wide, 87), [16, 13, 13, 8, 7, 6, 12]);
+        assert_eq!(fitted(wide, 130), [26, 26, 20, 8, 7, 6, 25]);
+    }
+
+    #[test]
+    fn a_table_fits_every_terminal() {
+        let wide = [27, 36, 20, 8, 7, 6, 60];
+        for columns in 1..200 {
+            let shown: Vec<usize> = fitted(wide, columns).into_iter().filter(|width| *width > 0).collect();
+            let whole = shown.iter().sum::<usize>() + GAP.len() * (shown.len().saturating_sub(1));
+            assert!(whole <= columns, "{columns}: {shown:?}");
+        }
     }
 }

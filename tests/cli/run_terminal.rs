@@ -18,7 +18,7 @@ use crate::run_child::{is_alive, signal};
 use crate::support::{Sandbox, wait_for};
 
 /// A terminal as a person has it in front of them.
-struct Terminal {
+pub(crate) struct Terminal {
     master: File,
     /// Kept open so that it lives on between commands.
     _slave: File,
@@ -76,7 +76,13 @@ impl Terminal {
 
     /// Runs a command to its end, and gives its exit code and what it showed.
     fn run(sandbox: &Sandbox, line: &str) -> (Option<i32>, String) {
+        Self::run_in(sandbox, 80, line)
+    }
+
+    /// The same on a terminal of that many columns.
+    pub(crate) fn run_in(sandbox: &Sandbox, columns: u16, line: &str) -> (Option<i32>, String) {
         let terminal = Self::open();
+        terminal.resize(24, columns);
         let mut child = terminal.start(sandbox, line);
         let code = child.wait().expect("an end").code();
         terminal.start(sandbox, "echo the end").wait().expect("an end");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fake_slack::{CHANNEL, FakeSlack, Fault};
+use crate::run_terminal::Terminal;
 use crate::support::{Output, Sandbox};
 
 /// Five agents, one in each of the ways a task can stand; the latest is listed first.
@@ -194,6 +195,35 @@ fn colour_is_only_used_where_it_is_wanted() {
     assert_eq!(young(&bare).lines().count(), plain.stdout.lines().count());
     let columns = |text: &str| text.lines().map(|line| line.find("  ")).collect::<Vec<_>>();
     assert_eq!(columns(&bare), columns(&plain.stdout));
+}
+
+#[test]
+fn on_a_terminal_the_table_fits_and_in_a_pipe_nothing_is_cut() {
+    let (_slack, sandbox) = fleet();
+    let (agent, name) = ("a".repeat(36), "Deploy the rocket to the moon");
+    sandbox.cmd(["emit", "-a", &agent, "-t", name, "--no-post"]).run().success();
+    sandbox
+        .cmd(["emit", "-a", "部署机器人部署机器人", "-t", "部署机器人部署机器人", "--no-post"])
+        .run()
+        .success();
+    let piped = sandbox.cmd(["tasks"]).run().success();
+    assert!(piped.stdout.contains(&agent) && piped.stdout.contains(name), "{piped}");
+    for columns in [200, 100, 80, 60, 40, 10] {
+        let (code, shown) = Terminal::run_in(&sandbox, columns, "$BIN tasks");
+        assert_eq!((code, shown.lines().count()), (Some(0), 8), "{shown}");
+        for line in shown.lines() {
+            // Those letters take two columns, all other characters here one.
+            let wide = line.chars().filter(|c| "部署机器人".contains(*c)).count();
+            assert!(line.chars().count() + wide <= usize::from(columns), "{columns}: {line}\n{shown}");
+        }
+        let has = |words: &str| shown.contains(words);
+        match columns {
+            200 => assert!(has(&agent) && has(name) && has("▓▓▓▓▓▓▓▓▓▓ 100%"), "{shown}"),
+            80.. => assert!(has("Deploy") && has("aaaaa…") && has("1 refused:"), "{shown}"),
+            60.. => assert!(has("aaaaaaa…") && has("  100%  ") && has("  95.0%  "), "{shown}"),
+            _ => assert!(has("working"), "{shown}"),
+        }
+    }
 }
 
 #[test]

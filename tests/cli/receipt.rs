@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::fake_slack::FakeSlack;
+use crate::fake_slack::{CHANNEL, FakeSlack};
 use crate::support::{Output, Sandbox, wait_for};
 
 const FIELDS: [&str; 14] = [
@@ -381,7 +381,9 @@ fn a_dry_run_shows_all_and_changes_nothing() {
         ("agent_id", json!("bot")),
         ("status", json!("working")),
         ("progress", json!(50)),
-        ("delivery", json!("off")),
+        ("delivery", json!("queued")),
+        ("channel", json!(CHANNEL)),
+        ("retry_at", json!(null)),
         ("message_ts", json!(null)),
         ("thread_ts", json!(slack.roots()[0].ts)),
     ] {
@@ -391,8 +393,15 @@ fn a_dry_run_shows_all_and_changes_nothing() {
     assert!(text.contains("Steps: Starting → Testing"), "{text}");
     let new = sandbox.cmd(words.iter().chain(&["--json", "--new"])).run().success().json();
     assert_eq!(new["new_task"], true);
+    assert_eq!((&new["delivery"], &new["thread_ts"]), (&json!("queued"), &Value::Null));
+    let held = sandbox.cmd(words.iter().chain(&["--json"])).run().success().json();
+    assert_eq!(held["delivery"], "coalesced");
+    assert!(held["retry_at"].is_string() && held["message"]["text"].is_string(), "{held}");
     let off = sandbox.cmd(words.iter().chain(&["--json", "--no-post"])).run().success().json();
-    assert_eq!(off["message"], Value::Null);
+    assert_eq!(
+        (&off["delivery"], &off["channel"], &off["message"]),
+        (&json!("off"), &Value::Null, &Value::Null)
+    );
 
     let wrong = sandbox.cmd(words).env("SLACK_BOT_TOKEN", "file:/nowhere").run().success();
     wrong.stdout_has("\nwould be recorded and wait until the destination is mended\n");
@@ -404,4 +413,6 @@ fn a_dry_run_shows_all_and_changes_nothing() {
     let sandbox = Sandbox::new();
     let output = sandbox.cmd(words).run().success().stderr_is("");
     output.stdout_has("would be recorded and printed: no destination is configured\n");
+    let printed = sandbox.cmd(words.iter().chain(&["--json"])).run().success().json();
+    assert_eq!((&printed["delivery"], &printed["channel"]), (&json!("printed"), &Value::Null));
 }

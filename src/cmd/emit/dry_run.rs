@@ -29,7 +29,9 @@ pub(super) fn dry_run(draft: &Draft, config: &Config, ui: &Ui) -> anyhow::Result
         let warnings = config.problems.iter().map(|problem| problem.message.clone()).collect();
         let planned = Receipt::of(&plan, config);
         let channel = planned.channel.clone().filter(|_| posts);
-        let receipt = Receipt { delivery: Delivery::Off, channel, warnings, ..planned };
+        // What is sent at once is due at no moment that anybody could wait for.
+        let retry_at = planned.retry_at.filter(|_| planned.delivery == Delivery::Coalesced);
+        let receipt = Receipt { channel, retry_at, warnings, ..planned };
         let mut json = receipt.json();
         json["dry_run"] = json!(true);
         json["new_task"] = json!(task.key.is_none());

@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::tasks::{hold_back, wait_words};
-use super::{BUSY_MAX, DAY, configure, environment, now};
+use super::{BUSY_MAX, DAY, configure, environment, jitter, now};
 use crate::args::{DoctorArgs, GlobalArgs};
 use crate::checkpoint::Task;
 use crate::checkpoint::id::{CheckpointId, TaskId};
-use crate::checkpoint::outbox::Job;
+use crate::checkpoint::outbox::{Credential, Job};
 use crate::checkpoint::parse::is_conversation_id;
 use crate::checkpoint::snapshot::{Excerpt, Snapshot};
 use crate::checkpoint::status::Status;
@@ -20,7 +21,7 @@ use crate::config::identity::surroundings;
 use crate::config::{Config, Flags, Target};
 use crate::delivery::bot::{Bot, Channel};
 use crate::delivery::http::{Answer, Http};
-use crate::delivery::{Destination, Outcome, Place, Retry, deliver};
+use crate::delivery::{Cause, Destination, Outcome, Place, Retry, deliver, retry};
 use crate::exit::Exit;
 use crate::store::{self, Store};
 use crate::ui::{Tone, Ui};
@@ -102,7 +103,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
     let mut report = Report::default();
     check_settings(&mut report, &config);
     check_identity(&mut report, &config);
-    check_cache(&mut report, &config);
+    let store = check_cache(&mut report, &config);
     let deadline = Instant::now() + config.deadline.min(DAY);
     let mut http = Http::new(config.network.clone());
     match &config.target {
@@ -135,7 +136,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
         }
     }
     if args.post {
-        post(&mut report, &config, &mut http, deadline);
+        post(&mut report, &config, &mut http, store, deadline);
     }
     if config.json {
         ui.answer(&report_json(&report, &config).to_string())?;
@@ -162,16 +163,17 @@ fn check_identity(report: &mut Report, config: &Config) {
     report.ok("identity", format!("{}{repo}", around.agent_id));
 }
 
-fn check_cache(report: &mut Report, config: &Config) {
+/// The store comes back if it can be used.
+fn check_cache(report: &mut Report, config: &Config) -> Option<Store> {
     let Some(path) = &config.cache else {
         report.fail("cache", "there is no home directory to keep it in", "name a file with --cache");
-        return;
+        return None;
     };
     let opened = match Store::open_at(path, BUSY_MAX) {
         Ok(opened) => opened,
         Err(error) => {
             report.fail("cache", error.to_string(), "mend the file or name another one with --cache");
-            return;
+            return None;
         }
     };
     if let Some(aside) = &opened.set_aside {
@@ -194,12 +196,13 @@ fn check_cache(report: &mut Report, config: &Config) {
         Ok(problems) => {
             report.ok("cache", format!("{} (schema {})", path.display(), store::schema_version()));
             check_outbox(report, &problems);
+            Some(store)
         }
-        Err(error) => report.fail(
-            "cache",
-            format!("could not use cache {}: {error}", path.display()),
-            "free or mend the disk",
-        ),
+        Err(error) => {
+            let message = format!("could not use cache {}: {error}", path.display());
+            report.fail("cache", message, "free or mend the disk");
+            None
+        }
     }
 }
 
@@ -346,13 +349,34 @@ fn is_loopback(url: &str) -> bool {
 }
 
 /// Sends a message that belongs to no task.
-fn post(report: &mut Report, config: &Config, http: &mut Http, deadline: Instant) {
+fn post(report: &mut Report, config: &Config, http: &mut Http, mut store: Option<Store>, deadline: Instant) {
     let Target::Slack(destination) = &config.target else {
         report.fail("post", "there is nowhere to post to", "set SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL");
         return;
     };
     let place = Place { channel: config.default_channel.clone(), thread: config.thread.clone() };
-    match deliver(http, destination, &test_message(), &place, deadline) {
+    let channel = place.thread.as_ref().map(|thread| &thread.channel).or(place.channel.as_ref());
+    let channel = channel.cloned().unwrap_or_default();
+    let credential = destination.credential();
+    let outcome = loop {
+        if let Some(store) = &mut store
+            && let Err(turn) = wait_for_turn(store, &credential, &channel, deadline)
+        {
+            let message = format!("Slack's limits leave no room for a message before {}", turn.rfc3339());
+            return report.fail("post", message, "try again then, or wait for longer with --deadline");
+        }
+        let outcome = deliver(http, destination, &test_message(), &place, deadline);
+        match (&outcome, &mut store) {
+            (Outcome::Retry(Retry { cause: Cause::Limited(after), .. }), Some(store)) => {
+                let until = retry::limited_until(*after, jitter(), now());
+                if store.write(|tx| tx.hold_posts(&credential, until)).is_err() {
+                    break outcome;
+                }
+            }
+            _ => break outcome,
+        }
+    };
+    match outcome {
         Outcome::Posted { channel_id, ts, .. } => {
             let at = ts.map_or_else(String::new, |ts| format!(" as {ts}"));
             let channel = channel_id.or(place.channel).unwrap_or_default();
@@ -372,6 +396,30 @@ fn post(report: &mut Report, config: &Config, http: &mut Http, deadline: Instant
         }
         Outcome::Edited | Outcome::CardGone | Outcome::CardFrozen | Outcome::ThreadGone => {
             report.fail("post", "the thread is gone", "mend AGENT_CHECKPOINT_THREAD");
+        }
+    }
+}
+
+/// Waits for a turn within Slack's limits, which all who share the cache keep to together. A cache that cannot be
+/// written keeps nobody waiting.
+///
+/// # Errors
+/// The moment of the turn, when that comes too late.
+fn wait_for_turn(
+    store: &mut Store,
+    credential: &Credential,
+    channel: &str,
+    deadline: Instant,
+) -> Result<(), Moment> {
+    loop {
+        let at = now();
+        let latest = at.plus(deadline.saturating_duration_since(Instant::now()));
+        let turn = store.write(|tx| tx.turn(credential, channel, at, latest)).unwrap_or(Ok(at))?;
+        thread::sleep(turn.since(now()));
+        // Slack may have asked everyone to wait meanwhile.
+        let held_until = store.read(|tx| tx.post_hold(credential, now())).unwrap_or(at);
+        if held_until <= now() {
+            return Ok(());
         }
     }
 }

@@ -250,11 +250,7 @@ impl Tx<'_> {
         let latest = if candidate.priority == Priority::Immediate { want.latest } else { want.now };
         match pace::reserve(bucket, pace::limit(candidate.limited_as), want.now, latest.max(want.now)) {
             Ok((start_at, next)) => {
-                self.connection.execute(
-                    "INSERT INTO paces (name, full_at_ms, hold_until_ms) VALUES (?1, ?2, 0)
-                     ON CONFLICT (name) DO UPDATE SET full_at_ms = ?2",
-                    params![name, next.full_at.0],
-                )?;
+                self.spend(&name, next)?;
                 Ok(Ok(start_at))
             }
             Err(at) => Ok(Err((at, Why::Paced))),
@@ -325,7 +321,17 @@ impl Tx<'_> {
         Ok(job)
     }
 
-    fn pace(&self, name: &str) -> Result<Bucket, StoreError> {
+    /// Writes down what is left of a limit.
+    pub(super) fn spend(&self, name: &str, bucket: Bucket) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO paces (name, full_at_ms, hold_until_ms) VALUES (?1, ?2, 0)
+             ON CONFLICT (name) DO UPDATE SET full_at_ms = ?2",
+            params![name, bucket.full_at.0],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn pace(&self, name: &str) -> Result<Bucket, StoreError> {
         let bucket = self
             .connection
             .query_row("SELECT full_at_ms, hold_until_ms FROM paces WHERE name = ?1", [name], |row| {

@@ -19,6 +19,7 @@ mod settle;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod watch;
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::fake_slack::FakeSlack;
+use crate::fake_slack::{FakeSlack, Fault};
 use crate::support::{Output, Sandbox};
 
 fn set_up() -> (FakeSlack, Sandbox) {
@@ -172,6 +172,46 @@ fn post_sends_one_test_message() {
     let output = sandbox.cmd(["doctor", "--post", "--json", "-c", "#secret"]).run();
     assert_check(&output, "post", "fail", "channel_not_found");
     output.code(78);
+}
+
+#[test]
+fn post_waits_for_its_turn_within_slacks_limits() {
+    let (slack, sandbox) = set_up();
+    for agent in ["a", "b", "c"] {
+        sandbox.cmd(["emit", "-a", agent, "Hello"]).run().success().silent();
+    }
+    for channel in ["#agent-supervisory", "C0AGENT000"] {
+        let output = sandbox.cmd(["doctor", "--post", "--json", "-c", channel]).run();
+        assert_check(&output, "post", "ok", "a test message is in C0AGENT000");
+        output.success();
+    }
+    assert_eq!((slack.roots().len(), slack.rate_violations().len()), (5, 0));
+}
+
+#[test]
+fn post_obeys_a_pause_that_slack_asked_for_and_tells_of_one_that_is_too_long() {
+    let (slack, sandbox) = set_up();
+    slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(1) }]);
+    assert_check(
+        &sandbox.cmd(["doctor", "--post", "--json"]).run().success(),
+        "post",
+        "ok",
+        "a test message",
+    );
+    assert_eq!((slack.calls("chat.postMessage").len(), slack.rate_violations().len()), (2, 0));
+
+    slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(600) }]);
+    for calls in [3, 3] {
+        let output = sandbox.cmd(["doctor", "--post", "--json"]).run().code(78);
+        assert_check(&output, "post", "fail", "Slack's limits leave no room for a message before 20");
+        assert_eq!(slack.calls("chat.postMessage").len(), calls);
+    }
+    // Everyone else waits as well.
+    let output = sandbox.cmd(["emit", "-a", "a", "--json", "Hello"]).run().success();
+    assert_eq!(
+        (output.json()["delivery"].as_str(), slack.calls("chat.postMessage").len()),
+        (Some("queued"), 3)
+    );
 }
 
 #[test]

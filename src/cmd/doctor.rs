@@ -40,6 +40,7 @@ const SCOPES: &[(&str, bool, &str)] = &[
     ("groups:read", false, "check private channels by name"),
     ("channels:history", false, "find a message whose answer was lost, instead of sending it twice"),
     ("groups:history", false, "the same in private channels"),
+    ("files:write", false, "attach the output of a failed command that a message has no room for"),
 ];
 
 /// How a check came out.

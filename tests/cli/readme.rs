@@ -399,6 +399,26 @@ fn the_table_of_the_receipt_has_every_field() {
 }
 
 #[test]
+fn the_fields_of_stream_are_those_it_takes() {
+    let sandbox = Sandbox::new();
+    let (_, list) =
+        section("## Many checkpoints from one process").split_once("snake case:\n").expect("a list");
+    let (list, _) = list.split_once('.').expect("its end");
+    let named: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    let help = sandbox.cmd(["stream", "--help"]).run().success().stdout;
+    let (_, told) = help.split_once("in snake case: ").expect("a list");
+    let (told, _) = told.split_once('.').expect("its end");
+    let told = told.replace("(an array)", "").replace("(an object)", "");
+    assert_eq!(named, told.split(',').map(str::trim).collect::<Vec<_>>());
+    for field in named {
+        // Of a kind that none of them takes, but meta.
+        let output = sandbox.cmd(["stream"]).stdin(format!("{{\"{field}\":{{}}}}\n")).run();
+        let output = output.code(if field == "meta" { 0 } else { 65 });
+        assert!(!output.stderr.contains("unknown field"), "{output}");
+    }
+}
+
+#[test]
 fn every_command_in_the_text_can_be_typed() {
     let sandbox = Sandbox::new();
     let named =

@@ -32,7 +32,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l env-f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s V -l version -d 'Print version'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "emit" -d 'Record one checkpoint and deliver what is due'
@@ -85,7 +85,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l no-post -d 'Record, but do not post'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l heartbeat -d 'Refresh the live card this often, 0 for never [default: 30s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l timeout -d 'Stop the command after this long and exit 124' -r -f
@@ -117,7 +117,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l no-post -d 'Record, but do not post'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l context-limit -d 'How many tokens the context holds [default: 200000]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s a -l agent-id -d 'Name the agent [default: its session, CI job or user and directory]' -r -f
@@ -145,7 +145,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l no-post -d 'Record, but do not post'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l state -d 'Only tasks in this state: running, failed, completed or cancelled' -r -f -a "running\t''
 failed\t''
@@ -161,7 +161,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l waiting -d 'Only tasks with messages that are not in Slack: waiting, held back or refused'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l color -d 'When to use colour' -r -f -a "auto\t''
 always\t''
@@ -171,7 +171,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s c -l channel -d 'With --rejected: to this channel, where there is no thread yet' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l deadline -d 'Give up after this long [default: none]' -r -f
@@ -184,7 +184,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l rejected -d 'Also send again what Slack refused, once the cause is mended'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s c -l channel -d 'Check this channel instead of the configured one' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
@@ -198,7 +198,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l manifest -d 'Print a Slack app manifest with all that is needed, and do nothing else'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l color -d 'When to use colour' -r -f -a "auto\t''
 always\t''
@@ -208,7 +208,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand comple
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l color -d 'When to use colour' -r -f -a "auto\t''
 always\t''
@@ -218,6 +218,6 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand completions" -f -a "bash zsh fish powershell elvish"

@@ -51,7 +51,7 @@ pub(crate) struct GlobalArgs {
     /// Say nothing on standard error but errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Say more on standard error (repeatable)
+    /// Say more on standard error: -v of each message, -vv of each request too
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// When to use colour

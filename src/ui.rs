@@ -99,6 +99,12 @@ impl Ui {
         }
     }
 
+    /// Tells of single requests, for whoever wants to know even more.
+    pub(crate) fn witness(&self) -> Option<impl Fn(&str) + Send + use<>> {
+        let ui = self.clone();
+        (self.verbose > 1).then_some(move |words: &str| ui.say(None, words, None))
+    }
+
     /// The one error that ends a command.
     pub(crate) fn failure(&self, failure: &Failure) {
         self.say(None, &failure.message, failure.hint.as_deref());

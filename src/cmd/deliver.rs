@@ -15,6 +15,7 @@ use crate::delivery::http::Http;
 use crate::delivery::{self, Cause, Destination, Outcome, Place, Retry, retry};
 use crate::pace;
 use crate::store::{Claim, ClaimFor, Owner, Scope, Store, StoreError, Tx};
+use crate::ui::Ui;
 
 /// How much longer than its attempt a lease lasts.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -112,6 +113,14 @@ impl Sender {
 
     pub(super) fn link(&self) -> &Link {
         &self.link
+    }
+
+    /// The same, telling of its requests where that is wanted.
+    pub(super) fn watched(mut self, ui: &Ui) -> Self {
+        if let Some(witness) = ui.witness() {
+            self.http.watch(witness);
+        }
+        self
     }
 
     pub(super) fn credential(&self) -> &Credential {

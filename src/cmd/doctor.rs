@@ -107,6 +107,9 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
     let store = check_cache(&mut report, &config);
     let deadline = Instant::now() + config.deadline.min(DAY);
     let mut http = Http::new(config.network.clone());
+    if let Some(witness) = ui.witness() {
+        http.watch(witness);
+    }
     match &config.target {
         Target::Nowhere => report.warn(
             "destination",

@@ -25,7 +25,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     let mut store = open_or_fail(&config, &ui)?;
     record::bury_all(&mut store, &config, &ui);
     let deadline = args.deadline.and_then(|deadline| started.checked_add(deadline));
-    let Some(mut sender) = Sender::new(&config, true, deadline) else {
+    let Some(mut sender) = Sender::new(&config, true, deadline).map(|sender| sender.watched(&ui)) else {
         return without_destination(&mut store, config.json, &ui);
     };
     let found = store.write(|tx| {

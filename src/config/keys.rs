@@ -61,7 +61,7 @@ keys! {
     CACHE = "AGENT_CHECKPOINT_CACHE", "cache": "The file that holds what was recorded and what waits";
     JSON = "AGENT_CHECKPOINT_JSON", "json": "Print one JSON object or array on standard output";
     QUIET = "AGENT_CHECKPOINT_QUIET", "quiet": "Say nothing on standard error but errors";
-    VERBOSE = "AGENT_CHECKPOINT_VERBOSE", "verbose": "Say more on standard error, from 0 to 2";
+    VERBOSE = "AGENT_CHECKPOINT_VERBOSE", "verbose": "Say more on standard error: 1 of each message, 2 of each request too";
     COLOR = "AGENT_CHECKPOINT_COLOR", "color": "When to use colour: auto, always or never";
     SLACK_API_URL = "SLACK_API_URL", "slack_api_url": "Where Slack's Web API is, for a gateway or a fake Slack";
     SLACK_SIGNING_SECRET = "SLACK_SIGNING_SECRET", "slack_signing_secret", secret:

@@ -62,7 +62,11 @@ pub(crate) struct Http {
     /// Built at the first request: reading certificates costs more than a recorded-only call takes.
     agent: Option<Agent>,
     progress: Arc<Progress>,
+    witness: Option<Witness>,
 }
+
+/// Is told of every request: what it was, what came of it and how long that took. Never a secret.
+type Witness = Box<dyn Fn(&str) + Send>;
 
 /// What came back.
 #[derive(Debug)]
@@ -89,7 +93,12 @@ pub(crate) enum Trouble {
 
 impl Http {
     pub(crate) fn new(network: Network) -> Self {
-        Self { network, agent: None, progress: Arc::default() }
+        Self { network, agent: None, progress: Arc::default(), witness: None }
+    }
+
+    /// From now on tells of every request.
+    pub(crate) fn watch(&mut self, witness: impl Fn(&str) + Send + 'static) {
+        self.witness = Some(Box::new(witness));
     }
 
     /// Posts JSON.
@@ -103,6 +112,7 @@ impl Http {
         json: &str,
         deadline: Instant,
     ) -> Result<Answer, Trouble> {
+        let began = Instant::now();
         let (agent, timeout) = self.prepare(url, deadline)?;
         let mut request = agent.post(url).content_type("application/json; charset=utf-8");
         if let Some(token) = bearer {
@@ -114,7 +124,10 @@ impl Http {
             .timeout_connect(Some(timeout.min(CONNECT_MAX)))
             .build()
             .send(json);
-        self.finish(url, timeout, sent)
+        let answer = self.finish(url, timeout, sent);
+        // Without a token the URL is the secret.
+        self.tell(if bearer.is_some() { method(url) } else { "webhook" }, url, began, &answer);
+        answer
     }
 
     /// Posts text to a URL that needs no token.
@@ -122,6 +135,7 @@ impl Http {
     /// # Errors
     /// See [`Trouble`].
     pub(crate) fn post_text(&mut self, url: &str, text: &str, deadline: Instant) -> Result<Answer, Trouble> {
+        let began = Instant::now();
         let (agent, timeout) = self.prepare(url, deadline)?;
         let sent = agent
             .post(url)
@@ -131,7 +145,9 @@ impl Http {
             .timeout_connect(Some(timeout.min(CONNECT_MAX)))
             .build()
             .send(text);
-        self.finish(url, timeout, sent)
+        let answer = self.finish(url, timeout, sent);
+        self.tell("upload", url, began, &answer);
+        answer
     }
 
     /// Gets with a query: Slack's reading methods do not take JSON.
@@ -145,6 +161,7 @@ impl Http {
         query: &[(&str, &str)],
         deadline: Instant,
     ) -> Result<Answer, Trouble> {
+        let began = Instant::now();
         let (agent, timeout) = self.prepare(url, deadline)?;
         let sent = agent
             .get(url)
@@ -155,7 +172,23 @@ impl Http {
             .timeout_connect(Some(timeout.min(CONNECT_MAX)))
             .build()
             .call();
-        self.finish(url, timeout, sent)
+        let answer = self.finish(url, timeout, sent);
+        self.tell(method(url), url, began, &answer);
+        answer
+    }
+
+    /// Tells the witness of a request. What an error says of a host has its name already.
+    fn tell(&self, what: &str, url: &str, began: Instant, answer: &Result<Answer, Trouble>) {
+        let Some(witness) = &self.witness else { return };
+        let came = match answer {
+            Ok(Answer { status, retry_after: Some(after), .. }) => {
+                format!("{status} from {}, retry after {} s", host(url), after.as_secs())
+            }
+            Ok(Answer { status, .. }) => format!("{status} from {}", host(url)),
+            Err(Trouble::TooLate) => "too late".to_owned(),
+            Err(Trouble::NotSent(why) | Trouble::AnswerLost(why)) => why.clone(),
+        };
+        witness(&format!("request {what}: {came} ({} ms)", began.elapsed().as_millis()));
     }
 
     fn prepare(&mut self, url: &str, deadline: Instant) -> Result<(&Agent, Duration), Trouble> {
@@ -326,6 +359,11 @@ fn roots(network: &Network) -> Option<Vec<Certificate<'static>>> {
         })
         .collect();
     (!certificates.is_empty()).then_some(certificates)
+}
+
+/// The method of Slack's Web API that a URL calls.
+fn method(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or_default()
 }
 
 /// The host of a URL, which unlike the rest may be shown.

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::fake_slack::{CHANNEL, FakeSlack};
+use crate::fake_slack::{CHANNEL, FakeSlack, Fault};
 use crate::support::{Output, Sandbox, wait_for};
 
 const FIELDS: [&str; 14] = [
@@ -316,8 +316,16 @@ fn verbose_tells_what_was_done_and_no_secret() {
     for verbose in ["-v", "-vv", "-vvv"] {
         let output = sandbox.cmd(["emit", "-a", "bot", "-f", verbose, "One"]).run().success().stdout_is("");
         let output = output.stderr_has("message of bot: posted ").stderr_has(" of bot: sent\n");
-        output.lacks(slack.token()).lacks("Bearer");
+        let output = output.lacks(slack.token()).lacks("Bearer");
+        let answered = format!("request chat.postMessage: 200 from 127.0.0.1:{} (", slack.port());
+        assert_eq!(output.stderr.contains(&answered), verbose != "-v", "{output}");
     }
+    slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(60) }]);
+    let output = sandbox.cmd(["emit", "-a", "bot", "-f", "-vv", "Two"]).run().success();
+    output.stderr_has("request chat.postMessage: 429 from 127.0.0.1:").stderr_has(", retry after 60 s (");
+    let output = sandbox.cmd(["doctor", "-vv"]).run().success();
+    let output = output.stderr_has("request auth.test: 200 ").stderr_has("request conversations.list: 200 ");
+    output.lacks(slack.token());
     let output =
         sandbox.cmd(["emit", "-a", "b", "--no-post", "One"]).env("AGENT_CHECKPOINT_VERBOSE", "1").run();
     output.success().stderr_has(" of b: off\n");
@@ -326,7 +334,19 @@ fn verbose_tells_what_was_done_and_no_secret() {
     let sandbox = Sandbox::new();
     sandbox.webhook(&slack);
     let output = sandbox.cmd(["emit", "-a", "bot", "-vv", "One"]).run().success();
-    output.stderr_has(" of bot: sent\n").lacks("/services/").lacks("secret");
+    let output = output.stderr_has("request webhook: 200 from 127.0.0.1:").stderr_has(" of bot: sent\n");
+    output.lacks("/services/").lacks("secret");
+    for words in [&["run", "-vv", "--", "true"][..], &["stream", "-vv"]] {
+        let output = sandbox.cmd(words).stdin("{}\n").run().success();
+        output.stderr_has("request webhook: 200 from 127.0.0.1:").lacks("/services/");
+    }
+    sandbox.cmd(["emit", "-a", "late", "--background", "never", "--deadline", "0", "One"]).run().success();
+    sandbox
+        .cmd(["flush", "-vv"])
+        .run()
+        .success()
+        .stderr_has("request webhook: 200 from ")
+        .lacks("/services/");
 }
 
 #[test]

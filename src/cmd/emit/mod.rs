@@ -36,7 +36,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     if args.dry_run {
         return dry_run::dry_run(&draft, &config, &ui);
     }
-    let sender = Sender::new(&config, false, Some(deadline));
+    let sender = Sender::new(&config, false, Some(deadline)).map(|sender| sender.watched(&ui));
     let mut store = open(&config, &ui, super::busy_max(&config));
     if let Ok(store) = &mut store
         && let Some((task, agent_id)) = wrapper::agent(store, config.agent_id.as_deref())

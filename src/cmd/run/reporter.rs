@@ -227,7 +227,7 @@ impl<'a> Reporter<'a> {
         let worker = sends(settings)
             .then(|| Sender::new(config, false, None))
             .flatten()
-            .and_then(|sender| Worker::start(sender, config.cache.as_deref()).ok());
+            .and_then(|sender| Worker::start(sender.watched(&settings.ui), config.cache.as_deref()).ok());
         let tasks = task.key.into_iter().collect();
         let reporter = Self { settings, store, worker, start, task, tasks, me, warnings };
         let _ = place.send(place_of(&reporter.task));

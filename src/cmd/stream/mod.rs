@@ -99,7 +99,7 @@ impl<'a> Stream<'a> {
         let worker = sends
             .then(|| Sender::new(config, false, None))
             .flatten()
-            .and_then(|sender| Worker::start(sender, config.cache.as_deref()).ok());
+            .and_then(|sender| Worker::start(sender.watched(ui), config.cache.as_deref()).ok());
         let couriers = match &config.target {
             Target::Slack(destination) if worker.is_none() && !config.no_post => {
                 Some(destination.link(&config.network))

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     };
     exit.unwrap_or_else(|error| {
         let failure = exit::Failure::from(error);
-        ui.failure(&failure);
+        ui.masking(config::masker_of(&|name| std::env::var_os(name))).failure(&failure);
         failure.exit
     })
     .into()

@@ -48,6 +48,11 @@ impl Ui {
         Self::new(color.unwrap_or(ColorChoice::Never), false, 0, Masker::default())
     }
 
+    /// The same, that masks these as well.
+    pub(crate) fn masking(self, masker: Masker) -> Self {
+        Self { masker, ..self }
+    }
+
     /// Writes the answer to standard output, with a line break behind it. Nobody listening is no failure.
     ///
     /// # Errors

@@ -120,13 +120,6 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
             report.fail("destination", "it cannot be used: messages wait", "mend the setting named above");
         }
         Target::Slack(Destination::Bot { token, api_url }) => {
-            if api_url.starts_with("http:") && !is_loopback(api_url) {
-                report.warn(
-                    "destination",
-                    format!("{api_url} is not encrypted: the token can be read on the way"),
-                    "use an https: URL",
-                );
-            }
             let mut bot = Bot { http: &mut http, token, api_url, deadline };
             check_token(&mut report, &config, &mut bot);
         }
@@ -344,12 +337,6 @@ fn judge_channel(report: &mut Report, name: &str, channel: &Channel) {
             mend("not_in_channel"),
         );
     }
-}
-
-fn is_loopback(url: &str) -> bool {
-    let host = crate::delivery::http::host(url);
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Sends a message that belongs to no task.

@@ -45,6 +45,10 @@ const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
 /// In lines.
 const DEFAULT_TAIL: usize = 20;
 
+/// Where a proxy may be named, in the order in which Slack's own SDK for Python looks for one.
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+
 /// A setting that is wrong, in the environment or in a file; a wrong flag never gets this far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -129,6 +133,18 @@ impl Config {
     /// Masks the configured secrets and whatever else looks like one.
     pub(crate) fn masker(&self) -> Masker {
         Masker::new(self.secrets.iter().map(Secret::reveal))
+    }
+
+    /// The same, without secrets in what may be shown: somebody may have put one into the wrong setting.
+    fn masked(mut self) -> Self {
+        let masker = self.masker();
+        for problem in &mut self.problems {
+            problem.message = masker.mask(&problem.message);
+        }
+        for (_, shown, _) in &mut self.origins {
+            *shown = masker.mask(shown);
+        }
+        self
     }
 
     /// Whether anything is wrong that a strict caller must not pass over.
@@ -293,10 +309,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         },
     };
     let secret_text = |key: &str| sources.plain_env(key).filter(|value| !value.is_empty()).map(Secret::new);
-    // The order in which Slack's own SDK for Python looks for a proxy.
-    let proxy = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]
-        .into_iter()
-        .find_map(secret_text);
+    let proxy = PROXIES.into_iter().find_map(secret_text);
     let network = Network {
         proxy,
         no_proxy: sources.plain_env("NO_PROXY").or_else(|| sources.plain_env("no_proxy")),
@@ -317,7 +330,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         None => sources.tuning(CACHE, |text| Ok(PathBuf::from(text))).or_else(default_cache),
     };
     let thresholds = thresholds((flags.context_warn, flags.context_alert), &mut sources)?;
-    Ok(Config {
+    let config = Config {
         json: global.json || sources.tuning(JSON, parse::switch).unwrap_or(false),
         quiet: global.quiet || sources.tuning(QUIET, parse::switch).unwrap_or(false),
         verbose: match global.verbose {
@@ -381,7 +394,18 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         origins: sources.origins,
         config_file,
         env_file,
-    })
+    };
+    Ok(config.masked())
+}
+
+/// Masks the secrets in the environment, for what is said before there is a [`Config`].
+pub(crate) fn masker_of(env: Environment<'_>) -> Masker {
+    let value = |name: &str| env(name)?.into_string().ok().map(|value| value.trim().to_owned());
+    let secrets = KEYS.iter().filter(|key| key.secret).filter_map(|key| value(key.env));
+    let passwords = [DATABASE_URL.env, NEON_DATABASE_URL.env].into_iter().chain(PROXIES);
+    let passwords = passwords.filter_map(|name| password_of(&value(name)?));
+    let all: Vec<String> = secrets.chain(passwords).filter(|text| !text.starts_with("file:")).collect();
+    Masker::new(all.iter().map(String::as_str))
 }
 
 /// The thresholds, of which the warning never lies above the alert: then it could not be seen. A default gives way.

@@ -9,9 +9,8 @@ use super::file::{self, Layer};
 use super::keys::{
     CONFIG_ENV, ENV_FILE_ENV, Found, Key, Origin, SLACK_API_URL, SLACK_BOT_TOKEN, SLACK_WEBHOOK_URL,
 };
-use super::{DEFAULT_API_URL, Environment, Problem, Target};
+use super::{DEFAULT_API_URL, Environment, Problem, Target, masker_of};
 use crate::args::GlobalArgs;
-use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Invalid};
 use crate::delivery::Destination;
 use crate::delivery::http::host;
@@ -139,7 +138,7 @@ impl Sources<'_> {
             _ => key.env.to_owned(),
         };
         // A token that was put into the wrong variable is quoted too.
-        let quoted = || format!("'{}'", one_line(&clip(&Masker::default().mask(text))));
+        let quoted = || format!("'{}'", one_line(&clip(&masker_of(self.env).mask(text))));
         let value = if key.secret { "the value".to_owned() } else { quoted() };
         self.problems.push(Problem {
             message: format!("{name}: {value} {}; {consequence}", invalid.reason),

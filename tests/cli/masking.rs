@@ -201,3 +201,50 @@ fn a_credential_that_slack_repeats_is_kept_nowhere() {
     let outputs = [vec![receipt, sandbox.cmd(["show", "bot"]).run().success()], Vec::from(shown)].concat();
     assert_nowhere(&sandbox, &slack, &outputs, TOKEN);
 }
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_repeated() {
+    // Of no known shape: only its place among the settings tells what it is.
+    let secret = "8f742231b10e8888abcd99";
+    let long = "0123456789abcdef".repeat(8);
+    let sandbox = Sandbox::new();
+    sandbox.env("SLACK_SIGNING_SECRET", secret).env("SLACK_APP_TOKEN", &long);
+    sandbox.env("DATABASE_URL", "postgres://ana:pass8f7422@db/x");
+    let dashed = format!("--{secret}");
+    for value in [secret, &dashed, &long, "pass8f7422"] {
+        let rows: [&[&str]; 9] = [
+            &[value],
+            &["emit", "one", value],
+            &["emit", "--status", value],
+            &["emit", "--progress", value],
+            &["emit", "--deadline", value],
+            &["emit", "--config", value],
+            &["tasks", "--state", value],
+            &["show", value],
+            &["completions", value],
+        ];
+        for line in rows {
+            let output = sandbox.cmd(line).run().stdout_is("");
+            assert_ne!(output.code, Some(0), "{output}");
+            assert!(
+                !output.stderr.contains("8f7422") && !output.stderr.contains("6789abcdef0123"),
+                "{output}"
+            );
+        }
+    }
+    sandbox.env("SLACK_API_URL", "http://127.0.0.1:1/").env("AGENT_CHECKPOINT_BACKGROUND", "never");
+    sandbox.env("AGENT_CHECKPOINT_DEADLINE", "500ms");
+    for value in [secret, &long] {
+        for (name, value) in [
+            ("SLACK_CHANNEL", format!("{value} x")),
+            ("SLACK_API_URL", value.to_owned()),
+            ("AGENT_CHECKPOINT_MIN_INTERVAL", value.to_owned()),
+            ("AGENT_CHECKPOINT_AGENT_ID", value.to_owned()),
+        ] {
+            for line in [&["emit", "--json", "one"][..], &["doctor"], &["doctor", "--json"]] {
+                let run = sandbox.cmd(line).env("SLACK_BOT_TOKEN", "xoxb-1").env(name, &value);
+                run.run().lacks("8f742231").lacks("6789abcdef0123");
+            }
+        }
+    }
+}

@@ -127,6 +127,10 @@ pub(crate) fn agent_id(text: &str) -> Result<String, Invalid> {
     if text.is_empty() {
         return Err(Invalid::new("is empty", "give the agent a name, such as deploy-bot"));
     }
+    if let Some(c) = text.chars().find(|c| is_unseen(*c)) {
+        let reason = format!("holds an invisible character (U+{:04X})", u32::from(c));
+        return Err(Invalid::new(reason, "two agents must not look alike: leave it out"));
+    }
     let length = text.chars().count();
     if length > AGENT_ID_MAX {
         return Err(Invalid::new(
@@ -135,6 +139,23 @@ pub(crate) fn agent_id(text: &str) -> Result<String, Invalid> {
         ));
     }
     Ok(text)
+}
+
+/// An agent's id made of names that nobody chose as such: one line of characters that can be seen.
+pub(crate) fn agent_id_of(names: &str) -> String {
+    let seen = |c: char| if c.is_control() || is_unseen(c) { '_' } else { c };
+    names.chars().map(seen).take(AGENT_ID_MAX).collect()
+}
+
+/// Whether a character takes no room, or changes the reading direction: Unicode's format characters and fillers, but
+/// not what only gives an emoji its colours.
+fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// One line of text without control characters, such as a task's name; surrounding space is dropped.

@@ -258,7 +258,10 @@ fn check_token(report: &mut Report, config: &Config, bot: &mut Bot<'_>) {
         report.fail("credentials", format!("Slack refused the token: {reason}"), mend(&reason));
         return;
     }
-    report.ok("credentials", format!("{} in {}", reply.user, reply.team));
+    // What stands in for Slack may not say whose token it is.
+    let known = !reply.user.is_empty() && !reply.team.is_empty();
+    let whose = || format!("{} in {}", reply.user, reply.team);
+    report.ok("credentials", if known { whose() } else { "the token is accepted".to_owned() });
     let Some(scopes) = &answer.scopes else {
         report.warn("scopes", "Slack did not say what the token may do", "run doctor --post to try it");
         return check_channel(report, config, bot);

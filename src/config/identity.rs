@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, User, gethostname};
 
 use super::Environment;
+use crate::checkpoint::parse;
 
 /// The largest file of git's that is read, in bytes.
 const GIT_FILE_MAX: u64 = 1024 * 1024;
@@ -148,9 +149,7 @@ pub(crate) fn surroundings(said: Option<&str>, env: Environment<'_>, dir: &Path)
             let name = place.file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy());
             format!("{}@{}:{name}", user(&text), host())
         });
-    // Whatever the names are made of, the id is one line of at most 255 characters.
-    let agent_id = agent_id.chars().map(|c| if c.is_control() { '_' } else { c }).take(255).collect();
-    Surroundings { agent_id, repo }
+    Surroundings { agent_id: parse::agent_id_of(&agent_id), repo }
 }
 
 /// The values of the variables that are set, joined; `None` unless the first is set.

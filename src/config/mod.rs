@@ -9,7 +9,7 @@ mod keys;
 mod sources;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -23,7 +23,7 @@ use crate::checkpoint::time::spoken;
 use crate::child::Pattern;
 use crate::delivery::Destination;
 use crate::delivery::http::Network;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, one_line};
 use crate::secret::Secret;
 use keys::{
     AGENT_ID, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN, DATABASE_URL,
@@ -323,12 +323,22 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     let default_color = if no_color { ColorChoice::Never } else { ColorChoice::Auto };
     let default_cache = || {
         let dirs = dirs.as_ref()?;
-        Some(dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("cache.db"))
+        let path = dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("cache.db");
+        Some(path).filter(|path| path.is_absolute())
     };
     let cache = match &global.cache {
         Some(path) => Some(path.clone()),
         None => sources.tuning(CACHE, |text| Ok(PathBuf::from(text))).or_else(default_cache),
     };
+    if let (None, Some(home)) =
+        (&cache, env("HOME").filter(|home| !home.is_empty() && Path::new(home).is_relative()))
+    {
+        sources.problems.push(Problem {
+            message: format!("HOME: '{}' is not an absolute path", one_line(&home.to_string_lossy())),
+            hint: "make it one, or name a file with --cache".to_owned(),
+            harmless: true,
+        });
+    }
     let thresholds = thresholds((flags.context_warn, flags.context_alert), &mut sources)?;
     let config = Config {
         json: global.json || sources.tuning(JSON, parse::switch).unwrap_or(false),

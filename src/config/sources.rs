@@ -51,7 +51,8 @@ impl Sources<'_> {
         };
         let env_file = named(&global.env_file, ENV_FILE_ENV);
         let config_file = named(&global.config, CONFIG_ENV);
-        let default = || dirs.map(|dirs| dirs.config_dir().join("config.toml"));
+        // A relative HOME means another place in each directory; its like below XDG_CONFIG_HOME is ignored already.
+        let default = || Some(dirs?.config_dir().join("config.toml")).filter(|path| path.is_absolute());
 
         let env_path = match env_file {
             Some((path, by_flag)) => self.layer(path, by_flag, file::read_env_file)?,

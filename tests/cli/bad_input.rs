@@ -53,6 +53,11 @@ fn a_wrong_value_is_quoted_with_one_hint_and_changes_nothing() {
             "write it on one line of plain text",
         ),
         (
+            &["-a", "bot\u{200b}"],
+            "--agent-id: 'bot\u{200b}' holds an invisible character (U+200B)",
+            "two agents must not look alike: leave it out",
+        ),
+        (
             &["-t", "\u{1b}[31mred"],
             r"--task-name: '\u{1b}[31mred' holds a control character",
             "write it on one line of plain text",

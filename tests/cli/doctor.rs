@@ -251,3 +251,11 @@ fn the_manifest_asks_for_what_is_used_and_no_more() {
         sandbox.cmd(["doctor"]).run().stdout_has(&format!("{scope} is missing"));
     }
 }
+
+#[test]
+fn a_token_is_accepted_although_nobody_says_whose_it_is() {
+    let (slack, sandbox) = (FakeSlack::start(), Sandbox::new());
+    sandbox.slack(&slack);
+    slack.script("auth.test", vec![Fault::Answer(r#"{"ok":true}"#)]);
+    sandbox.cmd(["doctor"]).run().stdout_has("the token is accepted").lacks(" in \n");
+}

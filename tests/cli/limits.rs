@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::fake_slack::CHANNEL;
 use crate::scene::{Scene, last_action, side_by_side};
 
 /// As the system ends a program by SIGXFSZ.
@@ -121,4 +122,20 @@ fn directories_are_ours_to_use_whatever_the_mask_for_new_files() {
         }
         assert_eq!(mode(&cache), 0o600, "{mask}");
     }
+}
+
+#[test]
+fn a_relative_home_does_not_make_a_cache_in_every_directory() {
+    let scene = Scene::bot();
+    for name in ["XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
+        scene.sandbox.env_remove(name);
+    }
+    scene.sandbox.write("lost/.config/agent-checkpoint/config.toml", "channel = \"#general\"\n");
+    let output = scene.emit(["one"]).env("HOME", "lost").run().success();
+    assert_eq!(output.json()["channel"], CHANNEL, "{output}");
+    output.stderr_has("HOME: 'lost' is not an absolute path\n").stderr_has("going on without state");
+    assert!(!scene.sandbox.work().join("lost/.local").exists());
+    // A file that is named is used all the same.
+    let named = scene.emit(["two"]).env("HOME", "lost").env("AGENT_CHECKPOINT_CACHE", "named.db").run();
+    assert!(!named.success().stderr_is("").json()["task_id"].is_null());
 }

@@ -332,8 +332,10 @@ fn hostile_text_pings_nobody_and_forges_no_link() {
         }
         for text in [hostile, "`<!channel>`", "```<!here>```\n> @here"] {
             let one_line = text.replace('\n', " ");
+            // An id of characters that are not seen is refused.
+            let agent_id = one_line.replace('\u{202e}', "");
             let words = [
-                ["-a", &one_line],
+                ["-a", &agent_id],
                 ["-t", &one_line],
                 ["--task-type", &one_line],
                 ["--repo", &one_line],

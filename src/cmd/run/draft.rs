@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::args::RunArgs;
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::mask::Masker;
+use crate::checkpoint::parse;
 use crate::checkpoint::status::Status;
 use crate::checkpoint::{Draft, Parent};
 use crate::cmd::masking::{said, said_pair};
@@ -62,9 +63,9 @@ fn is_secret_name(name: &OsStr) -> bool {
 
 /// The name of an agent that runs inside another: `PARENT/COMMAND`.
 pub(super) fn name_after(parent: &str, command: &[OsString]) -> String {
-    let name: String = program_name(command).chars().map(|c| if c.is_control() { '_' } else { c }).collect();
+    let name = parse::agent_id_of(&program_name(command));
     let room = 255_usize.saturating_sub(name.chars().count() + 1);
-    format!("{}/{name}", parent.chars().take(room).collect::<String>()).chars().take(255).collect()
+    parse::agent_id_of(&format!("{}/{name}", parent.chars().take(room).collect::<String>()))
 }
 
 /// What the command is called.

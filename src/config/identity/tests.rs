@@ -209,7 +209,7 @@ fn an_id_is_one_line_of_at_most_255_characters_whatever_the_names() {
     let long = "é".repeat(300);
     let cut = id(&[("CODEX_THREAD_ID", &long)]).agent_id;
     assert_eq!(cut.chars().count(), 255);
-    assert_eq!(id(&[("CODEX_THREAD_ID", "a\nb\u{1b}c")]).agent_id, "codex:a_b_c");
+    assert_eq!(id(&[("CODEX_THREAD_ID", "a\nb\u{1b}c\u{202e}d")]).agent_id, "codex:a_b_c_d");
     assert!(id(&[("LOGNAME", "ana")]).agent_id.starts_with("ana@"));
     // Whoever has no name has a number, and the root directory has a name as well.
     let nobody = surroundings(None, &|_| None, Path::new("/")).agent_id;

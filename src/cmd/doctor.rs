@@ -43,6 +43,9 @@ const SCOPES: &[(&str, bool, &str)] = &[
     ("files:write", false, "attach the output of a failed command that a message has no room for"),
 ];
 
+/// The name of a hold that is set to see whether the cache can be written.
+const TRIAL: &str = "|doctor";
+
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -183,8 +186,10 @@ fn check_cache(report: &mut Report, config: &Config) -> Option<Store> {
         report.warn("cache", format!("{} can be read by others (mode {mode:o})", path.display()), hint);
     }
     let mut store = opened.store;
-    // Writes nothing, but fails like a write would.
     let problems = store.write(|tx| {
+        // Leaves nothing behind, but has to be written: on a full disk only that fails.
+        tx.hold(TRIAL, now())?;
+        tx.lift(TRIAL)?;
         let mut problems = tx.problems()?;
         problems.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, config))?;
         Ok(problems)

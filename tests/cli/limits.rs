@@ -139,3 +139,13 @@ fn a_relative_home_does_not_make_a_cache_in_every_directory() {
     let named = scene.emit(["two"]).env("HOME", "lost").env("AGENT_CHECKPOINT_CACHE", "named.db").run();
     assert!(!named.success().stderr_is("").json()["task_id"].is_null());
 }
+
+#[test]
+fn doctor_finds_a_cache_that_can_be_read_and_not_written() {
+    let scene = Scene::bot();
+    scene.sent(["one"]);
+    // All of it is there, and longer than that: only what is written would be beyond.
+    let output = scene.sandbox.shell("ulimit -f 64; exec \"$BIN\" doctor").run().code(78);
+    output.stdout_has("FAIL cache").stdout_has("ulimit -f").lacks("ok   cache");
+    scene.sandbox.cmd(["doctor"]).run().success().stdout_has("ok   cache");
+}

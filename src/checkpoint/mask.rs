@@ -30,6 +30,12 @@ const SHAPES: &[Shape] = &[
         pattern: r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|$)",
         replacement: MASK,
     },
+    // The end of one, as the last lines of a log have it.
+    Shape {
+        signs: &["PRIVATE KEY"],
+        pattern: r"(?m)(?:^[ \t]*[A-Za-z0-9+/=]+[ \t]*\r?\n)*[ \t]*-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----",
+        replacement: MASK,
+    },
     // Slack: bot, user, app-level, workflow, refresh and rotated tokens, and the URLs that are secrets themselves.
     Shape {
         signs: &["xox", "xapp-", "xwfp-"],
@@ -198,6 +204,12 @@ mod tests {
         let head = "-----BEGIN RSA PRIVATE KEY-----";
         assert_eq!(masked(&format!("a\n{head}\nMIIE\n-----END RSA PRIVATE KEY-----\nb")), "a\n[masked]\nb");
         assert_eq!(masked(&format!("a\n{head}\nMIIE")), "a\n[masked]");
+        let end = "-----END RSA PRIVATE KEY-----";
+        assert_eq!(masked(&format!("a b\nMIIE+/\r\n  Qw==\n{end}\nb")), "a b\n[masked]\nb");
+        assert_eq!(
+            masked(&format!("a\n{head}\nMIIE\n{end}\nof it\nMIIE\n{end}")),
+            "a\n[masked]\nof it\n[masked]"
+        );
     }
 
     #[test]

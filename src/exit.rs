@@ -30,9 +30,11 @@ pub(crate) fn cause(error: &std::io::Error) -> String {
     text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
 }
 
-/// What was typed or configured, on one line and without what a terminal would obey.
+/// What was typed or configured, on one line and without what a terminal would obey, be it only by turning the reading direction.
 pub(crate) fn one_line(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { c.escape_default().collect() } else { c.to_string() };
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let visible =
+        |c: char| if c.is_control() || turns(c) { c.escape_default().collect() } else { c.to_string() };
     text.chars().map(visible).collect()
 }
 

@@ -57,6 +57,7 @@ fn a_wrong_value_is_quoted_with_one_hint_and_changes_nothing() {
             "--agent-id: 'bot\u{200b}' holds an invisible character (U+200B)",
             "two agents must not look alike: leave it out",
         ),
+        (&["-p", "\u{202e}5"], r"--progress: '\u{202e}5' is not a whole number", whole),
         (
             &["-t", "\u{1b}[31mred"],
             r"--task-name: '\u{1b}[31mred' holds a control character",

@@ -89,6 +89,9 @@ pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<()> {
         [("--cache", &config.cache), ("--config", &config.config_file), ("--env-file", &config.env_file)]
     {
         if let Some(path) = path {
+            if flag != "--cache" && !path.is_file() {
+                anyhow::bail!("its settings came by a pipe, which can be read only once");
+            }
             command.args([OsStr::new(flag), path.as_os_str()]);
         }
     }

@@ -94,6 +94,20 @@ fn settings_may_come_by_a_pipe_from_a_command() {
 }
 
 #[test]
+fn a_courier_that_cannot_read_the_settings_again_is_not_promised() {
+    let scene = Scene::bot();
+    let config = scene.sandbox.write("config.toml", "task_name = \"From a pipe\"\n");
+    let emit = "\"$BIN\" emit --background auto -a bot --config <(cat \"$CONFIG\")";
+    let line = format!("{emit} -s starting one && exec {emit} two");
+    let run = scene.sandbox.shell("exec bash -c \"$LINE\"").env("LINE", &line).env("CONFIG", &config);
+    run.run().success().stderr_is(
+        "agent-checkpoint: warning: could not start a courier: its settings came by a pipe, which can be read only once\n\
+         hint: the next call or agent-checkpoint flush sends it\n",
+    );
+    assert_eq!(scene.sandbox.couriers(), [0; 0]);
+}
+
+#[test]
 fn an_action_that_never_ends_is_taken_as_far_as_it_came() {
     let scene = Scene::bot();
     let mut child = scene.emit(["--deadline", "1s", "-"]).spawn();

@@ -123,3 +123,26 @@ fn a_credential_that_only_ends_in_the_last_lines_is_masked() {
     assert_eq!(scene.show("bot")["checkpoints"][1]["tail"], "… 9 lines before\n[masked]\nafter");
     assert_nowhere(&scene, &["hunter2", "keyMaterial"]);
 }
+
+#[test]
+fn a_secret_on_the_command_line_gets_no_further() {
+    let scene = Scene::bot();
+    let script = "echo \"cannot log in with $0 or $2\" >&2; exit 3";
+    let line = [
+        "run",
+        "-a",
+        "bot",
+        "--",
+        "sh",
+        "-c",
+        script,
+        "--password=hunter2-hunter2",
+        "--api-key",
+        "k1-k2-k3-k4",
+    ];
+    let output = scene.sandbox.cmd(line).run().code(3);
+    // The command's own output is its own affair.
+    output.stderr_has("hunter2-hunter2");
+    assert_nowhere(&scene, &["hunter2-hunter2", "k1-k2-k3-k4"]);
+    assert!(scene.root().text.contains("--password=[masked] --api-key [masked]"), "{}", scene.root().text);
+}

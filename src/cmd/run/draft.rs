@@ -1,11 +1,12 @@
 //! From a command line to the checkpoint that opens the task of a wrapped command.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::args::RunArgs;
 use crate::checkpoint::id::{CheckpointId, TaskId};
-use crate::checkpoint::mask::Masker;
+use crate::checkpoint::mask::{MASK, Masker};
 use crate::checkpoint::parse;
 use crate::checkpoint::status::Status;
 use crate::checkpoint::{Draft, Parent};
@@ -38,11 +39,17 @@ const SECRET_ENDS: &[&str] = &["_PAT", "_KEY", "_PW", "_PWD"];
 /// Values shorter than this are not looked for in output: they would mask ordinary words.
 const SECRET_MIN: usize = 8;
 
-/// Masks the configured secrets, what looks like one, and the values of variables whose names promise one.
-pub(super) fn masker(config: &Config, variables: impl Iterator<Item = (OsString, OsString)>) -> Masker {
+/// Masks the configured secrets, what looks like one, and the values of variables and of the command's options whose
+/// names promise one.
+pub(super) fn masker(
+    config: &Config,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    command: &[OsString],
+) -> Masker {
     let values: Vec<String> = variables
         .filter(|(name, _)| is_secret_name(name))
         .filter_map(|(_, value)| value.into_string().ok())
+        .chain(words(command).filter_map(|(word, secret)| Some(word[secret?..].to_owned())))
         .collect();
     // Of several lines some may be cut off.
     let parts = values.iter().flat_map(|value| std::iter::once(value.as_str()).chain(value.lines()));
@@ -74,12 +81,44 @@ fn program_name(command: &[OsString]) -> String {
     program.unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// The words of a command, and where in each a secret begins: the value of an option or a variable whose name promises
+/// one.
+fn words(command: &[OsString]) -> impl Iterator<Item = (Cow<'_, str>, Option<usize>)> {
+    let mut is_awaited = false;
+    command.iter().map(move |word| {
+        let word = word.to_string_lossy();
+        let is_value = std::mem::take(&mut is_awaited) && !word.starts_with('-');
+        let start = match word.split_once('=') {
+            _ if is_value => Some(0),
+            Some((name, _)) if is_secret_option(name) => Some(name.len() + 1),
+            Some(_) => None,
+            None => {
+                is_awaited = word.starts_with("--") && is_secret_option(&word);
+                None
+            }
+        };
+        // A number of tokens is no token.
+        let start = start.filter(|start| word[*start..].bytes().any(|b| !b.is_ascii_digit()));
+        (word, start)
+    })
+}
+
+/// Whether the value of an option or a variable is a secret, by its name.
+fn is_secret_option(name: &str) -> bool {
+    let name = name.trim_start_matches('-').replace('-', "_").to_ascii_lowercase();
+    // A tokenizer is a part of a model, --no-password has no value, and --auth says how, not with what.
+    let is_harmless = name.starts_with("no_") || name.contains("tokeniz");
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
+    is_name && !is_harmless && is_secret_name(OsStr::new(&name.replace("auth", "")))
+}
+
 /// The command as one would type it, for people.
 fn line(command: &[OsString]) -> String {
-    let words: Vec<String> = command
-        .iter()
-        .map(|word| {
-            let word = word.to_string_lossy();
+    let words: Vec<String> = words(command)
+        .map(|(word, secret)| {
+            if let Some(start) = secret {
+                return format!("{}{MASK}", &word[..start]);
+            }
             let is_plain =
                 !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "-_./:=@%+,~".contains(c));
             if is_plain { word.into_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
@@ -129,6 +168,25 @@ mod tests {
         assert_eq!(line(&words(&["sh", "-c", "echo it's \"$X\""])), r#"sh -c 'echo it'\''s "$X"'"#);
         assert_eq!(line(&words(&["printf", ""])), "printf ''");
         assert_eq!(program_name(&words(&["/usr/bin/make", "x"])), "make");
+    }
+
+    #[test]
+    fn a_command_does_not_tell_its_secrets() {
+        for (given, shown) in [
+            ("mysql --password=hunter2 db", "mysql --password=[masked] db"),
+            ("mysql --password hunter2 db", "mysql --password [masked] db"),
+            ("env API_KEY=a=b DEPLOY-TOKEN=x1 cmd", "env API_KEY=[masked] DEPLOY-TOKEN=[masked] cmd"),
+            ("vault --client-secret --verbose x", "vault --client-secret --verbose x"),
+            ("agent --max-tokens=4096 --max-tokens 4096", "agent --max-tokens=4096 --max-tokens 4096"),
+            ("agent --tokenizer gpt --token-file t", "agent --tokenizer gpt --token-file t"),
+            ("psql --no-password db", "psql --no-password db"),
+            ("curl --auth-mode basic --author=ana", "curl --auth-mode basic --author=ana"),
+            ("curl --auth-token abc", "curl --auth-token [masked]"),
+            ("make token PASSWORD", "make token PASSWORD"),
+        ] {
+            let command: Vec<OsString> = given.split(' ').map(OsString::from).collect();
+            assert_eq!(line(&command), shown);
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     };
     let (mut config, ui) = configure(global, flags)?;
     report_problems(&config, &ui);
-    let masker = draft::masker(&config, std::env::vars_os());
+    let masker = draft::masker(&config, std::env::vars_os(), &args.command);
     let mut named = None;
     let parent = wrapper::parent();
     if parent.is_some() {

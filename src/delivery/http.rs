@@ -194,13 +194,15 @@ impl Http {
     fn prepare(&mut self, url: &str, deadline: Instant) -> Result<(&Agent, Duration), Trouble> {
         self.progress.reset();
         if self.agent.is_none() {
-            self.agent = Some(build(&self.network, url, Arc::clone(&self.progress))?);
+            self.agent = Some(build(&self.network, url, deadline, Arc::clone(&self.progress))?);
         }
-        let agent = self.agent.as_ref().expect("built just now");
         let timeout = deadline.saturating_duration_since(Instant::now());
         if timeout.is_zero() {
+            // It may not know all that it is to trust.
+            self.agent = None;
             return Err(Trouble::TooLate);
         }
+        let agent = self.agent.as_ref().expect("built just now");
         Ok((agent, timeout))
     }
 
@@ -293,7 +295,7 @@ impl fmt::Debug for Http {
     }
 }
 
-fn build(network: &Network, url: &str, progress: Arc<Progress>) -> Result<Agent, Trouble> {
+fn build(network: &Network, url: &str, deadline: Instant, progress: Arc<Progress>) -> Result<Agent, Trouble> {
     let mut config = Agent::config_builder()
         .user_agent(USER_AGENT)
         // Slack's reason stands in the body of a failed answer too.
@@ -306,7 +308,7 @@ fn build(network: &Network, url: &str, progress: Arc<Progress>) -> Result<Agent,
             None => None,
         });
     if url.starts_with("https:")
-        && let Some(roots) = roots(network)
+        && let Some(roots) = roots(network, deadline)
     {
         config =
             config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
@@ -338,8 +340,9 @@ fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
     builder.build().map_err(|_| wrong())
 }
 
-/// The certificates to trust instead of the built-in ones, where any could be read.
-fn roots(network: &Network) -> Option<Vec<Certificate<'static>>> {
+/// The certificates to trust instead of the built-in ones, as far as they could be read by the deadline: somebody may
+/// name a directory of other things.
+fn roots(network: &Network, deadline: Instant) -> Option<Vec<Certificate<'static>>> {
     let mut files: Vec<PathBuf> = network.cert_file.clone().into_iter().collect();
     for dir in network.cert_dirs.iter().flat_map(|dirs| std::env::split_paths(dirs)) {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
@@ -347,6 +350,7 @@ fn roots(network: &Network) -> Option<Vec<Certificate<'static>>> {
     }
     let certificates: Vec<_> = files
         .iter()
+        .take_while(|_| Instant::now() < deadline)
         .filter_map(|file| read_file(file, CERTIFICATES_MAX, CERTIFICATES_PATIENCE).ok())
         .flat_map(|pem| {
             let items: Vec<_> = parse_pem(&pem)
@@ -468,5 +472,22 @@ impl Connector<()> for Watched {
         // The way to a proxy is connected by us as well: it may be open while the tunnel behind it is refused.
         self.progress.set(if connected.is_ok() { Stage::Connected } else { Stage::Connecting });
         connected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_other_things_is_searched_for_certificates_until_the_deadline() {
+        let key = rcgen::generate_simple_self_signed(["slack.example".to_owned()]).expect("a certificate");
+        let dir = tempfile::TempDir::new().expect("a directory");
+        std::fs::write(dir.path().join("one.pem"), key.cert.pem()).expect("a file");
+        std::fs::write(dir.path().join("other"), [0xff; 1000]).expect("a file");
+        let network = Network { cert_dirs: Some(dir.path().into()), ..Network::default() };
+        let found = |deadline| roots(&network, deadline).map_or(0, |found| found.len());
+        assert_eq!(found(Instant::now() + CONNECT_MAX), 1);
+        assert_eq!(found(Instant::now()), 0);
     }
 }

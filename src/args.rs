@@ -192,7 +192,7 @@ pub(crate) struct DeliveryArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_long_help = EMIT_EXAMPLES)]
 pub(crate) struct EmitArgs {
-    /// What the agent just did or is about to do; '-' reads standard input, until the deadline
+    /// What the agent just did or is about to do; '-' reads standard input
     #[arg(value_name = "ACTION")]
     pub(crate) action: Option<OsString>,
     /// Where the agent stands [default: checkpoint]

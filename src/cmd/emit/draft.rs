@@ -1,10 +1,8 @@
 //! From what was typed to what is said: read, defaulted and masked.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::os::fd::AsFd;
+use std::io::Read;
 use std::path::Path;
-use std::time::Instant;
 
 use crate::args::EmitArgs;
 use crate::checkpoint::Draft;
@@ -14,8 +12,7 @@ use crate::checkpoint::status::Status;
 use crate::cmd::{environment, masking, now};
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags};
-use crate::exit::{Exit, Failure};
-use crate::input::{self, End};
+use crate::exit::{Exit, Failure, cause};
 
 /// The longest action that is read from standard input, in bytes.
 const STDIN_MAX: usize = 4 * 1024 * 1024;
@@ -85,24 +82,21 @@ pub(super) struct Action {
     pub(super) cut: Option<String>,
 }
 
-/// What was typed, or what comes on standard input: until the deadline, since a caller who forgets to close it is not
-/// to wait for ever.
-pub(super) fn action(typed: Option<&OsStr>, deadline: Instant) -> Result<Action, Failure> {
+/// What was typed, or what comes on standard input until its end, as for any command in a pipe: whoever computes the
+/// action may take as long as it takes. No deadline runs yet.
+pub(super) fn action(typed: Option<&OsStr>) -> Result<Action, Failure> {
     let text = |text: &OsStr| Action { text: Some(text.to_string_lossy().into_owned()), cut: None };
     if typed != Some(OsStr::new("-")) {
         return Ok(typed.map(text).unwrap_or_default());
     }
-    // Not by way of the buffered one: what is in its buffer cannot be waited for.
-    let input = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
-    let (bytes, end) = input.and_then(|input| input::read(input, STDIN_MAX, deadline)).map_err(|error| {
-        Failure::new(Exit::Usage, format!("could not read ACTION from standard input: {error}"))
+    let mut bytes = Vec::new();
+    let max = u64::try_from(STDIN_MAX).unwrap_or(u64::MAX);
+    std::io::stdin().lock().take(max + 1).read_to_end(&mut bytes).map_err(|error| {
+        Failure::new(Exit::Usage, format!("could not read ACTION from standard input: {}", cause(&error)))
+            .hint("give the text itself as ACTION, or pipe it in")
     })?;
-    let cut = match end {
-        End::Whole => None,
-        End::TooLong => Some("ACTION on standard input was cut off after 4 MiB".to_owned()),
-        End::TooLate => {
-            Some("standard input was still open at the deadline; went on with what had come".to_owned())
-        }
-    };
+    let cut =
+        (bytes.len() > STDIN_MAX).then(|| "ACTION on standard input was cut off after 4 MiB".to_owned());
+    bytes.truncate(STDIN_MAX);
     Ok(Action { text: Some(String::from_utf8_lossy(&bytes).into_owned()), cut })
 }

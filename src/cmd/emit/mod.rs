@@ -24,10 +24,10 @@ use crate::ui::Ui;
 /// How often to look whether the process that is sending for the same task is done.
 const POLL: Duration = Duration::from_millis(10);
 pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
+    let action = draft::action(args.action.as_deref())?;
     let started = Instant::now();
     let (config, ui) = configure(global, draft::flags(&args))?;
     let deadline = started + config.deadline.min(DAY);
-    let action = draft::action(args.action.as_deref(), deadline)?;
     let mut draft = draft::draft(&args, action.text, &config)?;
     report_problems(&config, &ui);
     if let Some(cut) = &action.cut {

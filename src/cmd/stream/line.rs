@@ -21,7 +21,7 @@ const OF_THE_STREAM: [&str; 7] =
     ["background", "context_alert", "context_warn", "deadline", "min_interval", "no_post", "strict"];
 
 /// Why a line cannot be recorded.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Wrong {
     pub(super) message: String,
     pub(super) hint: String,

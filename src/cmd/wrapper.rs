@@ -28,16 +28,30 @@ pub(super) fn parent() -> Option<Parent> {
     Some(Parent { task, agent_id: text(AGENT_ENV) })
 }
 
-/// The wrapper's task and the agent that a call inside speaks for unless it goes by a name of its own (`named`): that
-/// of the task, which may have got another name than the one announced.
-pub(super) fn agent(store: &mut Store, named: Option<&str>) -> Option<(TaskId, String)> {
-    let Parent { task, agent_id } = parent()?;
-    let found = (named.is_some() && named == agent_id.as_deref()).then(|| await_task(store, task)).flatten();
-    found.map(|agent| (task, agent))
+/// What a call inside speaks for unless it goes by a name of its own.
+pub(super) struct Inside {
+    pub(super) task: TaskId,
+    /// The task's agent, which may have got another name than the one announced.
+    pub(super) agent_id: String,
+    /// The thread that the environment names is somebody's that the wrapper was told to join, and so are we; otherwise
+    /// it is the task's own, in which no other task begins.
+    pub(super) joined: bool,
 }
 
-/// Waits until a task is recorded, if it is so young that it may still be; its agent.
-pub(super) fn await_task(store: &mut Store, task: TaskId) -> Option<String> {
+/// The wrapper's task, for a call that goes by this name.
+pub(super) fn inside(store: &mut Store, named: Option<&str>) -> Option<Inside> {
+    let Parent { task, agent_id: announced } = parent()?;
+    let announced = announced.filter(|announced| named == Some(announced))?;
+    if let Some((agent_id, joined)) = await_task(store, task) {
+        return Some(Inside { task, agent_id, joined });
+    }
+    // The wrapper went on in a task that was there, and could not tell its command in time.
+    let (task, joined) = store.read(|tx| tx.watched_of(&announced)).ok().flatten()?;
+    Some(Inside { task, agent_id: announced, joined })
+}
+
+/// Waits until a task is recorded, if it is so young that it may still be; its agent, and whether it has joined a thread.
+pub(super) fn await_task(store: &mut Store, task: TaskId) -> Option<(String, bool)> {
     let until = task.begun_at().plus(YOUTH);
     loop {
         match store.read(|tx| tx.agent_of(task)) {

@@ -205,10 +205,11 @@ impl Tx<'_> {
         Ok(CheckpointId(self.connection.query_row(sql, [checkpoint.0], |row| rows::uuid(row, 0))?))
     }
 
-    /// The agent of a task that is recorded here.
-    pub(crate) fn agent_of(&self, task: TaskId) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT agent_id FROM tasks WHERE id = ?1";
-        Ok(self.connection.query_row(sql, [task.to_string()], |row| row.get(0)).optional()?)
+    /// The agent of a task that is recorded here, and whether that has joined somebody's thread.
+    pub(crate) fn agent_of(&self, task: TaskId) -> Result<Option<(String, bool)>, StoreError> {
+        let sql = "SELECT agent_id, joined FROM tasks WHERE id = ?1";
+        let found = self.connection.query_row(sql, [task.to_string()], |row| Ok((row.get(0)?, row.get(1)?)));
+        Ok(found.optional()?)
     }
 
     /// The task as it stands.

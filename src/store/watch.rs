@@ -139,6 +139,15 @@ impl Tx<'_> {
         Ok(found.optional()?)
     }
 
+    /// The latest task of the agent that somebody answers for, and whether it has joined somebody's thread.
+    pub(crate) fn watched_of(&self, agent_id: &str) -> Result<Option<(TaskId, bool)>, StoreError> {
+        let sql = "SELECT id, joined FROM tasks WHERE agent_id = ?1 AND watcher IS NOT NULL
+                   ORDER BY key DESC LIMIT 1";
+        let found =
+            self.connection.query_row(sql, [agent_id], |row| Ok((TaskId(rows::uuid(row, 0)?), row.get(1)?)));
+        Ok(found.optional()?)
+    }
+
     /// The process no longer answers for any task; another one that has taken one over still does.
     pub(crate) fn leave(&self, watcher: &Watcher) -> Result<(), StoreError> {
         self.connection.execute("UPDATE tasks SET watcher = NULL WHERE watcher = ?1", [&watcher.0])?;

@@ -1,11 +1,13 @@
 //! `run`: what people see in Slack, and what is kept, of a wrapped command.
 
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::fake_slack::{CHANNEL, HUMAN};
 use crate::scene::{Scene, side_by_side, text};
-use crate::support::Output;
+use crate::support::{Output, wait_for};
 
 /// The texts of a scene's one thread, as they were posted.
 fn posted(scene: &Scene) -> Vec<String> {
@@ -261,6 +263,51 @@ fn a_task_that_the_command_opens_after_its_first_is_seen_to_and_ended_as_well() 
         let roots = scene.slack.roots();
         assert!(roots.iter().any(|root| root.text.contains(&last.0.to_uppercase())), "{roots:#?}");
     });
+}
+
+#[test]
+fn a_task_that_the_command_opens_has_a_thread_of_its_own_unless_it_is_told_to_join_one() {
+    // Whether the command was told in time of the task in which the wrapper went on, or of one that was never opened.
+    for (is_told, by_stream) in [(true, false), (true, true), (false, false)] {
+        let scene = Scene::bot();
+        scene.sent(["-s", "working", "First"]);
+        let first = scene.root().ts;
+        let mut wrapper =
+            scene.sandbox.cmd(["run", "-a", "bot", "--", "sh", "-c", "echo up; cat; exit 3"]).spawn();
+        let up = BufReader::new(wrapper.stdout.take().expect("a pipe")).lines().next();
+        assert_eq!(up.expect("a line").expect("text"), "up");
+        wait_for("the wrapper's start", || (checkpoints(&scene).len() == 2).then_some(()));
+        let task = match is_told {
+            true => text(&scene.show("bot"), "task_id").to_owned(),
+            false => "0190b6a5-7d1c-7000-8000-000000000000".to_owned(),
+        };
+        let inside = |words: &[&str], input: &str| {
+            let call = scene.sandbox.cmd(words).env("AGENT_CHECKPOINT_AGENT_ID", "bot");
+            let call = call.env("AGENT_CHECKPOINT_TASK", &task).stdin(input);
+            call.env("AGENT_CHECKPOINT_THREAD", format!("{CHANNEL}:{first}")).run().success().silent();
+        };
+        match by_stream {
+            true => inside(&["stream"], r#"{"new":true,"action":"Second"}"#),
+            false => inside(&["emit", "--new", "Second"], ""),
+        }
+        inside(&["emit", "--force", "Third"], "");
+        drop(wrapper.stdin.take());
+        assert_eq!(wrapper.wait().expect("an end").code(), Some(3));
+        let shown = scene.show("bot");
+        assert_eq!(text(&shown, "status"), "error", "{is_told}");
+        let roots = scene.slack.roots();
+        assert_eq!(roots.len(), 2, "{roots:#?}");
+        let second = scene.slack.thread(text(&shown, "thread_ts"));
+        assert_ne!(second[0].ts, first);
+        assert!(second.iter().any(|message| message.text.contains("Last Action: Third")), "{second:#?}");
+    }
+    let scene = Scene::bot();
+    let ts = scene.slack.say(CHANNEL, None, HUMAN, "Please deploy");
+    let thread = format!("{CHANNEL}:{ts}");
+    let words = ["run", "-a", "bot", "--thread", &thread, "--", "sh", "-c", "$BIN emit --new Second"];
+    let program = env!("CARGO_BIN_EXE_agent-checkpoint");
+    scene.sandbox.cmd(words).env("BIN", program).run().success().silent();
+    assert_eq!(scene.slack.roots().len(), 1);
 }
 
 #[test]

@@ -39,9 +39,12 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     let sender = Sender::new(&config, false, Some(deadline)).map(|sender| sender.watched(&ui));
     let mut store = open(&config, &ui, super::busy_max(&config));
     if let Ok(store) = &mut store
-        && let Some((task, agent_id)) = wrapper::agent(store, config.agent_id.as_deref())
+        && let Some(inside) = wrapper::inside(store, config.agent_id.as_deref())
     {
-        (draft.inside, draft.agent_id) = (Some(task), agent_id);
+        if !inside.joined && args.identity.thread.is_none() {
+            draft.thread = None;
+        }
+        (draft.inside, draft.agent_id) = (Some(inside.task), inside.agent_id);
     }
     let mut emission = Emission {
         config: &config,

@@ -110,9 +110,13 @@ impl<'a> Stream<'a> {
         let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
         let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
         let masked = |text: &Option<String>| text.as_deref().map(|text| said(&masker, text));
-        let given = keeper.store().and_then(|store| wrapper::agent(store, config.agent_id.as_deref()));
+        let given = keeper.store().and_then(|store| wrapper::inside(store, config.agent_id.as_deref()));
+        let mut thread = config.thread.clone();
         let (inside, agent_id) = match given {
-            Some((task, agent_id)) => (Some(task), agent_id),
+            Some(inside) => {
+                thread = thread.filter(|_| inside.joined || args.identity.thread.is_some());
+                (Some(inside.task), inside.agent_id)
+            }
             None => (None, said(&masker, &around.agent_id)),
         };
         let began = now();
@@ -123,7 +127,7 @@ impl<'a> Stream<'a> {
             repo: masked(&config.repo),
             repo_default: masked(&around.repo),
             channel: config.channel.clone(),
-            thread: config.thread.clone(),
+            thread,
             force: args.force,
             inside,
             ..Draft::bare(CheckpointId::new(began), agent_id, Status::Checkpoint)

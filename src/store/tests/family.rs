@@ -196,7 +196,7 @@ fn a_parent_is_found_by_its_tasks_id_or_else_by_its_agent() {
         assert_eq!(stored.parent, found, "{parent:?}");
     }
     let agents = cache.write(|tx| Ok((tx.agent_of(old_id)?, tx.agent_of(unknown)?)));
-    assert_eq!(agents, (agent("parent"), None));
+    assert_eq!(agents, (agent("parent").map(|name| (name, false)), None));
 }
 
 #[test]
@@ -315,8 +315,9 @@ fn who_answers_for_a_task_answers_for_those_that_its_command_opens_after_it() {
     let id = cache.task(third).id;
     assert_eq!(watched(&mut cache), Some((third, id)));
     assert!(cache.write(|tx| tx.is_watched(second)));
+    assert_eq!(cache.write(|tx| tx.watched_of("a")), Some((id, false)));
     cache.write(|tx| tx.leave(&me));
-    assert_eq!(watched(&mut cache), None);
+    assert_eq!((watched(&mut cache), cache.write(|tx| tx.watched_of("a"))), (None, None));
 }
 
 #[test]

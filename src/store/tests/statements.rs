@@ -92,6 +92,7 @@ fn a_life(cache: &mut Cache) {
             tx.orphans(2)?;
             tx.is_watched(recorded.task)?;
             tx.watched(&Watcher::current())?;
+            tx.watched_of("life")?;
             tx.follow(TaskId::new(now), recorded.task, now)?;
             tx.leave(&Watcher::current())?;
             tx.agent_of(TaskId::new(now))?;

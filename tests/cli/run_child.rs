@@ -177,7 +177,7 @@ fn a_command_that_cannot_be_started_is_explained() {
 #[test]
 fn a_system_that_has_no_room_for_the_command_is_told_from_a_command_that_fails() {
     let sandbox = Sandbox::new();
-    let output = sandbox.shell("ulimit -n 8; exec \"$BIN\" run -- sh -c 'echo started'").run().code(125);
+    let output = sandbox.shell("ulimit -n 5; exec \"$BIN\" run -- sh -c 'echo started'").run().code(125);
     output.stdout_is("").stderr_has("agent-checkpoint: could not get ready: too many open files\n");
 }
 

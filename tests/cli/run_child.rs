@@ -371,7 +371,7 @@ fn after_the_time_out_the_child_is_told_to_end_and_then_killed_with_its_group() 
 #[test]
 fn the_tail_and_the_progress_are_read_from_a_copy() {
     let sandbox = Sandbox::new();
-    let seen = r#"until "$BIN" show --json bot | grep -q '"progress":5,'; do sleep 0.02; done"#;
+    let seen = r#"until "$BIN" show --json bot 2>/dev/null | grep -q '"progress":5,'; do sleep 0.02; done"#;
     let script = r#"printf '\033]9;4;1;5\007'; eval "$SEEN"; printf '\033[1m3/4 linking\033[0m\n\r'; for i in 1 2 3; do echo line $i >&2; done; exit 9"#;
     let regex = r"(?P<done>\d+)/(?P<total>\d+) (?P<action>.*)";
     let options = ["run", "-a", "bot", "--tail", "2", "--progress-regex", regex, "--", "sh", "-c", script];

@@ -132,20 +132,33 @@ impl Tx<'_> {
 
     /// What holds everyone back holds this too: says until when, and why.
     pub(crate) fn hold_back(&self, wait: &mut Wait, link: &Link, now: Moment) -> Result<(), StoreError> {
-        let holds = [
-            (pace::method_hold(link.credential(), wait.kind), "Slack asked everyone to wait"),
-            (pace::network_hold(link), "Slack could not be reached"),
-        ];
-        for (name, why) in holds {
-            let sql = "SELECT hold_until_ms FROM paces WHERE name = ?1";
-            let until = self.connection.query_row(sql, [name], |row| row.get(0)).optional()?;
-            let until = pace::believable(Moment(until.unwrap_or(0)), now);
-            if until > wait.due_at.max(now) {
-                wait.due_at = until;
-                wait.reason = Some(why.to_owned());
-            }
+        if let Some((until, why)) = self.hold_beyond(wait.due_at, link, wait.kind, now)? {
+            (wait.due_at, wait.reason) = (until, Some(why.to_owned()));
         }
         Ok(())
+    }
+
+    /// What holds everyone's calls of this kind back for longer than until then: until when, and why.
+    pub(crate) fn hold_beyond(
+        &self,
+        due_at: Moment,
+        link: &Link,
+        kind: EntryKind,
+        now: Moment,
+    ) -> Result<Option<(Moment, &'static str)>, StoreError> {
+        let mut longest = None;
+        let mut beyond = due_at.max(now);
+        for (name, why) in [
+            (pace::method_hold(link.credential(), kind), "Slack asked everyone to wait"),
+            (pace::network_hold(link), "Slack could not be reached"),
+        ] {
+            let until = pace::believable(self.pace(&name)?.hold_until, now);
+            if until > beyond {
+                beyond = until;
+                longest = Some((until, why));
+            }
+        }
+        Ok(longest)
     }
 
     /// A task's checkpoints in the order recorded.

@@ -256,12 +256,15 @@ fn a_card_that_slack_finds_malformed_is_edited_as_plain_text() {
     assert!(card.blocks.is_empty() && card.attachments.is_empty(), "{card:?}");
 }
 
+/// Where Slack is not.
+fn nobody_there() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    format!("http://{}/api/", listener.local_addr().expect("its address"))
+}
+
 #[test]
 fn what_cannot_be_reached_is_queued_and_arrives_later() {
-    let gone = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
-        format!("http://{}/api/", listener.local_addr().expect("its address"))
-    };
+    let gone = nobody_there();
     let scene = Scene::bot();
     for (agent, url, words) in
         [("a", gone.as_str(), "connection refused"), ("b", "https://slack.invalid/api/", "slack.invalid")]
@@ -275,6 +278,16 @@ fn what_cannot_be_reached_is_queued_and_arrives_later() {
         run(scene.sandbox.cmd(["flush"])).success();
     }
     assert_eq!(scene.slack.roots().len(), 2);
+}
+
+#[test]
+fn a_message_that_others_outage_holds_back_says_so() {
+    let scene = Scene::bot();
+    scene.sandbox.env("SLACK_API_URL", nobody_there());
+    let emit = |agent| scene.emit(["-a", agent, "--deadline", "300ms", "one"]).run().success();
+    assert!(text(&emit("first").json(), "error").ends_with("connection refused"));
+    let output = emit("second").stderr_has("not in Slack yet (queued): Slack could not be reached\n");
+    assert_eq!(text(&output.json(), "error"), "Slack could not be reached");
 }
 
 #[test]
@@ -301,6 +314,7 @@ fn a_retry_after_holds_every_agent_and_process_back() {
         let words = ["-a", agent, "-c", "#general", "-s", "blocked", "--deadline", "300ms", "one"];
         let receipt = scene.emit(words).run().success().json();
         assert_eq!(receipt["delivery"], "queued", "{receipt}");
+        assert_eq!(text(&receipt, "error"), "Slack asked everyone to wait");
         assert!(text(&receipt, "retry_at") >= text(&first, "retry_at"), "{first} {receipt}");
     }
     assert_eq!(scene.slack.requests().len(), 1);

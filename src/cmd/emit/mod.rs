@@ -224,9 +224,11 @@ impl Emission<'_> {
                 let mut standing = tx.delivery_of(recorded.checkpoint)?;
                 // What holds everyone back holds this message too.
                 if let (Some(due_at), Target::Slack(destination)) = (standing.due_at, &self.config.target) {
-                    let held_until =
-                        tx.held_until(&destination.link(&self.config.network), EntryKind::Post)?;
-                    standing.due_at = Some(due_at.max(held_until));
+                    let link = destination.link(&self.config.network);
+                    if let Some((until, why)) = tx.hold_beyond(due_at, &link, EntryKind::Post, now())? {
+                        standing.due_at = Some(until);
+                        standing.reason.get_or_insert_with(|| why.to_owned());
+                    }
                 }
                 Ok((standing, tx.task(recorded.task)?))
             })

@@ -339,6 +339,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             harmless: true,
         });
     }
+    sources.tell_of_unreadable_files(matches!(target, Target::Broken));
     let thresholds = thresholds((flags.context_warn, flags.context_alert), &mut sources)?;
     let config = Config {
         json: global.json || sources.tuning(JSON, parse::switch).unwrap_or(false),

@@ -27,12 +27,14 @@ pub(super) struct Sources<'a> {
     /// Env-file and config file, in that order; `None` for one that could not be read.
     layers: Vec<Option<Layer>>,
     pub(super) problems: Vec<Problem>,
+    /// Which of the problems are files that could not be read.
+    unreadable: Vec<usize>,
     pub(super) origins: Vec<(&'static str, String, Origin)>,
 }
 
 impl<'a> Sources<'a> {
     pub(super) fn new(env: Environment<'a>) -> Self {
-        Self { env, layers: Vec::new(), problems: Vec::new(), origins: Vec::new() }
+        Self { env, layers: Vec::new(), problems: Vec::new(), unreadable: Vec::new(), origins: Vec::new() }
     }
 }
 
@@ -84,11 +86,22 @@ impl Sources<'_> {
                 return Err(Failure::new(Exit::Usage, message).hint(hint));
             }
             Err(file::Unreadable { message, hint }) => {
+                self.unreadable.push(self.problems.len());
                 self.problems.push(Problem { message, hint, harmless: false });
                 self.layers.push(None);
             }
         }
         Ok(Some(path))
+    }
+
+    /// Says what follows from files that could not be read, once it is known whether messages can go anywhere.
+    pub(super) fn tell_of_unreadable_files(&mut self, messages_wait: bool) {
+        let consequence =
+            if messages_wait { "messages wait until it is mended" } else { "going on without it" };
+        for index in self.unreadable.drain(..) {
+            let message = &mut self.problems[index].message;
+            *message = format!("{message}; {consequence}");
+        }
     }
 
     /// A setting's text and where it came from: environment, then files.
@@ -222,10 +235,12 @@ impl Sources<'_> {
         let text = text.trim().to_owned();
         let Some(path) = text.strip_prefix("file:").filter(|_| key.secret) else { return Ok(text) };
         let content = file::read_small(Path::new(path)).map_err(|error| {
-            Invalid::new(
-                format!("names the file '{path}', which could not be read: {}", cause(&error)),
-                "make the file readable",
-            )
+            let hint = if path.starts_with(['~', '$']) {
+                "write the whole path: nothing is expanded in it"
+            } else {
+                "make the file readable"
+            };
+            Invalid::new(format!("names the file '{path}', which could not be read: {}", cause(&error)), hint)
         })?;
         let content = String::from_utf8(content).map_err(|_| not_utf8())?;
         let content = content.trim();

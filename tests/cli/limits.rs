@@ -45,7 +45,7 @@ fn a_pipe_without_a_writer_holds_nobody_up() {
     let pipe = scene.sandbox.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     let name = pipe.to_str().expect("plain characters");
-    let why = "pipe: it does not end within 3 s\n";
+    let why = "pipe: it does not end within 3 s; messages wait until it is mended\n";
     let rows = [
         ("AGENT_CHECKPOINT_CONFIG", name.to_owned(), "queued", why),
         ("AGENT_CHECKPOINT_ENV_FILE", name.to_owned(), "queued", why),

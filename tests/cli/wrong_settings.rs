@@ -112,6 +112,12 @@ fn a_wrong_destination_waits_until_it_is_mended_and_is_never_replaced() {
         ),
         (
             "SLACK_BOT_TOKEN",
+            "file:~/token",
+            "the value names the file '~/token', which could not be read: No such file or directory",
+            "write the whole path: nothing is expanded in it",
+        ),
+        (
+            "SLACK_BOT_TOKEN",
             "file:.",
             "the value names the file '.', which could not be read: Is a directory",
             "make the file readable",
@@ -311,7 +317,8 @@ fn a_config_file_that_cannot_be_used_is_named_and_nothing_is_posted_elsewhere() 
         let start = format!("could not read config file: {}: {message}", config.display());
         let output = sandbox.cmd(["emit", "-a", "bot", "--json", "Text"]).run().success();
         assert_eq!(output.json()["delivery"], "queued", "{message}");
-        let output = output.stderr_has(&start).stderr_has(&format!("\nhint: {hint}\n"));
+        let end = format!("; messages wait until it is mended\nhint: {hint}\n");
+        let output = output.stderr_has(&start).stderr_has(&end);
         output.lacks("xoxb-unquoted");
         sandbox.cmd(["emit", "-a", "bot", "--strict", "Text"]).run().code(78).stderr_has(&start);
         // By flag it is a wrong command line: nothing is recorded.
@@ -329,14 +336,25 @@ fn a_config_file_that_cannot_be_used_is_named_and_nothing_is_posted_elsewhere() 
         .write(sandbox.config_path(), format!("channel = \"#general\"\nthread = \"C0AGENT000:{thread}\"\n"));
     let output = sandbox.cmd(["emit", "-a", "bot", "--json", "Text"]).run().success();
     assert_eq!(output.json()["delivery"], "queued");
-    output.stderr_has("could not read env file: ").stderr_has("missing.env: No such file or directory\n");
+    output
+        .stderr_has("could not read env file: ")
+        .stderr_has("missing.env: No such file or directory; messages wait");
     assert!(slack.requests().is_empty());
     // The same without a token: it may have stood in the file.
     let sandbox = Sandbox::new();
     sandbox.env("AGENT_CHECKPOINT_CONFIG", "missing.toml");
     let output = sandbox.cmd(["emit", "-a", "bot", "--json", "Text"]).run().success();
     assert_eq!(output.json()["delivery"], "queued");
-    output.stderr_has("missing.toml: No such file or directory\n");
+    output.stderr_has("missing.toml: No such file or directory; messages wait until it is mended\n");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_does_not_stop_messages_whose_way_is_known_without_it() {
+    let (slack, sandbox) = set_up();
+    sandbox.env("AGENT_CHECKPOINT_CONFIG", "missing.toml");
+    let output = sandbox.cmd(["emit", "-a", "bot", "-c", "#general", "Text"]).run().success();
+    output.stderr_has("missing.toml: No such file or directory; going on without it\n");
+    assert_eq!(slack.roots().len(), 1);
 }
 
 #[test]

@@ -117,9 +117,9 @@ fn page(report: &TaskReport, checkpoints: &[Checkpoint], ui: &Ui) -> String {
             .to_owned(),
         );
         for line in checkpoint.tail.iter().flat_map(|tail| tail.lines()) {
-            lines.push(
-                format!("{:>10}{}", "", ui.tint(Tone::Dim, &text::plain(line, false))).trim_end().to_owned(),
-            );
+            // Its indentation says something, as in a Python traceback.
+            let line = text::plain(line, true);
+            lines.push(format!("{:>10}{}", "", ui.tint(Tone::Dim, line.trim_end())).trim_end().to_owned());
         }
         for artifact in &checkpoint.artifacts {
             let name = artifact.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));

@@ -142,6 +142,16 @@ fn an_unknown_agent_is_not_found() {
 }
 
 #[test]
+fn the_last_lines_of_a_command_keep_their_indentation() {
+    let sandbox = Sandbox::new();
+    let script = "printf 'Traceback:\\n  File \"x\", line 1\\n    work()\\n' >&2; exit 1";
+    sandbox.cmd(["run", "-a", "bot", "--", "sh", "-c", script]).run().code(1);
+    let output = sandbox.cmd(["show", "bot"]).run().success();
+    let margin = " ".repeat(10);
+    output.stdout_has(&format!("\n{margin}Traceback:\n{margin}  File \"x\", line 1\n{margin}    work()\n"));
+}
+
+#[test]
 fn no_text_of_an_agent_moves_the_cursor() {
     let sandbox = Sandbox::new();
     let nasty = "a\u{1b}[2J\u{1b}]0;title\u{7}b\r\nc\u{202e}d";

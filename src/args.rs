@@ -473,7 +473,12 @@ fn describe(error: &clap::Error) -> Failure {
     let suggested = text(ContextKind::SuggestedArg)
         .or_else(|| text(ContextKind::SuggestedValue))
         .or_else(|| text(ContextKind::SuggestedSubcommand));
-    let help = "see agent-checkpoint --help".to_owned();
+    let command = text(ContextKind::Usage).and_then(|usage| command_of(&usage));
+    let takes_text = matches!(command.as_deref(), Some("emit" | "show"));
+    let help = match &command {
+        Some(name) => format!("see agent-checkpoint {name} --help"),
+        None => "see agent-checkpoint --help".to_owned(),
+    };
     let (message, hint) = match error.kind() {
         ErrorKind::ValueValidation => {
             let invalid =
@@ -501,7 +506,8 @@ fn describe(error: &clap::Error) -> Failure {
             format!("unknown argument '{arg}'"),
             suggested.map_or_else(
                 || match arg.strip_prefix('-').map(|name| name.trim_start_matches('-')) {
-                    None => "quote a text of several words".to_owned(),
+                    None if takes_text => "quote a text of several words".to_owned(),
+                    None => help,
                     Some(name) if name.starts_with(|c: char| c.is_ascii_alphabetic()) => help,
                     Some(_) => "write -- in front of a text that begins with a dash".to_owned(),
                 },
@@ -515,6 +521,10 @@ fn describe(error: &clap::Error) -> Failure {
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             ("no command was given".to_owned(), "start with agent-checkpoint emit --help".to_owned())
         }
+        ErrorKind::MissingRequiredArgument if command.as_deref() == Some("run") => (
+            format!("{arg} is missing"),
+            "write the command after --, such as agent-checkpoint run -- make test".to_owned(),
+        ),
         ErrorKind::MissingRequiredArgument => (format!("{arg} is missing"), help),
         ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
             Some(prior) if prior != arg => (format!("{arg} cannot be used with {prior}"), help),
@@ -530,6 +540,13 @@ fn describe(error: &clap::Error) -> Failure {
         }
     };
     Failure::new(Exit::Usage, message).hint(hint)
+}
+
+/// The command that a line of usage speaks of: `Usage: agent-checkpoint emit [OPTIONS] [ACTION]`.
+fn command_of(usage: &str) -> Option<String> {
+    let (_, rest) = usage.split_once("agent-checkpoint ")?;
+    let word = rest.split_whitespace().next()?;
+    word.starts_with(|c: char| c.is_ascii_lowercase()).then(|| word.to_owned())
 }
 
 #[cfg(test)]
@@ -592,7 +609,16 @@ mod tests {
             ("emit a b", "unknown argument 'b'", "quote a text of several words"),
             ("emit --status", "--status needs a value", "write --status <NAME>"),
             ("emit --force --force", "--force was given more than once", "give it once"),
-            ("show", "<AGENT> is missing", "see agent-checkpoint --help"),
+            ("show", "<AGENT> is missing", "see agent-checkpoint show --help"),
+            ("show a b", "unknown argument 'b'", "quote a text of several words"),
+            ("tasks a", "unknown argument 'a'", "see agent-checkpoint tasks --help"),
+            ("emit --xyzzy", "unknown argument '--xyzzy'", "see agent-checkpoint emit --help"),
+            ("--xyzzy", "unknown argument '--xyzzy'", "see agent-checkpoint --help"),
+            (
+                "run --timeout 5s --",
+                "<CMD>... is missing",
+                "write the command after --, such as agent-checkpoint run -- make test",
+            ),
         ] {
             assert_eq!(failure(line), (message.to_owned(), hint.to_owned()), "{line}");
         }

@@ -31,10 +31,10 @@ pub(crate) struct Cli {
 }
 
 const AFTER_HELP: &str =
-    "Settings come from flags, then the environment, then the config file, then defaults.
-SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL says where to post; without either, checkpoints are printed.
-SLACK_CHANNEL names the channel. The other flags' variables are AGENT_CHECKPOINT_<FLAG>, such as
-AGENT_CHECKPOINT_MIN_INTERVAL=1m.
+    "Settings come from flags, then the environment, then --env-file, then the config file, then
+defaults. SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL says where to post; without either, checkpoints are
+printed. SLACK_CHANNEL names the channel. The other flags' variables are AGENT_CHECKPOINT_<FLAG>,
+such as AGENT_CHECKPOINT_MIN_INTERVAL=1m.
 
 Examples:
   agent-checkpoint emit --status working --progress 50 'Running tests'
@@ -151,6 +151,8 @@ pub(crate) struct IdentityArgs {
     #[arg(short, long, value_name = "CHANNEL", value_parser = text(parse::channel))]
     pub(crate) channel: Option<String>,
     /// Join an existing thread
+    ///
+    /// Its channel's id and its ts, as a receipt has them: C0123456789:1503435956.000247.
     #[arg(long, value_name = "CHANNEL:TS", value_parser = text(parse::thread))]
     pub(crate) thread: Option<Thread>,
     /// Open a new task and thread
@@ -163,9 +165,13 @@ pub(crate) struct IdentityArgs {
 #[command(next_help_heading = "Delivery")]
 pub(crate) struct DeliveryArgs {
     /// The least time between routine messages of a task [default: 30s]
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) min_interval: Option<Duration>,
     /// Spend at most this long on the network [default: 10s]
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
     /// Use a courier [default: auto]
@@ -246,15 +252,21 @@ const TASKS_EXAMPLES: &str = "Examples:
 #[command(after_long_help = RUN_EXAMPLES)]
 pub(crate) struct RunArgs {
     /// The command and its arguments
-    #[arg(value_name = "CMD", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "CMD", required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
     /// Refresh the live card this often, 0 for never [default: 30s]
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]
     pub(crate) heartbeat: Option<Duration>,
     /// Stop the command after this long and exit 124
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]
     pub(crate) timeout: Option<Duration>,
     /// Kill it this long after it was told to stop [default: 10s]
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = parse::duration)]
     pub(crate) kill_after: Option<Duration>,
     /// How many of its last lines a failure shows, 0 for none [default: 20]
@@ -338,6 +350,8 @@ pub(crate) struct FlushArgs {
     #[arg(short, long, value_name = "CHANNEL", requires = "rejected", value_parser = text(parse::channel))]
     pub(crate) channel: Option<String>,
     /// Give up after this long [default: none]
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
 }
@@ -360,6 +374,8 @@ pub(crate) struct DoctorArgs {
     #[arg(short, long, value_name = "CHANNEL", value_parser = text(parse::channel))]
     pub(crate) channel: Option<String>,
     /// Spend at most this long on the network [default: 10s]
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
 }

@@ -163,10 +163,16 @@ fn zsh_completes_commands_flags_and_values() {
         done
         zpty -w shell exit
     "#;
-    let lines = COMPLETIONS.map(|(line, word, _)| format!("{line} {word}"));
+    // Behind `run` stands a command of its own.
+    let command = [
+        ("agent-checkpoint run --tail 5", "mkfif", "mkfifo"),
+        ("agent-checkpoint run --", "mkfif", "mkfifo"),
+    ];
+    let rows = [&COMPLETIONS[..], &command].concat();
+    let lines: Vec<String> = rows.iter().map(|(line, word, _)| format!("{line} {word}")).collect();
     let folder = committed("completions").display().to_string();
     let args: Vec<&str> = std::iter::once(&folder).chain(&lines).map(String::as_str).collect();
-    let expected: String = COMPLETIONS.map(|(line, _, whole)| format!("{line} {whole} \n")).concat();
+    let expected: String = rows.iter().map(|(line, _, whole)| format!("{line} {whole} \n")).collect();
     shell(&sandbox, "zsh", script, &args).success().stderr_is("").stdout_is(&expected);
 }
 

@@ -59,3 +59,16 @@ fn the_root_lists_every_command() {
     let version = format!("agent-checkpoint {}\n", env!("CARGO_PKG_VERSION"));
     sandbox.cmd(["--version"]).run().success().stdout_is(&version).stderr_is("");
 }
+
+#[test]
+fn a_length_of_time_and_a_thread_are_explained_where_they_are_asked_for() {
+    let sandbox = Sandbox::new();
+    for command in COMMANDS {
+        let help = sandbox.cmd([command, "--help"]).run().success();
+        for (value, example) in
+            [(" <DUR>", "30s, 5m or 1h30m"), (" <CHANNEL:TS>", "C0123456789:1503435956.000247")]
+        {
+            assert_eq!(help.stdout.contains(value), help.stdout.contains(example), "{value}: {help}");
+        }
+    }
+}

@@ -175,6 +175,7 @@ fn the_python_recipe_reports_every_end_and_never_stops_the_work() {
 fn the_python_recipe_tells_every_way_to_end_apart() {
     for (end, code, status) in [
         ("raise KeyboardInterrupt", 9, "CANCELLED"),
+        ("signal.raise_signal(signal.SIGTERM)", 9, "CANCELLED"),
         ("sys.exit()", 0, "COMPLETE"),
         ("sys.exit(0)", 0, "COMPLETE"),
         ("sys.exit(3)", 9, "ERROR"),
@@ -228,6 +229,25 @@ fn the_install_recipe_writes_what_the_shells_find() {
 fn the_node_recipe_reports_every_end_and_never_stops_the_work() {
     let recipe = block("### Node", "javascript");
     try_program("node", recipe, ("work().then(", "Promise.reject(new Error('bad')).then("), "Error: bad");
+}
+
+#[test]
+fn the_node_recipe_says_that_a_signal_ended_it() {
+    for (signal, code) in [("SIGINT", 130), ("SIGTERM", 143)] {
+        let (slack, sandbox) = set_up();
+        if is_there(&sandbox, "node") {
+            let killed = format!(
+                "work().then(() => new Promise(() => {{
+                   setTimeout(() => {{}}, 60_000);
+                   process.kill(process.pid, '{signal}');
+                 }})).then("
+            );
+            sandbox.write("recipe", block("### Node", "javascript").replace("work().then(", &killed));
+            line(&sandbox, "exec node recipe").run().code(code).silent();
+            let text = latest(&slack).text;
+            assert!(text.contains("– CANCELLED") && text.contains("Stopped by a signal"), "{text}");
+        }
+    }
 }
 
 /// The commands of a workflow that call the program, with blocks (`- |`) as one command.

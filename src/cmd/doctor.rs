@@ -18,7 +18,7 @@ use crate::checkpoint::snapshot::{Excerpt, Snapshot};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::{Moment, spoken};
 use crate::config::identity::surroundings;
-use crate::config::{Config, Flags, Target};
+use crate::config::{Config, Flags, Origin, Target};
 use crate::delivery::bot::{Bot, Channel};
 use crate::delivery::http::{Answer, Http};
 use crate::delivery::{Cause, Destination, Outcome, Place, Retry, deliver, retry};
@@ -133,6 +133,16 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
                 "messages stand alone: a webhook gives no thread and no live card, and can only be tried by posting",
                 "run doctor --post to try it; set SLACK_BOT_TOKEN for threads",
             );
+            let chosen = config.settings().into_iter().find(|(name, ..)| *name == "channel");
+            if let Some((_, channel, origin)) = chosen
+                && origin != Origin::Default
+            {
+                report.warn(
+                    "channel",
+                    format!("{channel} is not used: a webhook posts to the channel that it was made for"),
+                    "make a webhook for that channel, or set SLACK_BOT_TOKEN",
+                );
+            }
         }
     }
     if args.post {

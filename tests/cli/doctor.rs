@@ -221,6 +221,9 @@ fn a_webhook_is_tried_by_posting_only() {
     sandbox.webhook(&slack);
     let output = sandbox.cmd(["doctor", "--json"]).run().success();
     assert_check(&output, "webhook", "warn", "messages stand alone");
+    output.lacks("posts to the channel that it was made for");
+    let output = sandbox.cmd(["doctor", "--json"]).env("SLACK_CHANNEL", "#agents").run().success();
+    assert_check(&output, "channel", "warn", "#agents is not used: a webhook posts to the channel");
     assert!(slack.requests().is_empty());
     let output = sandbox.cmd(["doctor", "--json", "--post"]).run().success();
     assert_check(&output, "post", "ok", "the webhook's channel");

@@ -1,5 +1,6 @@
 //! A lost answer is not a failure to send: the message is looked for before it is sent again.
 
+use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::fake_slack::{CHANNEL, Fault, HUMAN};
@@ -55,6 +56,36 @@ fn a_reply_whose_answer_was_lost_is_found_in_its_thread() {
         assert_eq!(scene.thread(), ["one", "two"], "{fault:?}");
         assert_eq!(last_action(&scene.root().text), "two", "{fault:?}");
         assert_eq!(scene.deliveries("bot")[1], ("two".into(), "sent".into()));
+    });
+}
+
+#[test]
+fn what_may_be_in_slack_is_told_although_the_cache_could_not_be() {
+    let rows = [
+        (Fault::Ok, "sent", ""),
+        (Fault::ResetAfterStoring, "unconfirmed", "connection to 127.0.0.1:"),
+        (Fault::Status(503), "queued", "gave HTTP status 503"),
+    ];
+    side_by_side(rows, |(fault, delivery, error)| {
+        let scene = Scene::bot();
+        scene.slack.hold();
+        scene.slack.script("chat.postMessage", vec![fault]);
+        let output = std::thread::scope(|scope| {
+            let run = scene.emit(["--deadline", "5s", "--status", "starting", "one"]);
+            let call = scope.spawn(|| run.run());
+            scene.slack.wait_requests(1);
+            let cache = Connection::open(scene.sandbox.cache_path()).expect("a cache");
+            cache.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+            scene.slack.release();
+            call.join().expect("an end")
+        });
+        let output = output.success().stderr_has("could not write to cache").stderr_has(error);
+        let receipt = output.json();
+        assert_eq!(text(&receipt, "delivery"), delivery, "{output}");
+        assert!(text(&receipt, "error").contains(error), "{output}");
+        scene.flush();
+        assert_eq!(last_action(&scene.root().text), "one", "{fault:?}");
+        assert_eq!(scene.deliveries("bot"), [("one".into(), "sent".into())], "{fault:?}");
     });
 }
 

@@ -52,7 +52,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         draft: &draft,
         sender,
         warnings: action.cut.into_iter().collect(),
-        is_sent: false,
+        outcome: None,
         is_left_alone: config.background == BackgroundChoice::Never,
     };
     let receipt = match store {
@@ -73,8 +73,8 @@ struct Emission<'a> {
     /// `None` when nothing is configured, or nothing that works.
     sender: Option<Sender>,
     warnings: Vec<String>,
-    /// Whether our own message is in Slack: then there is nothing to look up.
-    is_sent: bool,
+    /// What became of our own message when it was last tried, which the cache may not know.
+    outcome: Option<Outcome>,
     /// Whether no courier sees to what waits.
     is_left_alone: bool,
 }
@@ -169,7 +169,6 @@ impl Emission<'_> {
                         .attempt(store, &job, |sender, tx, at| sender.claim(tx, reach.0, reach.1, at))?;
                     self.ui.detail(&attempt.words());
                     if Some(attempt.entry) == recorded.entry {
-                        self.is_sent = matches!(attempt.outcome, Outcome::Posted { .. });
                         open = match &attempt.outcome {
                             Outcome::Retry(Retry { cause: Cause::Limited(_), .. }) => patient(Why::Paced),
                             // Where it goes cannot be read, and that does not change while we wait.
@@ -178,6 +177,7 @@ impl Emission<'_> {
                             Outcome::ThreadGone => true,
                             _ => false,
                         };
+                        self.outcome = Some(attempt.outcome);
                     }
                     next?
                 }
@@ -215,7 +215,8 @@ impl Emission<'_> {
     /// What the cache says of the checkpoint in the end.
     fn receipt(&self, store: &mut Store, recorded: &Recorded, plan: &Plan) -> Receipt {
         let append = &plan.append;
-        let found = if self.is_sent && !self.config.json {
+        let is_sent = matches!(self.outcome, Some(Outcome::Posted { .. }));
+        let found = if is_sent && !self.config.json {
             let standing =
                 Standing { delivery: Delivery::Sent, message_ts: None, reason: None, due_at: None };
             Ok((standing, append.task.clone()))
@@ -237,8 +238,14 @@ impl Emission<'_> {
             let delivery = append.checkpoint.delivery;
             (Standing { delivery, message_ts: None, reason: None, due_at: None }, append.task.clone())
         });
-        // What Slack has is there, even if the cache could not be told.
-        let delivery = if self.is_sent { Delivery::Sent } else { delivery };
+        // What Slack has, or may have, is there even if the cache could not be told.
+        let delivery = match &self.outcome {
+            Some(Outcome::Posted { .. }) => Delivery::Sent,
+            Some(Outcome::Retry(Retry { maybe_sent: true, .. })) if delivery == Delivery::Queued => {
+                Delivery::Unconfirmed
+            }
+            _ => delivery,
+        };
         let waits = matches!(delivery, Delivery::Queued | Delivery::Unconfirmed | Delivery::Coalesced);
         Receipt {
             checkpoint_id: self.draft.id.to_string(),
@@ -250,8 +257,16 @@ impl Emission<'_> {
             thread_ts: task.thread_ts,
             message_ts,
             retry_at: due_at.filter(|_| waits),
-            error: reason.or_else(|| broken(self.config).filter(|_| waits)),
+            error: reason.or_else(|| self.failure().or_else(|| broken(self.config)).filter(|_| waits)),
             warnings: self.warnings.clone(),
+        }
+    }
+
+    /// Why our own message could not be sent.
+    fn failure(&self) -> Option<String> {
+        match &self.outcome {
+            Some(Outcome::Retry(Retry { reason, .. }) | Outcome::Rejected(reason)) => Some(reason.clone()),
+            _ => None,
         }
     }
 

@@ -22,7 +22,7 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// What an attempt takes at least, so that none begins just to be given up with its answer on the way.
 const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 /// The least time to wait for other processes that write to the cache, be the deadline over.
-const CACHE_MIN: Duration = Duration::from_millis(500);
+pub(super) const CACHE_MIN: Duration = Duration::from_millis(500);
 /// The longest that one attempt may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// How many characters of a reason are kept.

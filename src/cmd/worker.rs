@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::deliver::{PATIENCE, Sender, again_at};
+use super::deliver::{CACHE_MIN, PATIENCE, Sender, again_at};
 use super::{BUSY_MAX, now};
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::outbox::{Job, Priority};
@@ -149,7 +149,8 @@ impl Worker {
     /// Lets the worker send what is due, and returns then, or in time. Says what became of messages that could not be
     /// recorded.
     pub(super) fn finish(self, end: End) -> Loose {
-        let wait = end.by.saturating_duration_since(Instant::now());
+        // What an attempt came to that was given up at the very end has yet to be written down.
+        let wait = end.by.saturating_duration_since(Instant::now()).saturating_add(CACHE_MIN);
         self.orders.change(|state| (state.woken, state.end) = (true, Some(end)));
         let (mut state, _) = self
             .orders

@@ -31,6 +31,10 @@ impl Owner {
         &self.0
     }
 
+    pub(super) fn is_this_process(&self) -> bool {
+        self.0.starts_with(&format!("{}/{}/", namespace(), std::process::id()))
+    }
+
     /// Whether the process is certain to have ended.
     ///
     /// A cache may be shared by containers that do not see each other's processes: there only the expiry counts.

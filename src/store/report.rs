@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::lease::Owner;
 use super::rows;
 use super::statements::Statements;
 use super::{Store, StoreError, Tx};
@@ -69,6 +70,21 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Whether this process is sending the message of a checkpoint, or did and could not write down what came of it.
+    pub(crate) fn is_being_sent_by_us(&self, checkpoint: CheckpointKey) -> Result<bool, StoreError> {
+        let owner: Option<Option<String>> = self
+            .connection
+            .query_row(
+                "SELECT t.lease_owner FROM entries e JOIN tasks t ON t.key = e.task
+                 WHERE e.checkpoint = ?1 AND e.state < 2 AND e.state = ?2 AND e.kind = 0
+                     AND e.task = (SELECT task FROM checkpoints WHERE key = ?1)",
+                params![checkpoint.0, rows::state::SENDING],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(owner.flatten().is_some_and(|owner| Owner::stored(owner).is_this_process()))
+    }
+
     /// Lists tasks, the latest change first.
     pub(crate) fn list(&self, filter: &Filter) -> Result<Vec<TaskReport>, StoreError> {
         let sql = format!(

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::fake_slack::{CHANNEL, Fault, HUMAN};
 use crate::scene::{Scene, last_action, side_by_side, text};
+use crate::support::wait_for;
 
 /// Every way to lose the answer of a call that took effect.
 const LOST: [Fault; 4] =
@@ -87,6 +88,25 @@ fn what_may_be_in_slack_is_told_although_the_cache_could_not_be() {
         assert_eq!(last_action(&scene.root().text), "one", "{fault:?}");
         assert_eq!(scene.deliveries("bot"), [("one".into(), "sent".into())], "{fault:?}");
     });
+}
+
+#[test]
+fn the_last_word_of_a_command_is_unconfirmed_when_nobody_answers_until_the_deadline() {
+    let scene = Scene::bot();
+    scene.slack.script("chat.postMessage", vec![Fault::Ok, Fault::HangAfterStoring]);
+    let words = ["run", "-a", "bot", "--deadline", "3s", "--json", "--", "sh", "-c", "read line; exit 5"];
+    let mut child = scene.sandbox.cmd(words).spawn();
+    let started = || {
+        let found = scene.sandbox.cmd(["show", "--json", "bot"]).run();
+        (found.code == Some(0) && found.json()["checkpoints"][0]["delivery"] == "sent").then_some(())
+    };
+    wait_for("the start", started);
+    drop(child.stdin.take());
+    let output = child.wait_with_output().expect("an end");
+    let receipt: Value = serde_json::from_slice(&output.stdout).expect("a receipt");
+    assert_eq!(text(&receipt, "delivery"), "unconfirmed", "{receipt}");
+    assert!(text(&receipt, "error").contains("answer"), "{receipt}");
+    assert_eq!(scene.thread().len(), 2);
 }
 
 #[test]

@@ -396,7 +396,13 @@ impl<'a> Reporter<'a> {
                 Some(recorded) => recorded.checkpoint,
                 None => tx.newest(key)?,
             };
-            Ok((tx.checkpoint_id(last)?, tx.delivery_of(last)?, tx.task(key)?))
+            let mut standing = tx.delivery_of(last)?;
+            // By a worker whose time was over before the answer came, or before it could be written down.
+            if standing.delivery == Delivery::Queued && tx.is_being_sent_by_us(last)? {
+                standing.delivery = Delivery::Unconfirmed;
+                standing.reason = Some("there was no time to wait for the answer".to_owned());
+            }
+            Ok((tx.checkpoint_id(last)?, standing, tx.task(key)?))
         });
         if let Ok((id, standing, task)) = found {
             receipt.checkpoint_id = id.to_string();

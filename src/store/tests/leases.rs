@@ -25,6 +25,22 @@ fn answer(claim: Claim, now: Moment) -> String {
 }
 
 #[test]
+fn a_process_knows_what_it_is_sending_itself() {
+    for (by, ours) in [(owner(1), true), (dead(), false), (elsewhere(), false)] {
+        let mut cache = Cache::new();
+        let recorded = cache.say("a", Status::Working);
+        let is_ours = |cache: &mut Cache| {
+            cache.store.read(|tx| tx.is_being_sent_by_us(recorded.checkpoint)).expect("an answer")
+        };
+        assert!(!is_ours(&mut cache), "before {by}");
+        let job = cache.job(&by);
+        assert_eq!(is_ours(&mut cache), ours, "{by}");
+        cache.posted(&job, &by, "1.1");
+        assert!(!is_ours(&mut cache), "after {by}");
+    }
+}
+
+#[test]
 fn a_task_is_sent_for_by_one_process_at_a_time() {
     let (alive, other) = (owner(1), owner(2));
     // (who claimed it before, seconds later, what a second process hears)

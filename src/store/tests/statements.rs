@@ -85,6 +85,7 @@ fn a_life(cache: &mut Cache) {
         let (now, until) = (cache.now, cache.now.plus(seconds(30)));
         cache.write(|tx| {
             tx.delivery_of(recorded.checkpoint)?;
+            tx.is_being_sent_by_us(recorded.checkpoint)?;
             tx.task(recorded.task)?;
             tx.anything_waits(&ours)?;
             tx.watch(recorded.task, &Watcher::current(), now)?;

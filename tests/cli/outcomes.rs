@@ -365,6 +365,16 @@ fn the_next_call_takes_along_what_an_earlier_one_could_not_send() {
 }
 
 #[test]
+fn a_call_in_a_hurry_takes_nothing_along() {
+    let scene = Scene::bot();
+    scene.emit(["-a", "first", "--deadline", "0", "one"]).run().success();
+    scene.emit(["-a", "second", "--deadline", "400ms", "one"]).run().success();
+    let texts =
+        scene.slack.calls("chat.postMessage").into_iter().map(|call| text(&call.args, "text").to_owned());
+    assert!(texts.clone().all(|text| text.contains("`second`")), "{:#?}", texts.collect::<Vec<_>>());
+}
+
+#[test]
 fn nothing_is_lost_while_slack_is_away() {
     let scene = Scene::bot();
     scene.slack.hold();

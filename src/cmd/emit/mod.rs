@@ -14,11 +14,12 @@ use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
 use crate::checkpoint::Draft;
 use crate::checkpoint::outbox::{Delivery, EntryKind, Priority};
 use crate::checkpoint::plan::{EntryChange, Notice, Plan};
+use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
 use crate::delivery::{Cause, Outcome, Retry};
 use crate::exit::Exit;
 use crate::render::console;
-use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Why};
+use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Tx, Why};
 use crate::ui::Ui;
 
 /// How often to look whether the process that is sending for the same task is done.
@@ -77,6 +78,19 @@ struct Emission<'a> {
     outcome: Option<Outcome>,
     /// Whether no courier sees to what waits.
     is_left_alone: bool,
+}
+
+/// Claims the next entry in reach. Nobody else's is begun just to be given up with its answer on the way.
+fn claim_within(
+    sender: &Sender,
+    tx: &Tx<'_>,
+    (scope, patience): (Scope, Duration),
+    at: Moment,
+) -> Result<Claim, StoreError> {
+    if scope == Scope::All && sender.time_to_wait().is_zero() {
+        return Ok(Claim::Nothing);
+    }
+    sender.claim(tx, scope, patience, at)
 }
 
 /// What the recording transaction did.
@@ -165,8 +179,8 @@ impl Emission<'_> {
         loop {
             claim = match claim {
                 Claim::Job(job) => {
-                    let (attempt, next) = sender
-                        .attempt(store, &job, |sender, tx, at| sender.claim(tx, reach.0, reach.1, at))?;
+                    let (attempt, next) =
+                        sender.attempt(store, &job, |sender, tx, at| claim_within(sender, tx, reach, at))?;
                     self.ui.detail(&attempt.words());
                     if Some(attempt.entry) == recorded.entry {
                         open = match &attempt.outcome {
@@ -188,7 +202,7 @@ impl Emission<'_> {
                     }
                     thread::sleep(wait);
                     open = why != Why::Held || !self.is_settled(store, recorded)?;
-                    store.write(|tx| sender.claim(tx, reach.0, reach.1, now()))?
+                    store.write(|tx| claim_within(&sender, tx, reach, now()))?
                 }
                 // Nobody comes after us: take along what else is due, as far as that goes without waiting.
                 Claim::Wait { .. } | Claim::Nothing
@@ -196,7 +210,7 @@ impl Emission<'_> {
                 {
                     reach = (Scope::All, Duration::ZERO);
                     open = false;
-                    store.write(|tx| sender.claim(tx, reach.0, reach.1, now()))?
+                    store.write(|tx| claim_within(&sender, tx, reach, now()))?
                 }
                 Claim::Wait { .. } | Claim::Nothing => break,
             };

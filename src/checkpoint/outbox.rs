@@ -173,7 +173,7 @@ pub(crate) enum Settlement {
         /// The thread that the message stands in, when it is a reply.
         thread_ts: Option<String>,
     },
-    /// The card shows the newest state.
+    /// The card shows the newest state, or is left as it is: nothing remains to be edited.
     Edited,
     /// To be tried again.
     Retry {

@@ -79,6 +79,7 @@ impl Attempt {
             Outcome::Rejected(reason) => format!("refused: {reason}"),
             Outcome::CardGone => "the card was deleted: a new one follows".to_owned(),
             Outcome::CardFrozen => "the card cannot be edited any more".to_owned(),
+            Outcome::CardLeft => "left as it is".to_owned(),
             Outcome::ThreadGone => "the thread was deleted: a new one follows".to_owned(),
         };
         format!("{what} of {}: {}", self.agent_id, outcome.trim_end())
@@ -258,7 +259,7 @@ impl Sender {
                 let thread_ts = thread_ts.or_else(|| job.task.thread_ts.clone().filter(|_| ts.is_none()));
                 Settlement::Posted { channel_id, ts, thread_ts }
             }
-            Outcome::Edited => Settlement::Edited,
+            Outcome::Edited | Outcome::CardLeft => Settlement::Edited,
             Outcome::Rejected(reason) => Settlement::Rejected { reason },
             Outcome::CardGone => Settlement::CardGone,
             Outcome::CardFrozen => Settlement::CardFrozen,

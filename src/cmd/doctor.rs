@@ -403,7 +403,11 @@ fn post(report: &mut Report, config: &Config, http: &mut Http, mut store: Option
         Outcome::Retry(Retry { reason, .. }) => {
             report.fail("post", format!("the test message did not arrive: {reason}"), "try again");
         }
-        Outcome::Edited | Outcome::CardGone | Outcome::CardFrozen | Outcome::ThreadGone => {
+        Outcome::Edited
+        | Outcome::CardGone
+        | Outcome::CardFrozen
+        | Outcome::CardLeft
+        | Outcome::ThreadGone => {
             report.fail("post", "the thread is gone", "mend AGENT_CHECKPOINT_THREAD");
         }
     }

@@ -136,10 +136,11 @@ pub(super) fn class(error: &str) -> Class {
 impl Bot<'_> {
     /// Sends one entry; as plain text if Slack refuses its blocks.
     pub(super) fn deliver(mut self, job: &Job, fallback: &Place) -> Outcome {
-        if let (EntryKind::Card, Card::At(ts), Some(channel)) =
-            (job.kind, &job.task.card, &job.task.channel_id)
-        {
-            return self.edit(job, channel, ts);
+        match (job.kind, &job.task.card, &job.task.channel_id) {
+            (EntryKind::Card, Card::At(ts), Some(channel)) => return self.edit(job, channel, ts),
+            // Posted as a message it would only say again what the thread has.
+            (EntryKind::Card, Card::Frozen, _) => return Outcome::CardLeft,
+            _ => {}
         }
         let (channel, thread_ts) = match whither(job, fallback) {
             Ok(place) => place,

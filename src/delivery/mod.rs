@@ -83,6 +83,8 @@ pub(crate) enum Outcome {
     CardGone,
     /// The card can never be edited again.
     CardFrozen,
+    /// The card stays as it is: it cannot be edited this way.
+    CardLeft,
     /// The thread was deleted.
     ThreadGone,
 }

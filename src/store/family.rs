@@ -33,7 +33,7 @@ impl Tx<'_> {
             })
             .optional()?;
         let Some(card) = card else { return Ok(()) };
-        if card.is_some() {
+        if card.is_some_and(|card| card != rows::FROZEN) {
             self.refresh_card(parent, now)?;
         }
         let is_first = append.task.key.is_none();

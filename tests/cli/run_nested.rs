@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::fake_slack::Message;
+use crate::fake_slack::{Fault, Message};
 use crate::scene::{Scene, text};
 use crate::support::wait_for;
 
@@ -58,6 +58,21 @@ fn nested_runs_are_agents_of_their_own_with_lines_in_the_parents_thread() {
             .map(|agent| scene.slack.thread(&card(&scene, agent).expect("a card").ts).len());
         assert_eq!(lengths, [4, 2], "{background}");
     }
+}
+
+#[test]
+fn a_parents_card_that_can_be_edited_no_longer_is_not_posted_again() {
+    let scene = Scene::bot();
+    scene.slack.add_channel("builds", "C0BUILDS00", false, false, true);
+    scene.slack.script("chat.update", vec![Fault::ErrorName("edit_window_closed")]);
+    let line = r#""$BIN" run -a deploy --heartbeat 0 -- sh -c '"$BIN" emit -s blocked two &&
+        "$BIN" run -a build -c C0BUILDS00 -- true'"#;
+    scene.sandbox.shell(line).run().success();
+    scene.flush();
+    // Start, two, the two notes and the end.
+    let thread = scene.slack.thread(&card(&scene, "deploy").expect("a card").ts);
+    assert_eq!(thread.len(), 5, "{thread:#?}");
+    assert_eq!(notes(&scene, "deploy", "build").len(), 2);
 }
 
 #[test]

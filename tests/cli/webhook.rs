@@ -63,6 +63,22 @@ fn the_bot_token_wins_and_nothing_is_posted_twice() {
 }
 
 #[test]
+fn a_task_that_a_token_began_goes_on_in_its_thread_with_one_message_each() {
+    let scene = Scene::bot();
+    scene.sent(["--status", "starting", "one"]);
+    scene.sent(["--status", "blocked", "two"]);
+    scene.sandbox.webhook(&scene.slack).env_remove("SLACK_BOT_TOKEN");
+    scene.sent(["--status", "error", "three"]);
+    assert_eq!(scene.thread(), ["one", "two", "three"]);
+    scene.flush().silent();
+    // A webhook edits nothing; the next message by the token does.
+    assert_eq!(last_action(&scene.root().text), "two");
+    scene.sandbox.slack(&scene.slack).env_remove("SLACK_WEBHOOK_URL");
+    scene.sent(["--status", "blocked", "four"]);
+    assert_eq!(last_action(&scene.root().text), "four");
+}
+
+#[test]
 fn the_interval_holds_back_as_with_a_bot_token() {
     let scene = Scene::webhook();
     scene.sent(["--status", "starting", "one"]);

@@ -45,7 +45,11 @@ impl Emission<'_> {
                     receipt.delivery = Delivery::Rejected;
                     Err(reason)
                 }
-                Outcome::Edited | Outcome::CardGone | Outcome::CardFrozen | Outcome::ThreadGone => {
+                Outcome::Edited
+                | Outcome::CardGone
+                | Outcome::CardFrozen
+                | Outcome::CardLeft
+                | Outcome::ThreadGone => {
                     receipt.delivery = Delivery::Rejected;
                     Err("the thread is gone".to_owned())
                 }

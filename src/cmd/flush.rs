@@ -12,7 +12,7 @@ use crate::checkpoint::outbox::EntryKind;
 use crate::config::Flags;
 use crate::delivery::Outcome;
 use crate::exit::{Exit, Failure};
-use crate::store::{Claim, Scope, Why};
+use crate::store::{Claim, Scope, Tx, Why};
 
 /// How often to look whether another process is done with what it is sending.
 const POLL: Duration = Duration::from_millis(50);
@@ -36,13 +36,16 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     })?;
     let (mut sent, mut refused) = (0_u64, 0_u64);
     let mut reason = None;
-    let reach = (Scope::All, PATIENCE);
-    let mut claim = store.write(|tx| sender.claim(tx, reach.0, reach.1, now()))?;
+    // What was recorded after the start has its own time, and its own callers: a busy fleet is never done.
+    let next = |sender: &Sender, tx: &Tx<'_>, at| match tx.left(sender.credential(), found.began)?.ours {
+        0 => Ok(Claim::Nothing),
+        _ => sender.claim(tx, Scope::All, PATIENCE, at),
+    };
+    let mut claim = store.write(|tx| next(&sender, tx, now()))?;
     loop {
         claim = match claim {
             Claim::Job(job) => {
-                let (attempt, next) = sender
-                    .attempt(&mut store, &job, |sender, tx, at| sender.claim(tx, reach.0, reach.1, at))?;
+                let (attempt, claimed) = sender.attempt(&mut store, &job, next)?;
                 ui.detail(&attempt.words());
                 match attempt.outcome {
                     Outcome::Posted { .. } if attempt.kind == EntryKind::Post => sent += 1,
@@ -56,11 +59,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
                     Outcome::Retry(retry) => reason = Some(retry.reason),
                     _ => {}
                 }
-                next?
-            }
-            // What was recorded after the start has its own time, and its own callers.
-            Claim::Wait { .. } if store.read(|tx| tx.left(sender.credential(), found.began))?.ours == 0 => {
-                break;
+                claimed?
             }
             Claim::Wait { until, why } => {
                 let wait =
@@ -69,7 +68,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
                     break;
                 }
                 thread::sleep(wait);
-                store.write(|tx| sender.claim(tx, reach.0, reach.1, now()))?
+                store.write(|tx| next(&sender, tx, now()))?
             }
             Claim::Nothing => break,
         };

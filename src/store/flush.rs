@@ -30,7 +30,8 @@ impl Tx<'_> {
             .execute("UPDATE entries SET due_at_ms = ?1 WHERE state = 0 AND due_at_ms > ?1", [now.0])?;
         // What was recorded before a clock was set back waits as well.
         let newest: Option<i64> = self.connection.query_row(
-            "SELECT max(created_at_ms) FROM entries WHERE state < 2",
+            "SELECT max(max(e.created_at_ms, t.updated_at_ms)) FROM entries e JOIN tasks t ON t.key = e.task
+             WHERE e.state < 2",
             [],
             |row| row.get(0),
         )?;
@@ -57,11 +58,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What still waits that was recorded by the time a flush `began`, and the cards that follow from it.
+    /// What still waits that was recorded by the time a flush `began`, and the cards that follow from it. The card of a
+    /// task that has gone on since is seen to by whoever sends what came later.
     pub(crate) fn left(&self, credential: &Credential, began: Moment) -> Result<Flushable, StoreError> {
         let mut statement = self.connection.prepare(
             "SELECT t.credential, count(*) FROM entries e JOIN tasks t ON t.key = e.task
-             WHERE e.state < 2 AND (e.created_at_ms <= ?1 OR e.kind = 1) GROUP BY t.credential",
+             WHERE e.state < 2 AND (e.created_at_ms <= ?1 OR e.kind = 1 AND t.updated_at_ms <= ?1)
+             GROUP BY t.credential",
         )?;
         let mut found = Flushable { ours: 0, foreign: 0, began };
         let counts = statement

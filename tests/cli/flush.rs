@@ -1,5 +1,8 @@
 //! `flush`: everything that waits goes out, and what does not is told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use serde_json::json;
 
 use crate::fake_slack::{CHANNEL, FakeSlack, Fault};
@@ -78,6 +81,25 @@ fn a_wrong_default_channel_can_be_mended_for_what_was_refused() {
     assert_eq!(output.stderr_is("").json(), json!({ "sent": 2, "rejected": 0, "waiting": 0 }));
     // What has a thread stays in it.
     assert_eq!((slack.roots().len(), slack.messages(CHANNEL).len()), (2, 3));
+}
+
+#[test]
+fn it_ends_although_more_is_recorded_all_the_while() {
+    let (slack, sandbox) = set_up();
+    leave(&sandbox, "quiet", "one");
+    for number in 0..10 {
+        slack.add_channel(&format!("busy-{number}"), &format!("C0BUSY000{number}"), false, false, true);
+    }
+    // Each message leads to another one that is due at once, in a channel where there is room for it.
+    let (sandbox, count) = (Arc::new(sandbox), AtomicU32::new(0));
+    let theirs = Arc::clone(&sandbox);
+    slack.observe(move |_| {
+        let channel = format!("C0BUSY000{}", count.fetch_add(1, Ordering::Relaxed) % 10);
+        let words = ["emit", "-q", "-a", "busy", "--new", "-c", &channel, "--deadline", "0", "more"];
+        theirs.cmd(words).run().success();
+    });
+    sandbox.cmd(["flush"]).run().success().stdout_is("1 sent, 0 refused, 0 still waiting\n");
+    assert_eq!(delivery(&sandbox, "quiet"), ["sent"]);
 }
 
 #[test]

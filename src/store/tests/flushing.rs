@@ -83,6 +83,20 @@ fn what_is_recorded_after_a_flush_began_is_not_waited_for() {
 }
 
 #[test]
+fn the_card_of_a_task_that_goes_on_is_not_waited_for() {
+    let mut cache = Cache::new();
+    cache.threaded("a");
+    cache.say("a", Status::Blocked);
+    let found = cache.hurry(false);
+    let job = cache.job(&owner(1));
+    cache.pass(seconds(1));
+    cache.posted(&job, &owner(1), "2.2");
+    assert_eq!(cache.left(found.began), (1, 0), "the card shows what was flushed");
+    cache.say("a", Status::Error);
+    assert_eq!(cache.left(found.began), (0, 0));
+}
+
+#[test]
 fn what_was_recorded_before_a_clock_was_set_back_is_flushed_as_well() {
     let mut cache = Cache::new();
     cache.say("a", Status::Working);

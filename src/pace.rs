@@ -95,6 +95,17 @@ pub(crate) fn method_hold(credential: &Credential, kind: EntryKind) -> String {
     format!("{}|{method}|hold", credential.as_str())
 }
 
+/// The name of the hold that a `Retry-After` sets for everyone on what has to be read before an entry of this kind is
+/// sent. Methods are limited one by one: what needs no reading goes on.
+pub(crate) fn reading_hold(credential: &Credential, kind: EntryKind) -> String {
+    let what = match kind {
+        EntryKind::Post | EntryKind::Card => "find",
+        EntryKind::Note => "link",
+        EntryKind::File => "upload",
+    };
+    format!("{}|{what}|hold", credential.as_str())
+}
+
 /// The name of the hold that an unreachable network sets for everyone who takes the same way.
 pub(crate) fn network_hold(link: &Link) -> String {
     format!("{}|network", link.as_str())

@@ -136,6 +136,15 @@ pub(crate) fn limited_as(kind: EntryKind, has_card: bool) -> EntryKind {
     }
 }
 
+/// Whether something is read in Slack before an entry is sent: whether it is there already, where a note's link leads,
+/// where a file may be put.
+pub(crate) fn reads_first(kind: EntryKind, maybe_sent: bool) -> bool {
+    match kind {
+        EntryKind::Post | EntryKind::Card => maybe_sent,
+        EntryKind::Note | EntryKind::File => true,
+    }
+}
+
 impl Job {
     /// Which of Slack's limits it falls under.
     pub(crate) fn limited_as(&self) -> EntryKind {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{BUSY_MAX, jitter, now};
 use crate::checkpoint::id::EntryKey;
 use crate::checkpoint::mask::Masker;
-use crate::checkpoint::outbox::{Credential, EntryKind, Job, Link, Settlement};
+use crate::checkpoint::outbox::{self, Credential, EntryKind, Job, Link, Settlement};
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
 use crate::delivery::http::Http;
@@ -240,7 +240,8 @@ impl Sender {
             return Ok(None);
         }
         thread::sleep(wait);
-        let held_until = store.read(|tx| tx.held_until(&self.link, job.limited_as()))?;
+        let reads_first = outbox::reads_first(job.kind, job.maybe_sent);
+        let held_until = store.read(|tx| tx.held_until(&self.link, job.limited_as(), reads_first))?;
         Ok((held_until > now()).then_some(held_until))
     }
 
@@ -268,8 +269,11 @@ impl Sender {
                 let alone = retry::again_at(job.attempts, jitter(), now);
                 let at = match cause {
                     Cause::Server | Cause::Foreign { .. } => alone,
-                    // Reading is limited apart from posting: nobody else has to wait for it.
-                    Cause::Lookup(after) => alone.max(retry::limited_until(after, jitter(), now)),
+                    Cause::Lookup(after) => {
+                        let until = retry::limited_until(after, jitter(), now);
+                        tx.hold(&pace::reading_hold(self.credential(), job.limited_as()), until)?;
+                        alone.max(until)
+                    }
                     Cause::Limited(after) => {
                         let until = retry::limited_until(after, jitter(), now);
                         tx.hold(&pace::method_hold(self.credential(), job.limited_as()), until)?;

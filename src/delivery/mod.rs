@@ -110,7 +110,7 @@ pub(crate) enum Cause {
     Server,
     /// What answered is not Slack, or does not speak like it: this message, which is given up after so many tries.
     Foreign { tries: u32 },
-    /// Slack said when to look for the message again: this message.
+    /// Slack said when to read again: everyone who has to read before sending.
     Lookup(Option<Duration>),
 }
 

@@ -85,13 +85,15 @@ struct Candidate {
     outdated: bool,
     /// The link that nothing answered by, if that is why it waits.
     failed_via: Option<String>,
+    reads_first: bool,
 }
 
 const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, coalesce(t.channel_id, \
      (SELECT id FROM conversations WHERE credential = t.credential AND name = t.channel), t.channel), \
      t.credential, t.lease_owner, \
      t.lease_until_ms, t.card IS NOT NULL, e.attempts, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
-     WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2), e.failed_via";
+     WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2), e.failed_via, \
+     e.maybe_sent OR e.state = 1";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     let kind = rows::kind(row, 2)?;
@@ -109,6 +111,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
         attempts: row.get(10)?,
         outdated: row.get(11)?,
         failed_via: row.get(12)?,
+        reads_first: outbox::reads_first(kind, row.get(13)?),
     })
 }
 
@@ -243,9 +246,14 @@ impl Tx<'_> {
                 }
             })
         };
-        let method = look_up(pace::method_hold(want.link.credential(), candidate.limited_as))?.hold_until;
+        let (credential, kind) = (want.link.credential(), candidate.limited_as);
         let mut bucket = look_up(name.clone())?;
+        let method = look_up(pace::method_hold(credential, kind))?.hold_until;
         bucket.hold_until = bucket.hold_until.max(method);
+        if candidate.reads_first {
+            let reading = look_up(pace::reading_hold(credential, kind))?.hold_until;
+            bucket.hold_until = bucket.hold_until.max(reading);
+        }
         // Only what is urgent reserves a slot ahead of time: so it always goes before what is not.
         let latest = if candidate.priority == Priority::Immediate { want.latest } else { want.now };
         match pace::reserve(bucket, pace::limit(candidate.limited_as), want.now, latest.max(want.now)) {
@@ -341,10 +349,19 @@ impl Tx<'_> {
         Ok(bucket.unwrap_or_default())
     }
 
-    /// Until when a call of this kind is held back.
-    pub(crate) fn held_until(&self, link: &Link, kind: EntryKind) -> Result<Moment, StoreError> {
+    /// Until when entries of this kind are held back.
+    pub(crate) fn held_until(
+        &self,
+        link: &Link,
+        kind: EntryKind,
+        reads_first: bool,
+    ) -> Result<Moment, StoreError> {
         let method = self.pace(&pace::method_hold(link.credential(), kind))?.hold_until;
-        Ok(method.max(self.pace(&pace::network_hold(link))?.hold_until))
+        let mut until = method.max(self.pace(&pace::network_hold(link))?.hold_until);
+        if reads_first {
+            until = until.max(self.pace(&pace::reading_hold(link.credential(), kind))?.hold_until);
+        }
+        Ok(until)
     }
 
     /// Gives the task's lease up.

@@ -148,26 +148,30 @@ impl Tx<'_> {
 
     /// What holds everyone back holds this too: says until when, and why.
     pub(crate) fn hold_back(&self, wait: &mut Wait, link: &Link, now: Moment) -> Result<(), StoreError> {
-        if let Some((until, why)) = self.hold_beyond(wait.due_at, link, wait.kind, now)? {
+        if let Some((until, why)) = self.hold_beyond(wait.due_at, link, (wait.kind, false), now)? {
             (wait.due_at, wait.reason) = (until, Some(why.to_owned()));
         }
         Ok(())
     }
 
-    /// What holds everyone's calls of this kind back for longer than until then: until when, and why.
+    /// What holds everyone's entries of this kind, and whether they read first, back for longer than until then: until
+    /// when, and why.
     pub(crate) fn hold_beyond(
         &self,
         due_at: Moment,
         link: &Link,
-        kind: EntryKind,
+        (kind, reads_first): (EntryKind, bool),
         now: Moment,
     ) -> Result<Option<(Moment, &'static str)>, StoreError> {
         let mut longest = None;
         let mut beyond = due_at.max(now);
-        for (name, why) in [
-            (pace::method_hold(link.credential(), kind), "Slack asked everyone to wait"),
+        let asked = "Slack asked everyone to wait";
+        let reading = reads_first.then(|| (pace::reading_hold(link.credential(), kind), asked));
+        let holds = [
+            (pace::method_hold(link.credential(), kind), asked),
             (pace::network_hold(link), "Slack could not be reached"),
-        ] {
+        ];
+        for (name, why) in holds.into_iter().chain(reading) {
             let until = pace::believable(self.pace(&name)?.hold_until, now);
             if until > beyond {
                 beyond = until;

@@ -207,6 +207,20 @@ fn a_look_up_that_fails_is_tried_again() {
 }
 
 #[test]
+fn a_retry_after_on_looking_up_holds_every_look_up_back() {
+    let scene = Scene::bot();
+    for agent in ["a", "b", "c"] {
+        scene.slack.script("chat.postMessage", vec![Fault::ErrorName("fatal_error")]);
+        let words = ["-a", agent, "--deadline", "900ms", "one"];
+        assert_eq!(scene.emit(words).run().success().json()["delivery"], "unconfirmed");
+    }
+    scene.slack.script("conversations.history", vec![Fault::RateLimited { retry_after: Some(2) }]);
+    scene.flush().stdout_is("3 sent, 0 refused, 0 still waiting\n");
+    assert_eq!(count(&scene, "conversations.history"), 4);
+    assert_eq!(scene.slack.roots().len(), 3);
+}
+
+#[test]
 fn a_call_killed_while_it_sent_may_have_sent() {
     for (fault, posts) in [(Fault::HangAfterStoring, 1), (Fault::Hang, 2)] {
         let scene = Scene::bot();

@@ -240,7 +240,9 @@ impl Emission<'_> {
                 // What holds everyone back holds this message too.
                 if let (Some(due_at), Target::Slack(destination)) = (standing.due_at, &self.config.target) {
                     let link = destination.link(&self.config.network);
-                    if let Some((until, why)) = tx.hold_beyond(due_at, &link, EntryKind::Post, now())? {
+                    let reads_first = standing.delivery == Delivery::Unconfirmed;
+                    let held = tx.hold_beyond(due_at, &link, (EntryKind::Post, reads_first), now())?;
+                    if let Some((until, why)) = held {
                         standing.due_at = Some(until);
                         standing.reason.get_or_insert_with(|| why.to_owned());
                     }

@@ -264,8 +264,8 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
         let task = cache.say("a", Status::Working).task;
         let now = cache.now;
         cache.write(|tx| tx.hold(&name, until));
-        let heard = |kind| cache.store.read(|tx| tx.held_until(&link(1), kind)).expect("a moment") == until;
-        let mut heard = heard;
+        let mut heard =
+            |kind| cache.store.read(|tx| tx.held_until(&link(1), kind, false)).expect("a moment") == until;
         assert_eq!(
             (heard(EntryKind::Post), heard(EntryKind::Card)),
             (post.is_some(), edit.is_some()),
@@ -285,6 +285,30 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
         cache.write(|tx| tx.lift(&name));
         assert!(wait(cache.claim(&owner(1))).is_none_or(|(_, why)| why == Why::Held), "{name}");
     }
+}
+
+#[test]
+fn a_pause_in_looking_up_holds_those_who_have_to_look_and_nobody_else() {
+    let until = NOW.plus(seconds(60));
+    for (maybe_sent, is_held) in [(false, false), (true, true)] {
+        let mut cache = Cache::new();
+        cache.say("a", Status::Working);
+        let job = cache.job(&owner(1));
+        let failed = Settlement::Retry { at: NOW, reason: "lost".to_owned(), maybe_sent, via: None };
+        cache.settle(&job, &owner(1), &failed);
+        cache.write(|tx| tx.hold(&pace::reading_hold(&workspace(1), EntryKind::Post), until));
+        let held = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, maybe_sent));
+        assert_eq!(held.expect("a moment") == until, is_held);
+        assert_eq!(wait(cache.claim(&owner(1))), is_held.then_some((until, Why::Paced)));
+    }
+    // A process that died while it sent may have sent as well.
+    let mut cache = Cache::new();
+    cache.say("a", Status::Working);
+    cache.job(&Owner::stored("gone".to_owned()));
+    cache.pass(LEASE);
+    let until = cache.now.plus(seconds(60));
+    cache.write(|tx| tx.hold(&pace::reading_hold(&workspace(1), EntryKind::Post), until));
+    assert_eq!(wait(cache.claim(&owner(1))), Some((until, Why::Paced)));
 }
 
 #[test]
@@ -323,7 +347,7 @@ fn a_hold_is_never_shortened_and_counts_how_often_it_was_set() {
     assert_eq!(failures(&mut cache), 0);
     for (until, held, count) in [(60, 60, 1), (10, 60, 2), (90, 90, 3)] {
         cache.write(|tx| tx.hold(&name, NOW.plus(seconds(until))));
-        let found = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post)).expect("a moment");
+        let found = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, false)).expect("a moment");
         assert_eq!((found, failures(&mut cache)), (NOW.plus(seconds(held)), count));
     }
     cache.write(|tx| tx.lift(&name));

@@ -109,17 +109,11 @@ impl Store {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) fn open_at(path: &Path, busy_timeout: Duration) -> Result<Opened, OpenError> {
+        // Looked at before, so that nothing is set aside that another process has put there meanwhile.
+        let inode = fs::metadata(path).map(|metadata| metadata.ino()).ok();
         match Self::connect(path, busy_timeout) {
             Ok(store) => Ok(Opened { store, set_aside: None }),
-            Err(Failure::Corrupt(_)) => {
-                let set_aside = repair::set_aside(path, busy_timeout).map_err(|error| {
-                    unusable(path, &format!("it is damaged and cannot be set aside: {}", cause(&error)))
-                })?;
-                match Self::connect(path, busy_timeout) {
-                    Ok(store) => Ok(Opened { store, set_aside }),
-                    Err(failure) => Err(failure.into_open_error(path)),
-                }
-            }
+            Err(Failure::Corrupt(_)) => Self::open_afresh(path, inode, busy_timeout),
             Err(failure) => Err(failure.into_open_error(path)),
         }
     }
@@ -131,12 +125,16 @@ impl Store {
     pub(crate) fn start_afresh(self) -> Result<Opened, OpenError> {
         let Self { connection, path, inode, busy_timeout, .. } = self;
         drop(connection);
-        let set_aside = repair::set_aside_inode(&path, inode, busy_timeout).map_err(|error| {
-            unusable(&path, &format!("it is damaged and cannot be set aside: {}", cause(&error)))
+        Self::open_afresh(&path, Some(inode), busy_timeout)
+    }
+
+    fn open_afresh(path: &Path, damaged: Option<u64>, busy_timeout: Duration) -> Result<Opened, OpenError> {
+        let set_aside = repair::set_aside(path, damaged, busy_timeout).map_err(|error| {
+            unusable(path, &format!("it is damaged and cannot be set aside: {}", cause(&error)))
         })?;
-        match Self::connect(&path, busy_timeout) {
+        match Self::connect(path, busy_timeout) {
             Ok(store) => Ok(Opened { store, set_aside }),
-            Err(failure) => Err(failure.into_open_error(&path)),
+            Err(failure) => Err(failure.into_open_error(path)),
         }
     }
 

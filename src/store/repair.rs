@@ -12,33 +12,20 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use rusqlite::{Connection, OpenFlags};
-
-use super::StoreError;
-
 /// How often to look whether another process is done.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Moves the file at `path` to `PATH.corrupt-TIME` if it is (still) damaged.
+/// Moves the file at `path` to `PATH.corrupt-TIME` if it is still the one with this inode, which was found damaged.
 ///
-/// Returns where it went; `None` when another process has mended it meanwhile.
-pub(super) fn set_aside(path: &Path, busy_timeout: Duration) -> io::Result<Option<PathBuf>> {
-    let _guard = guard(path, busy_timeout)?;
-    if is_sound(path, busy_timeout) {
-        return Ok(None);
-    }
-    move_away(path).map(Some)
-}
-
-/// Moves the file at `path` away if it is still the one with this inode, found damaged in use.
-pub(super) fn set_aside_inode(
+/// Returns where it went; `None` when another process has replaced it meanwhile.
+pub(super) fn set_aside(
     path: &Path,
-    inode: u64,
+    damaged: Option<u64>,
     busy_timeout: Duration,
 ) -> io::Result<Option<PathBuf>> {
     let _guard = guard(path, busy_timeout)?;
     match fs::metadata(path) {
-        Ok(metadata) if metadata.ino() == inode => move_away(path).map(Some),
+        Ok(metadata) if Some(metadata.ino()) == damaged => move_away(path).map(Some),
         _ => Ok(None),
     }
 }
@@ -67,20 +54,6 @@ pub(super) fn guard(path: &Path, busy_timeout: Duration) -> io::Result<Flock<Fil
             Err((_, errno)) => return Err(errno.into()),
         };
         thread::sleep(POLL);
-    }
-}
-
-fn is_sound(path: &Path, busy_timeout: Duration) -> bool {
-    let check = || -> Result<(), StoreError> {
-        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.busy_timeout(busy_timeout)?;
-        super::schema::version_of(&connection)?;
-        connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
-        Ok(())
-    };
-    match check() {
-        Ok(()) => true,
-        Err(error) => !error.corrupt,
     }
 }
 

@@ -258,6 +258,24 @@ fn a_damaged_file_is_set_aside_whole_and_a_fresh_cache_takes_its_place() {
 }
 
 #[test]
+fn an_old_cache_that_is_found_damaged_while_it_is_brought_up_to_date_is_set_aside_as_well() {
+    let (_dir, path) = database(SCHEMA_2);
+    let page =
+        "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_master WHERE name = 'tasks'";
+    let (page, size): (u32, u32) = Connection::open(&path)
+        .expect("a database")
+        .query_row(page, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .expect("a table");
+    let mut damaged = fs::read(&path).expect("the file");
+    let place = |page: u32| usize::try_from(page * size).expect("a small file");
+    damaged[place(page - 1)..place(page)].fill(0);
+    fs::write(&path, &damaged).expect("a file");
+    let aside = open(&path).expect("a fresh cache").set_aside.expect("the damaged file");
+    assert!(aside.to_string_lossy().contains("cache.db.corrupt-"), "{aside:?}");
+    assert_eq!(open(&path).expect("a cache").set_aside, None);
+}
+
+#[test]
 fn whoever_holds_the_lock_for_ever_keeps_nobody_waiting_for_ever() {
     let dir = TempDir::new().expect("a directory");
     let path = dir.path().join("cache.db");

@@ -241,7 +241,7 @@ impl Sender {
         }
         thread::sleep(wait);
         let reads_first = outbox::reads_first(job.kind, job.maybe_sent);
-        let held_until = store.read(|tx| tx.held_until(&self.link, job.limited_as(), reads_first))?;
+        let held_until = store.read(|tx| tx.held_until(&self.link, job.limited_as(), reads_first, now()))?;
         Ok((held_until > now()).then_some(held_until))
     }
 
@@ -271,17 +271,17 @@ impl Sender {
                     Cause::Server | Cause::Foreign { .. } => alone,
                     Cause::Lookup(after) => {
                         let until = retry::limited_until(after, jitter(), now);
-                        tx.hold(&pace::reading_hold(self.credential(), job.limited_as()), until)?;
+                        tx.hold(&pace::reading_hold(self.credential(), job.limited_as()), until, now)?;
                         alone.max(until)
                     }
                     Cause::Limited(after) => {
                         let until = retry::limited_until(after, jitter(), now);
-                        tx.hold(&pace::method_hold(self.credential(), job.limited_as()), until)?;
+                        tx.hold(&pace::method_hold(self.credential(), job.limited_as()), until, now)?;
                         until
                     }
                     Cause::Network => {
                         let until = retry::network_rest(tx.failures(&network)?, now);
-                        tx.hold(&network, until)?;
+                        tx.hold(&network, until, now)?;
                         alone.max(until)
                     }
                 };

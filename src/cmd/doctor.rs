@@ -198,7 +198,7 @@ fn check_cache(report: &mut Report, config: &Config) -> Option<Store> {
     let mut store = opened.store;
     let problems = store.write(|tx| {
         // Leaves nothing behind, but has to be written: on a full disk only that fails.
-        tx.hold(TRIAL, now())?;
+        tx.hold(TRIAL, now(), now())?;
         tx.lift(TRIAL)?;
         let mut problems = tx.problems()?;
         problems.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, config))?;
@@ -377,8 +377,9 @@ fn post(report: &mut Report, config: &Config, http: &mut Http, mut store: Option
         let outcome = deliver(http, destination, &test_message(), &place, deadline);
         match (&outcome, &mut store) {
             (Outcome::Retry(Retry { cause: Cause::Limited(after), .. }), Some(store)) => {
-                let until = retry::limited_until(*after, jitter(), now());
-                if store.write(|tx| tx.hold_posts(&credential, until)).is_err() {
+                let at = now();
+                let until = retry::limited_until(*after, jitter(), at);
+                if store.write(|tx| tx.hold_posts(&credential, until, at)).is_err() {
                     break outcome;
                 }
             }

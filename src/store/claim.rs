@@ -355,11 +355,15 @@ impl Tx<'_> {
         link: &Link,
         kind: EntryKind,
         reads_first: bool,
+        now: Moment,
     ) -> Result<Moment, StoreError> {
-        let method = self.pace(&pace::method_hold(link.credential(), kind))?.hold_until;
-        let mut until = method.max(self.pace(&pace::network_hold(link))?.hold_until);
+        let held = |name: String| -> Result<Moment, StoreError> {
+            Ok(pace::believable(self.pace(&name)?.hold_until, now))
+        };
+        let mut until =
+            held(pace::method_hold(link.credential(), kind))?.max(held(pace::network_hold(link))?);
         if reads_first {
-            until = until.max(self.pace(&pace::reading_hold(link.credential(), kind))?.hold_until);
+            until = until.max(held(pace::reading_hold(link.credential(), kind))?);
         }
         Ok(until)
     }

@@ -220,11 +220,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Holds everyone who uses this name back until then.
-    pub(crate) fn hold(&self, name: &str, until: Moment) -> Result<(), StoreError> {
+    /// Holds everyone who uses this name back until then, or for as long as they are held back already.
+    pub(crate) fn hold(&self, name: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
+        // One from before a clock was set back holds nobody: kept, it would undo this one.
+        let until = until.max(pace::believable(self.pace(name)?.hold_until, now));
         self.connection.execute(
             "INSERT INTO paces (name, full_at_ms, hold_until_ms, failures) VALUES (?1, 0, ?2, 1)
-             ON CONFLICT (name) DO UPDATE SET hold_until_ms = max(hold_until_ms, ?2), failures = failures + 1",
+             ON CONFLICT (name) DO UPDATE SET hold_until_ms = ?2, failures = failures + 1",
             params![name, until.0],
         )?;
         Ok(())

@@ -39,7 +39,12 @@ impl Tx<'_> {
     }
 
     /// Keeps everyone from posting until then, as Slack asked.
-    pub(crate) fn hold_posts(&self, credential: &Credential, until: Moment) -> Result<(), StoreError> {
-        self.hold(&pace::method_hold(credential, EntryKind::Post), until)
+    pub(crate) fn hold_posts(
+        &self,
+        credential: &Credential,
+        until: Moment,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.hold(&pace::method_hold(credential, EntryKind::Post), until, now)
     }
 }

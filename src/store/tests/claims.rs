@@ -263,9 +263,10 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
         let mut cache = Cache::new();
         let task = cache.say("a", Status::Working).task;
         let now = cache.now;
-        cache.write(|tx| tx.hold(&name, until));
-        let mut heard =
-            |kind| cache.store.read(|tx| tx.held_until(&link(1), kind, false)).expect("a moment") == until;
+        cache.write(|tx| tx.hold(&name, until, NOW));
+        let mut heard = |kind| {
+            cache.store.read(|tx| tx.held_until(&link(1), kind, false, NOW)).expect("a moment") == until
+        };
         assert_eq!(
             (heard(EntryKind::Post), heard(EntryKind::Card)),
             (post.is_some(), edit.is_some()),
@@ -296,8 +297,8 @@ fn a_pause_in_looking_up_holds_those_who_have_to_look_and_nobody_else() {
         let job = cache.job(&owner(1));
         let failed = Settlement::Retry { at: NOW, reason: "lost".to_owned(), maybe_sent, via: None };
         cache.settle(&job, &owner(1), &failed);
-        cache.write(|tx| tx.hold(&pace::reading_hold(&workspace(1), EntryKind::Post), until));
-        let held = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, maybe_sent));
+        cache.write(|tx| tx.hold(&pace::reading_hold(&workspace(1), EntryKind::Post), until, NOW));
+        let held = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, maybe_sent, NOW));
         assert_eq!(held.expect("a moment") == until, is_held);
         assert_eq!(wait(cache.claim(&owner(1))), is_held.then_some((until, Why::Paced)));
     }
@@ -307,7 +308,7 @@ fn a_pause_in_looking_up_holds_those_who_have_to_look_and_nobody_else() {
     cache.job(&Owner::stored("gone".to_owned()));
     cache.pass(LEASE);
     let until = cache.now.plus(seconds(60));
-    cache.write(|tx| tx.hold(&pace::reading_hold(&workspace(1), EntryKind::Post), until));
+    cache.write(|tx| tx.hold(&pace::reading_hold(&workspace(1), EntryKind::Post), until, NOW));
     assert_eq!(wait(cache.claim(&owner(1))), Some((until, Why::Paced)));
 }
 
@@ -334,7 +335,15 @@ fn a_hold_from_before_a_clock_was_set_back_holds_nobody() {
     for name in [pace::network_hold(&link(1)), pace::method_hold(&ours, EntryKind::Post)] {
         let mut cache = Cache::new();
         cache.say("a", Status::Working);
-        cache.write(|tx| tx.hold(&name, NOW.plus(seconds(8 * 3600))));
+        let before = NOW.plus(seconds(8 * 3600));
+        cache.write(|tx| tx.hold(&name, before, before));
+        let held = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, false, NOW));
+        assert!(held.expect("a moment") <= NOW, "{name}");
+        // It does not keep a new one from holding.
+        let until = NOW.plus(seconds(60));
+        cache.write(|tx| tx.hold(&name, until, NOW));
+        assert_eq!(wait(cache.claim(&owner(1))).map(|(until, _)| until), Some(until), "{name}");
+        cache.write(|tx| tx.lift(&name).and_then(|()| tx.hold(&name, before, before)));
         assert!(matches!(cache.claim(&owner(1)), Claim::Job(_)), "{name}");
     }
 }
@@ -346,8 +355,9 @@ fn a_hold_is_never_shortened_and_counts_how_often_it_was_set() {
     let failures = |cache: &mut Cache| cache.store.read(|tx| tx.failures(&name)).expect("a count");
     assert_eq!(failures(&mut cache), 0);
     for (until, held, count) in [(60, 60, 1), (10, 60, 2), (90, 90, 3)] {
-        cache.write(|tx| tx.hold(&name, NOW.plus(seconds(until))));
-        let found = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, false)).expect("a moment");
+        cache.write(|tx| tx.hold(&name, NOW.plus(seconds(until)), NOW));
+        let found =
+            cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, false, NOW)).expect("a moment");
         assert_eq!((found, failures(&mut cache)), (NOW.plus(seconds(held)), count));
     }
     cache.write(|tx| tx.lift(&name));

@@ -51,13 +51,13 @@ fn hurry_keeps_slacks_own_limits_and_forgets_our_caution_about_the_network() {
     let mut cache = Cache::new();
     cache.say("a", Status::Working);
     let (ours, until) = (workspace(1), cache.now.plus(seconds(60)));
-    cache.write(|tx| tx.hold(&pace::network_hold(&link(1)), until));
+    cache.write(|tx| tx.hold(&pace::network_hold(&link(1)), until, NOW));
     cache.hurry(false);
     assert!(matches!(cache.claim(&owner(1)), Claim::Job(_)));
 
     let mut cache = Cache::new();
     cache.say("a", Status::Working);
-    cache.write(|tx| tx.hold(&pace::method_hold(&ours, EntryKind::Post), until));
+    cache.write(|tx| tx.hold(&pace::method_hold(&ours, EntryKind::Post), until, NOW));
     cache.hurry(false);
     let Claim::Wait { until: heard, why: Why::Paced } = cache.claim(&owner(1)) else { panic!("held") };
     assert_eq!(heard, until);

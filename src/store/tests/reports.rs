@@ -175,7 +175,7 @@ fn what_holds_everyone_back_is_the_reason_while_it_lasts() {
         (pace::method_hold(&workspace(1), EntryKind::Card), None),
         (pace::network_hold(&link(2)), None),
     ] {
-        cache.store.write(|tx| tx.hold(&hold, until)).expect("a hold");
+        cache.store.write(|tx| tx.hold(&hold, until, NOW)).expect("a hold");
         let due_at = if why.is_some() { until } else { now };
         assert_eq!(told(&mut cache, now), (due_at, why.map(str::to_owned)), "{hold}");
         assert_eq!(told(&mut cache, until), (now, None), "{hold}");

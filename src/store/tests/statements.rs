@@ -105,8 +105,8 @@ fn a_life(cache: &mut Cache) {
             tx.stay_in_office(&link(1), &owner(3), now, until)?;
             tx.leave_office(&link(1), &owner(3))?;
             tx.failures(&pace::network_hold(&link(1)))?;
-            tx.hold(&pace::network_hold(&link(1)), now)?;
-            tx.held_until(&link(1), EntryKind::Post, true)?;
+            tx.hold(&pace::network_hold(&link(1)), now, NOW)?;
+            tx.held_until(&link(1), EntryKind::Post, true, NOW)?;
             tx.lift(&pace::network_hold(&link(1)))
         });
         cache.pass(seconds(5));

@@ -89,7 +89,6 @@ pub(super) enum Class {
     CardGone,
     CardFrozen,
     ThreadGone,
-    Limited,
     /// May pass; whether Slack may have stored the message.
     Server {
         maybe_sent: bool,
@@ -122,7 +121,6 @@ pub(super) fn class(error: &str) -> Class {
         "message_not_found" => Class::CardGone,
         "cant_update_message" | "edit_window_closed" | "streaming_state_conflict" => Class::CardFrozen,
         "thread_not_found" => Class::ThreadGone,
-        "ratelimited" | "rate_limited" => Class::Limited,
         "internal_error" | "fatal_error" => Class::Server { maybe_sent: true },
         "service_unavailable"
         | "update_failed"
@@ -235,7 +233,6 @@ impl Bot<'_> {
             // A thread that somebody else opened is not ours to replace.
             Class::ThreadGone | Class::CardGone if owns_thread(job) => Outcome::ThreadGone,
             Class::ThreadGone | Class::CardGone | Class::CardFrozen => Outcome::Rejected(reason),
-            Class::Limited => Outcome::Retry(Retry::limited(None)),
             Class::Server { maybe_sent } => Outcome::Retry(troubled(reason, maybe_sent)),
         }
     }
@@ -274,9 +271,9 @@ impl Bot<'_> {
             if !cursor.is_empty() {
                 query.push(("cursor", &cursor));
             }
-            let (reply, answer) = self.query(method, &query)?;
+            let (reply, _) = self.query(method, &query)?;
             if !reply.ok {
-                return passing(&reply, &answer).map_or(Ok(None), Err);
+                return passing(&reply).map_or(Ok(None), Err);
             }
             let found = reply.messages.into_iter().find(|message| {
                 let payload = &message.metadata["event_payload"];
@@ -320,9 +317,9 @@ impl Bot<'_> {
             if !cursor.is_empty() {
                 query.push(("cursor", &cursor));
             }
-            let (reply, answer) = self.query("conversations.list", &query)?;
+            let (reply, _) = self.query("conversations.list", &query)?;
             if !reply.ok {
-                return passing(&reply, &answer).map_or(Ok(Err(reply.reason())), Err);
+                return passing(&reply).map_or(Ok(Err(reply.reason())), Err);
             }
             if let Some(found) = reply.channels.into_iter().find(|channel| channel.name == name) {
                 return Ok(Ok(found));
@@ -373,17 +370,13 @@ impl Reply {
 }
 
 /// Slack answered, but could not do it.
-fn troubled(reason: String, maybe_sent: bool) -> Retry {
+pub(super) fn troubled(reason: String, maybe_sent: bool) -> Retry {
     Retry { cause: Cause::Server, reason: format!("Slack answered {reason}"), maybe_sent }
 }
 
 /// Why a method that only reads was refused, if that may pass.
-fn passing(reply: &Reply, answer: &Answer) -> Option<Retry> {
-    match class(&reply.error) {
-        Class::Limited => Some(Retry::limited(answer.retry_after).while_reading()),
-        Class::Server { .. } => Some(troubled(reply.reason(), false)),
-        _ => None,
-    }
+fn passing(reply: &Reply) -> Option<Retry> {
+    matches!(class(&reply.error), Class::Server { .. }).then(|| troubled(reply.reason(), false))
 }
 
 /// Tells a card that was posted anew from the reply for the same checkpoint.
@@ -413,6 +406,10 @@ fn read(api_url: &str, answer: Result<Answer, Retry>) -> Result<(Reply, Answer),
         .filter(|value| value["ok"].is_boolean())
         .and_then(|value| serde_json::from_value::<Reply>(value).ok());
     match reply {
+        // A limit is also told as an error, with the time to wait beside it as ever. Both spellings are Slack's.
+        Some(reply) if matches!(&*reply.error, "ratelimited" | "rate_limited") => {
+            Err(Retry::limited(answer.retry_after))
+        }
         Some(reply) if reply.ok || !reply.error.is_empty() => Ok((reply, answer)),
         _ => Err(foreign_answer(host(api_url), &answer)),
     }
@@ -435,8 +432,6 @@ mod tests {
             ("message_not_found", Class::CardGone),
             ("edit_window_closed", Class::CardFrozen),
             ("thread_not_found", Class::ThreadGone),
-            ("ratelimited", Class::Limited),
-            ("rate_limited", Class::Limited),
             ("fatal_error", Class::Server { maybe_sent: true }),
             ("service_unavailable", Class::Server { maybe_sent: false }),
         ] {
@@ -464,6 +459,21 @@ mod tests {
             let retry = read(status, body).expect_err(body);
             let is_foreign = matches!(retry.cause, Cause::Foreign { .. });
             assert_eq!((is_foreign, retry.maybe_sent), (maybe_sent, maybe_sent), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_told_by_status_or_by_name_and_its_time_is_kept() {
+        let told = Some(Duration::from_secs(7));
+        for (status, body, retry_after) in [
+            (429, "", told),
+            (429, "<html>slow down</html>", None),
+            (200, r#"{"ok":false,"error":"ratelimited"}"#, told),
+            (200, r#"{"ok":false,"error":"rate_limited"}"#, None),
+        ] {
+            let answer = Answer { retry_after, ..answer(status, body).expect("an answer") };
+            let retry = read("https://slack.com/api/", Ok(answer)).expect_err(body);
+            assert_eq!((retry.cause, retry.maybe_sent), (Cause::Limited(retry_after), false), "{body}");
         }
     }
 

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::bot::{Bot, Class, Reply, class};
+use super::bot::{Bot, Class, Reply, class, troubled};
 use super::http::Answer;
-use super::{Cause, Outcome, Retry, dress, foreign_answer};
+use super::{Outcome, Retry, dress, foreign_answer};
 use crate::checkpoint::outbox::{Job, Note};
 use crate::render::slack;
 
@@ -53,10 +53,7 @@ impl Bot<'_> {
     /// Where people find a message; `None` if Slack does not say.
     fn permalink(&mut self, channel: &str, ts: &str) -> Result<Option<String>, Retry> {
         let query = [("channel", channel), ("message_ts", ts)];
-        let (reply, answer) = self.query("chat.getPermalink", &query)?;
-        if class(&reply.error) == Class::Limited {
-            return Err(Retry::limited(answer.retry_after).while_reading());
-        }
+        let (reply, _) = self.query("chat.getPermalink", &query)?;
         Ok(Some(reply.permalink).filter(|url| !url.is_empty()))
     }
 
@@ -78,9 +75,6 @@ impl Bot<'_> {
             match self.query("files.getUploadURLExternal", &[("filename", FILE_NAME), ("length", &length)]) {
                 Ok((reply, answer)) if reply.ok => {
                     serde_json::from_str::<Upload>(&answer.body).unwrap_or_default()
-                }
-                Ok((reply, answer)) if class(&reply.error) == Class::Limited => {
-                    return Outcome::Retry(Retry::limited(answer.retry_after).while_reading());
                 }
                 Ok((reply, _)) => return self.refusal(&reply),
                 Err(retry) => return Outcome::Retry(retry),
@@ -110,12 +104,7 @@ impl Bot<'_> {
     /// What is refused is not tried again: neither a note nor a file is worth holding a thread up.
     fn refusal(&self, reply: &Reply) -> Outcome {
         match class(&reply.error) {
-            Class::Limited => Outcome::Retry(Retry::limited(None)),
-            Class::Server { maybe_sent } => Outcome::Retry(Retry {
-                cause: Cause::Server,
-                reason: format!("Slack answered {}", reply.reason()),
-                maybe_sent,
-            }),
+            Class::Server { maybe_sent } => Outcome::Retry(troubled(reply.reason(), maybe_sent)),
             _ => Outcome::Rejected(reply.reason()),
         }
     }

@@ -11,7 +11,7 @@ use super::{BUSY_MAX, now};
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::outbox::{Job, Priority};
 use crate::checkpoint::time::Moment;
-use crate::delivery::{Outcome, Retry};
+use crate::delivery::{Cause, Outcome, Retry};
 use crate::store::{Claim, Scope, Store, Tx, Why};
 
 /// The longest that a worker sleeps without looking, in case another process has left it something.
@@ -209,12 +209,13 @@ fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
     }
 }
 
-/// Tries each until it is sent, may have been sent, is refused or out of date, or there is no time left.
+/// Tries each until it is sent, its answer was lost, it is refused or out of date, or there is no time left.
 fn send_loose(orders: &Orders, sender: &mut Sender, threads: &mut Threads) {
     let mut attempts = 0;
+    let mut may_be_there = false;
     while let Some(mut job) = orders.first_loose() {
         if attempts > 0 && orders.is_outdated(&job) {
-            attempts = 0;
+            (attempts, may_be_there) = (0, false);
             orders.change(|state| {
                 state.loose.pop_front();
                 state.settled.lost += 1;
@@ -227,8 +228,13 @@ fn send_loose(orders: &Orders, sender: &mut Sender, threads: &mut Threads) {
         if let Some((channel_id, thread_ts)) = threads.get(&job.task.id) {
             (job.task.channel_id, job.task.thread_ts) = (Clone::clone(channel_id), Clone::clone(thread_ts));
         }
+        job.maybe_sent = may_be_there;
         let outcome = sender.send(&job);
-        if let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome {
+        if let Outcome::Retry(Retry { cause, maybe_sent, .. }) = &outcome
+            && (!maybe_sent || *cause == Cause::Server)
+        {
+            // From then on it is looked for before it is sent again.
+            may_be_there |= maybe_sent;
             let again = Instant::now() + again_at(*cause, attempts).since(now());
             if await_turn(orders, sender, again) {
                 attempts += 1;
@@ -237,7 +243,7 @@ fn send_loose(orders: &Orders, sender: &mut Sender, threads: &mut Threads) {
             orders.change(|state| state.settled.latest = Some((job.checkpoint, outcome)));
             return;
         }
-        attempts = 0;
+        (attempts, may_be_there) = (0, false);
         if let Outcome::Posted { channel_id, ts, thread_ts } = &outcome {
             let known = (channel_id.clone(), thread_ts.clone().or_else(|| ts.clone()));
             threads.entry(job.task.id).or_insert(known);

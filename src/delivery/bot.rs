@@ -454,11 +454,14 @@ mod tests {
             (200, "[]", true),
             (200, "{}", true),
             (200, r#"{"ok":false}"#, true),
-            (502, "", false),
+            (302, "", false),
+            (500, "", true),
+            (502, "", true),
+            (504, "<html>Gateway Timeout</html>", true),
         ] {
             let retry = read(status, body).expect_err(body);
             let is_foreign = matches!(retry.cause, Cause::Foreign { .. });
-            assert_eq!((is_foreign, retry.maybe_sent), (maybe_sent, maybe_sent), "{status} {body}");
+            assert_eq!((is_foreign, retry.maybe_sent), (status == 200, maybe_sent), "{status} {body}");
         }
     }
 

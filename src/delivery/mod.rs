@@ -202,9 +202,11 @@ fn give_up(outcome: Outcome, job: &Job) -> Outcome {
 /// An answer that is no message of Slack's: from the edge, a proxy, or in mid-outage.
 fn foreign_answer(host: &str, answer: &Answer) -> Retry {
     if !(200..=299).contains(&answer.status) {
-        // An error page came instead of taking the message.
         let reason = format!("{host} gave HTTP status {}", answer.status);
-        return Retry { cause: Cause::Server, reason, maybe_sent: false };
+        // Whoever fails half-way, or waits in vain for the one behind it, may have handed the message on before; only
+        // 503 says that nobody took it.
+        let maybe_sent = answer.status >= 500 && answer.status != 503;
+        return Retry { cause: Cause::Server, reason, maybe_sent };
     }
     let is_page = answer.body.trim_start().starts_with('<');
     let tries = if is_page { PAGE_TRIES } else { LOOKALIKE_TRIES };

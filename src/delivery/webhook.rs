@@ -111,7 +111,7 @@ mod tests {
             _ => None,
         };
         assert_eq!(cause(outcome(429, "")), Some((Cause::Limited(Some(Duration::from_secs(3))), false)));
-        assert_eq!(cause(outcome(500, "rollup_error")), Some((Cause::Server, false)));
+        assert_eq!(cause(outcome(500, "rollup_error")), Some((Cause::Server, true)));
         assert_eq!(cause(outcome(503, "<html>Server Error</html>")), Some((Cause::Server, false)));
         for (body, tries) in [
             ("<html>log in to the wifi</html>", PAGE_TRIES),

@@ -25,8 +25,8 @@ fn row(fault: Fault, delivery: &'static str, error: &'static str, stored: usize)
 fn passing() -> Vec<Row> {
     let lost = "unconfirmed";
     vec![
-        row(Fault::Status(500), "queued", "gave HTTP status 500", 0),
-        row(Fault::Status(502), "queued", "gave HTTP status 502", 0),
+        row(Fault::Status(500), lost, "gave HTTP status 500", 0),
+        row(Fault::Status(502), lost, "gave HTTP status 502", 0),
         row(Fault::Status(503), "queued", "gave HTTP status 503", 0),
         row(Fault::Html(503), "queued", "gave HTTP status 503", 0),
         row(Fault::Html(200), lost, "gave an answer that is not Slack's", 0),
@@ -37,6 +37,8 @@ fn passing() -> Vec<Row> {
         row(Fault::ErrorName("internal_error"), lost, "Slack answered internal_error", 0),
         row(Fault::ErrorName("fatal_error"), lost, "Slack answered fatal_error", 0),
         row(Fault::ResetBeforeStoring, lost, "connection to 127.0.0.1:", 0),
+        row(Fault::StatusAfterStoring(500), lost, "gave HTTP status 500", 1),
+        row(Fault::StatusAfterStoring(504), lost, "gave HTTP status 504", 1),
         row(Fault::ResetAfterStoring, lost, "connection to 127.0.0.1:", 1),
         row(Fault::TruncatedJson, lost, "connection to 127.0.0.1:", 1),
         row(Fault::Hang, lost, "did not answer within 1.", 0),

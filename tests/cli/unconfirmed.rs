@@ -8,8 +8,13 @@ use crate::scene::{Scene, last_action, side_by_side, text};
 use crate::support::wait_for;
 
 /// Every way to lose the answer of a call that took effect.
-const LOST: [Fault; 4] =
-    [Fault::ResetAfterStoring, Fault::HangAfterStoring, Fault::TruncatedJson, Fault::SlowBody];
+const LOST: [Fault; 5] = [
+    Fault::ResetAfterStoring,
+    Fault::HangAfterStoring,
+    Fault::TruncatedJson,
+    Fault::SlowBody,
+    Fault::StatusAfterStoring(502),
+];
 
 /// How often a method was called.
 fn count(scene: &Scene, method: &str) -> usize {

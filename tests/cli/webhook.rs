@@ -99,10 +99,10 @@ struct Row(Fault, &'static str, &'static str);
 fn every_failure_is_told_and_what_may_pass_is_sent_later() {
     let lost = "unconfirmed";
     let rows = [
-        Row(Fault::Status(500), "queued", "gave HTTP status 500"),
+        Row(Fault::Status(500), lost, "gave HTTP status 500"),
         Row(Fault::Status(503), "queued", "gave HTTP status 503"),
-        Row(Fault::Html(502), "queued", "gave HTTP status 502"),
-        Row(Fault::ErrorName("rollup_error"), "queued", "gave HTTP status 500"),
+        Row(Fault::Html(502), lost, "gave HTTP status 502"),
+        Row(Fault::ErrorName("rollup_error"), lost, "gave HTTP status 500"),
         Row(Fault::RateLimited { retry_after: Some(1) }, "queued", "(retry after 1 s)"),
         Row(Fault::RateLimited { retry_after: None }, "queued", "Slack's rate limit is reached"),
         Row(Fault::Garbage, lost, "gave an answer that is not Slack's"),

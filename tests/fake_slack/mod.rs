@@ -74,6 +74,8 @@ pub(crate) enum Fault {
     RateLimited { retry_after: Option<u32> },
     /// That status, with an empty body.
     Status(u16),
+    /// The call takes effect; that status, with an empty body.
+    StatusAfterStoring(u16),
     /// That status, with an HTML page as the edge of a service shows it.
     Html(u16),
     /// `ok:false` with that error; for a webhook the bare word, with the status that belongs to it.

@@ -123,6 +123,10 @@ impl Shared {
                 methods::too_many(&request, retry_after)
             }
             Fault::Status(status) => Reply { status, ..Reply::text(status, "") },
+            Fault::StatusAfterStoring(status) => {
+                effect(&mut state);
+                Reply { status, ..Reply::text(status, "") }
+            }
             Fault::Html(status) => Reply::text(
                 status,
                 "<!DOCTYPE html><html><title>Server Error</title><body>Oh no.</body></html>",

@@ -22,6 +22,7 @@ mod tests;
 mod turn;
 mod watch;
 
+use std::borrow::Cow;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,9 @@ const WAL_MAX: u64 = 64 * 4120;
 
 /// How often a writer looks whether the others are done: they take a few milliseconds each.
 const BUSY_POLL: Duration = Duration::from_millis(5);
+
+/// How many links are followed, as many as Linux does.
+const LINKS_MAX: u32 = 40;
 
 /// How often a cache may be replaced under somebody who opens it.
 const OPEN_TRIES: u32 = 10;
@@ -109,6 +113,7 @@ impl Store {
     /// # Errors
     /// See [`OpenError`].
     pub(crate) fn open_at(path: &Path, busy_timeout: Duration) -> Result<Opened, OpenError> {
+        let path = &*followed(path);
         // Looked at before, so that nothing is set aside that another process has put there meanwhile.
         let inode = fs::metadata(path).map(|metadata| metadata.ino()).ok();
         match Self::connect(path, busy_timeout) {
@@ -281,6 +286,17 @@ impl Store {
 /// The schema version that this program writes, for `doctor`.
 pub(crate) fn schema_version() -> i64 {
     schema::version()
+}
+
+/// The file that a link leads to, there or not: SQLite puts its log beside that one, so our lock and whatever else
+/// belongs to it have their place there too.
+fn followed(path: &Path) -> Cow<'_, Path> {
+    let mut path = Cow::Borrowed(path);
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = Cow::Owned(path.parent().unwrap_or(Path::new("")).join(target));
+    }
+    path
 }
 
 /// Opens the file at `path`, making it if there is none; says which file it was.

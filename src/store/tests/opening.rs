@@ -354,3 +354,40 @@ fn the_log_is_kept_short() {
     let log = fs::metadata(repair::with_suffix(&cache.path(), "-wal")).expect("a log").len();
     assert!(log <= WAL_MAX + 64 * 4120, "{log} bytes");
 }
+
+#[test]
+fn a_cache_behind_a_link_has_its_companions_beside_itself() {
+    let dir = TempDir::new().expect("a directory");
+    let (link, place) = (dir.path().join("cache.db"), dir.path().join("elsewhere"));
+    fs::create_dir(&place).expect("a directory");
+    // One link after the other, and at first there is nothing behind them.
+    std::os::unix::fs::symlink("second.db", &link).expect("a link");
+    std::os::unix::fs::symlink("elsewhere/real.db", dir.path().join("second.db")).expect("a link");
+    for n in 0..100 {
+        let mut store = open(&link).expect("a cache").store;
+        let name = format!("{n} {}", "x".repeat(5000));
+        let insert = "INSERT INTO prunings VALUES (?1, 1)";
+        store
+            .write(|tx| tx.connection.execute(insert, [&name]).map(drop).map_err(Into::into))
+            .expect("a row");
+    }
+    let log = fs::metadata(place.join("real.db-wal")).expect("a log").len();
+    assert!(log <= WAL_MAX + 64 * 4120, "{log} bytes");
+
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(place.join(format!("real.db{suffix}"))).expect("our own file");
+    }
+    fs::write(place.join("real.db"), "damaged").expect("our own file");
+    let set_aside = open(&link).expect("a cache").set_aside.expect("it was damaged");
+    assert_eq!(set_aside.parent(), Some(&*place));
+    assert!(link.is_symlink());
+    let names = |path: &Path| {
+        let names = fs::read_dir(path).expect("a directory").flatten().map(|entry| entry.file_name());
+        let mut names: Vec<_> = names.filter_map(|name| name.into_string().ok()).collect();
+        names.retain(|name| !name.contains("corrupt"));
+        names.sort();
+        names
+    };
+    assert_eq!(names(dir.path()), ["cache.db", "elsewhere", "second.db"]);
+    assert_eq!(names(&place), ["real.db", "real.db-shm", "real.db-wal", "real.db.lock"]);
+}

@@ -345,9 +345,16 @@ fn create(path: &Path, busy_timeout: Duration) -> std::io::Result<fs::Metadata> 
             }
         }
     }
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    file.metadata()
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path) {
+        Ok(file) => {
+            // The mask for new files may have taken rights away that its owner needs.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            file.metadata()
+        }
+        // Another process was quicker.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => fs::metadata(path),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a directory for its owner alone, whatever the mask for new files takes away.

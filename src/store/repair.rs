@@ -3,9 +3,9 @@
 //! The lock beside the cache also guards its creation and migration.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +44,10 @@ pub(super) fn guard(path: &Path, busy_timeout: Duration) -> io::Result<Flock<Fil
         // A pipe in its place has nobody who reads from it.
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(with_suffix(path, ".lock"))?;
+    if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o600 != 0o600) {
+        // Made just now, under a mask for new files that takes rights away that its owner needs.
+        let _ = file.set_permissions(Permissions::from_mode(0o600));
+    }
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),

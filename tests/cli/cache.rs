@@ -304,7 +304,9 @@ fn files_are_for_their_owner_only() {
     let (_slack, sandbox) = set_up();
     let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o7777;
     let deep = sandbox.work().join("a/b/c/cache.db");
-    for (cache, umask) in [(sandbox.cache_path(), "000"), (deep, "022")] {
+    // The last takes even the owner's rights away.
+    let strict = sandbox.work().join("strict/cache.db");
+    for (cache, umask) in [(sandbox.cache_path(), "000"), (deep, "022"), (strict, "777")] {
         let line = format!("umask {umask}; exec \"$BIN\" emit -a bot --cache \"$CACHE\" Hi");
         for _ in 0..2 {
             sandbox.shell(&line).env("CACHE", &cache).run().success().silent();

@@ -378,3 +378,33 @@ fn a_wrong_command_line_is_refused_before_anything_happens() {
     sandbox.cmd(["run", "echo", "--tail", "-a", "x"]).run().success().stdout_is("--tail -a x\n");
     sandbox.cmd(["run", "--", "echo", "--", "-q"]).run().success().stdout_is("-- -q\n");
 }
+
+#[test]
+fn the_end_is_told_where_the_cache_was_deleted_meanwhile() {
+    // Whether the command has said something since.
+    side_by_side([false, true], |speaks| {
+        let scene = Scene::bot();
+        let cache = scene.sandbox.cache_path();
+        let say = if speaks { "\"$BIN\" emit -s working Half; " } else { "" };
+        let script = format!("echo {READY}; read line; {say}exit 3");
+        let words = ["run", "-a", "bot", "-q", "--", "sh", "-c", &script];
+        let mut run = scene.sandbox.cmd(words).env("BIN", env!("CARGO_BIN_EXE_agent-checkpoint")).spawn();
+        let _rest = ready(&mut run);
+        wait_for("the thread", || {
+            let shown = scene.sandbox.cmd(["show", "--json", "bot"]).run();
+            (shown.code == Some(0) && !shown.json()["thread_ts"].is_null()).then_some(())
+        });
+        std::fs::remove_dir_all(cache.with_file_name("")).expect("a directory");
+        drop(run.stdin.take());
+        assert_eq!(run.wait().expect("its end").code(), Some(3));
+        scene.flush();
+        let end = end(&scene.sandbox);
+        assert_eq!(text(&end, "status"), "error", "{end}");
+        assert!(text(&end, "error").starts_with("exit code 3"), "{end}");
+        assert_eq!(text(&end, "delivery"), "sent");
+        if !speaks {
+            let thread = scene.thread();
+            assert_eq!(thread.len(), 2, "one thread: {thread:?}");
+        }
+    });
+}

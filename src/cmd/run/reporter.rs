@@ -13,6 +13,7 @@ use super::Settings;
 use crate::args::BackgroundChoice;
 use crate::checkpoint::id::{CheckpointId, TaskId, TaskKey};
 use crate::checkpoint::outbox::{Delivery, Job, Priority};
+use crate::checkpoint::parse::Thread;
 use crate::checkpoint::plan::{Plan, Stored};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::{Draft, Task};
@@ -253,6 +254,7 @@ impl<'a> Reporter<'a> {
     }
 
     fn progress(&mut self, percent: Option<u8>, action: Option<String>) {
+        self.follow_the_cache();
         let draft = Draft { progress: percent, action, ..self.draft(Status::Working) };
         if self.store.is_some()
             && let Err(error) = self.record(&draft, |_| Ok(()))
@@ -262,6 +264,7 @@ impl<'a> Reporter<'a> {
     }
 
     fn beat(&mut self) {
+        self.follow_the_cache();
         let (Some(store), Some(first)) = (&mut self.store, self.task.key) else { return };
         let beaten = store.write_relaxed(|tx| {
             let key = tx.watched(&self.me)?.map_or(first, |(key, _)| key);
@@ -269,6 +272,42 @@ impl<'a> Reporter<'a> {
         });
         if let (Ok(()), Some(worker)) = (beaten, &self.worker) {
             worker.wake();
+        }
+    }
+
+    /// Goes on in a fresh cache where ours was deleted or replaced: what is written to the old one is read by nobody.
+    fn follow_the_cache(&mut self) {
+        let Some(store) = self.store.as_mut().filter(|store| !store.is_in_place()) else { return };
+        // It can still be read: where the thread is.
+        if let Some(Ok(task)) = self.task.key.map(|key| store.read(|tx| tx.task(key))) {
+            self.task = task;
+        }
+        self.task.key = None;
+        self.tasks.clear();
+        self.store = match open(&self.settings.config, &self.settings.ui, busy_max(&self.settings.config)) {
+            Ok(store) => Some(store),
+            Err(error) => {
+                self.warn(format!("{error}; going on without state"));
+                None
+            }
+        };
+    }
+
+    /// A draft for a cache that does not know our task: it goes on in the thread that it had.
+    fn anew(&self, draft: &Draft) -> Draft {
+        let place = self.task.channel_id.as_ref().zip(self.task.thread_ts.as_ref());
+        let thread = place.map(|(channel, ts)| Thread { channel: channel.clone(), ts: ts.clone() });
+        Draft {
+            id: draft.id,
+            status: draft.status,
+            progress: draft.progress,
+            action: draft.action.clone(),
+            error: draft.error.clone(),
+            tail: draft.tail.clone(),
+            thread: thread.or_else(|| self.start.thread.clone()),
+            opens: Some(self.task.id),
+            new: false,
+            ..self.start.clone()
         }
     }
 
@@ -287,16 +326,22 @@ impl<'a> Reporter<'a> {
         after: impl FnOnce(&Tx<'_>) -> Result<(), StoreError>,
     ) -> Result<Option<Recorded>, StoreError> {
         let policy = record::policy(&self.settings.config);
+        let anew = self.anew(draft);
         let Some(store) = &mut self.store else { return Ok(None) };
         let (task, recorded) = store.write(|tx| {
             let within = tx.watched(&self.me)?.map_or(self.task.id, |(_, id)| id);
             let draft = Draft { within: Some(within), ..draft.clone() };
-            let Some(task) = tx.stored(&draft)?.task else { return Ok((None, None)) };
-            let (task, recorded) = if says_more(Some(&task), &draft) {
+            let stored = tx.stored(&draft)?.task;
+            let is_new = stored.is_none();
+            let draft = if is_new { anew } else { draft };
+            let (task, recorded) = if says_more(stored.as_ref(), &draft) {
                 let (plan, recorded) = record::record(tx, &draft, &policy, now())?;
+                if is_new {
+                    tx.watch(recorded.task, &self.me, now())?;
+                }
                 (Task { key: Some(recorded.task), ..plan.append.task }, Some(recorded))
             } else {
-                (task, None)
+                (stored.unwrap_or_else(|| self.task.clone()), None)
             };
             after(tx)?;
             Ok((Some(task), recorded))
@@ -316,6 +361,7 @@ impl<'a> Reporter<'a> {
         let draft = Draft { error: ending.error, tail: ending.tail, ..self.draft(status) };
         let mut end = End { draft, recorded: None, delivery: Delivery::Off };
         let me = self.me.clone();
+        self.follow_the_cache();
         match self.record(&end.draft, |tx| tx.leave(&me)) {
             Ok(recorded) => end.recorded = recorded,
             Err(error) => {

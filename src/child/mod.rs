@@ -162,6 +162,12 @@ impl Child {
         })
     }
 
+    /// Becomes the command where there is no room to start it beside us: it runs, and nobody looks after it. Returns only
+    /// when that is not possible either.
+    pub(crate) fn instead_of_us(program: &Program) {
+        spawn::become_it(program);
+    }
+
     fn prepare_and_spawn(plan: Plan) -> io::Result<Result<Self, Unstarted>> {
         let (wake, ring) = UnixStream::pair()?;
         let signals = Signals::new(wake, ring.try_clone()?)?;

@@ -62,8 +62,7 @@ pub(super) fn spawn(
     own_group: bool,
 ) -> Result<Child, SpawnError> {
     let start = |name: &OsStr, script: Option<&Path>| {
-        let mut command = Command::new(name);
-        command.args(script).args(&program.args).envs(program.env.iter().map(|(name, value)| (name, value)));
+        let mut command = command(program, name, script);
         if let Some(out) = out {
             command.stdout(duplicate(out)?);
         }
@@ -87,6 +86,23 @@ pub(super) fn spawn(
             .map_err(|error| explain(program, found.as_deref(), &error));
     }
     Err(explain(program, found.as_deref(), &failed))
+}
+
+/// Becomes the program, with our own streams: that takes neither a descriptor nor another process. Returns only when
+/// that is not possible either.
+pub(super) fn become_it(program: &Program) {
+    let failed = command(program, &program.name, None).exec();
+    if errno(&failed) == Errno::ENOEXEC
+        && let Some(path) = find(program).as_deref().filter(|path| is_text(path))
+    {
+        let _ = command(program, OsStr::new("/bin/sh"), Some(path)).exec();
+    }
+}
+
+fn command(program: &Program, name: &OsStr, script: Option<&Path>) -> Command {
+    let mut command = Command::new(name);
+    command.args(script).args(&program.args).envs(program.env.iter().map(|(name, value)| (name, value)));
+    command
 }
 
 fn duplicate(fd: &OwnedFd) -> io::Result<Stdio> {

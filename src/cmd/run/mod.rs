@@ -20,8 +20,8 @@ use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::time::spoken;
 use crate::child::{
-    Child, Copying, Ears, Ended, Event, Exit as ChildExit, Limit, Plan, Program, Shown, Unstarted,
-    signal_name,
+    Child, Copying, Ears, Ended, Event, Exit as ChildExit, Limit, Plan, Program, Shown, SpawnFailure,
+    Unstarted, signal_name,
 };
 use crate::config::{Config, Flags, Supervision, Target};
 use crate::exit::Exit;
@@ -100,6 +100,11 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
                 let _ = waker.set(ears.waker());
             }
             let message = masker.mask(&error.message);
+            if matches!(error.reason, SpawnFailure::Failed) {
+                settings.ui.warn(&format!("{message}; it runs without being followed"), None);
+                // Its task ends as lost, which is what it is to us.
+                Child::instead_of_us(&plan(args, &settings.config, &place).program);
+            }
             settings.ui.wrong(&message, error.hint);
             watch.tell_end(Ending { error: Some(message), tail: None });
             watch.see_out(ears, error.reason.code())

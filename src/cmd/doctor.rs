@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::tasks::{hold_back, wait_words};
-use super::{BUSY_MAX, DAY, configure, environment, jitter, now};
+use super::{BUSY_MAX, DAMAGED, DAY, configure, environment, jitter, now};
 use crate::args::{DoctorArgs, GlobalArgs};
 use crate::checkpoint::Task;
 use crate::checkpoint::id::{CheckpointId, TaskId};
@@ -23,6 +23,7 @@ use crate::delivery::bot::{Bot, Channel};
 use crate::delivery::http::{Answer, Http};
 use crate::delivery::{Cause, Destination, Outcome, Place, Retry, deliver, retry};
 use crate::exit::Exit;
+use crate::render::text::plain;
 use crate::store::{self, Store};
 use crate::ui::{Tone, Ui};
 
@@ -204,6 +205,13 @@ fn check_cache(report: &mut Report, config: &Config) -> Option<Store> {
         problems.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, config))?;
         Ok(problems)
     });
+    let damage =
+        store.read(|tx| tx.damage()).unwrap_or_else(|error| error.corrupt.then(|| error.to_string()));
+    if let Some(damage) = damage {
+        let message = format!("{} is damaged: {}", path.display(), plain(&damage, false));
+        report.fail("cache", message, DAMAGED);
+        return None;
+    }
     match problems {
         Ok(problems) => {
             report.ok("cache", format!("{} (schema {})", path.display(), store::schema_version()));

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::deliver::{PATIENCE, Sender};
-use super::{configure, now, open_or_fail, record, report_problems};
+use super::{about_cache, configure, now, open_or_fail, record, report_problems};
 use crate::args::{FlushArgs, GlobalArgs};
 use crate::checkpoint::outbox::EntryKind;
-use crate::config::Flags;
+use crate::config::{Config, Flags};
 use crate::delivery::Outcome;
 use crate::exit::{Exit, Failure};
-use crate::store::{Claim, Scope, Tx, Why};
+use crate::store::{Claim, Scope, Store, Tx, Why};
+use crate::ui::Ui;
 
 /// How often to look whether another process is done with what it is sending.
 const POLL: Duration = Duration::from_millis(50);
@@ -22,11 +23,15 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
     let (config, ui) = configure(global, Flags::default())?;
     config.insist()?;
     report_problems(&config, &ui);
-    let mut store = open_or_fail(&config, &ui)?;
-    record::bury_all(&mut store, &config, &ui);
+    flush(&config, &ui, args, started).map_err(|error| about_cache(error, &config))
+}
+
+fn flush(config: &Config, ui: &Ui, args: &FlushArgs, started: Instant) -> anyhow::Result<Exit> {
+    let mut store = open_or_fail(config, ui)?;
+    record::bury_all(&mut store, config, ui);
     let deadline = args.deadline.and_then(|deadline| started.checked_add(deadline));
-    let Some(mut sender) = Sender::new(&config, true, deadline).map(|sender| sender.watched(&ui)) else {
-        return without_destination(&mut store, config.json, &ui);
+    let Some(mut sender) = Sender::new(config, true, deadline).map(|sender| sender.watched(ui)) else {
+        return without_destination(&mut store, config.json, ui);
     };
     let found = store.write(|tx| {
         if let Some(channel) = &args.channel {
@@ -96,11 +101,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
 }
 
 /// With nowhere to send to, all is well only if nothing waits.
-fn without_destination(
-    store: &mut crate::store::Store,
-    json: bool,
-    ui: &crate::ui::Ui,
-) -> anyhow::Result<Exit> {
+fn without_destination(store: &mut Store, json: bool, ui: &Ui) -> anyhow::Result<Exit> {
     let waiting = store.read(|tx| tx.problems())?.waiting.map_or(0, |wait| wait.count);
     if waiting == 0 {
         if json {

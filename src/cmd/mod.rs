@@ -25,7 +25,7 @@ use crate::args::{Cli, Command};
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Flags};
 use crate::exit::{Exit, Failure};
-use crate::store::{OpenError, Opened, Store};
+use crate::store::{OpenError, Opened, Store, StoreError};
 use crate::ui::Ui;
 
 /// The longest that a transaction waits for other processes.
@@ -114,6 +114,20 @@ fn unpack(Opened { store, set_aside }: Opened, ui: &Ui) -> Store {
         );
     }
     store
+}
+
+/// What to do about a cache of which some part cannot be read.
+const DAMAGED: &str = "move the file away: the next call begins a new one";
+
+/// What the user should read of a cache that failed in use.
+fn about_cache(error: anyhow::Error, config: &Config) -> anyhow::Error {
+    let (error, path) = match (error.downcast::<StoreError>(), &config.cache) {
+        (Ok(error), Some(path)) => (error, path),
+        (Ok(error), None) => return error.into(),
+        (Err(error), _) => return error,
+    };
+    let hint = if error.corrupt { DAMAGED } else { "run agent-checkpoint doctor" };
+    Failure::new(Exit::Failed, format!("could not use cache {}: {error}", path.display())).hint(hint).into()
 }
 
 /// Opens the cache for a command that is of no use without it.

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::tasks::{hold_back, task_json, waits};
-use super::{configure, now, open_or_fail, record, report_problems};
+use super::{about_cache, configure, now, open_or_fail, record, report_problems};
 use crate::args::{GlobalArgs, ShowArgs};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::context;
 use crate::checkpoint::time::{Moment, spoken};
-use crate::config::Flags;
+use crate::config::{Config, Flags};
 use crate::exit::{Exit, Failure};
 use crate::render::{console, text};
 use crate::store::TaskReport;
@@ -17,11 +17,15 @@ use crate::ui::{Tone, Ui};
 pub(super) fn run(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit> {
     let (config, ui) = configure(global, Flags::default())?;
     report_problems(&config, &ui);
-    let mut store = open_or_fail(&config, &ui)?;
-    record::bury_all(&mut store, &config, &ui);
+    show(&config, &ui, args).map_err(|error| about_cache(error, &config))
+}
+
+fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
+    let mut store = open_or_fail(config, ui)?;
+    record::bury_all(&mut store, config, ui);
     let found = store.read(|tx| {
         let Some(mut report) = tx.find(&args.agent)? else { return Ok(None) };
-        report.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, &config))?;
+        report.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, config))?;
         let checkpoints = report.task.key.map(|key| tx.checkpoints(key)).transpose()?.unwrap_or_default();
         Ok(Some((report, checkpoints)))
     })?;
@@ -33,7 +37,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit> 
     if config.json {
         ui.answer(&show_json(&report, &checkpoints).to_string())?;
     } else {
-        ui.answer(&page(&report, &checkpoints, &ui))?;
+        ui.answer(&page(&report, &checkpoints, ui))?;
     }
     Ok(Exit::Done)
 }

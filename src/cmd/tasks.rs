@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{configure, now, open_or_fail, record, report_problems};
+use super::{about_cache, configure, now, open_or_fail, record, report_problems};
 use crate::args::{GlobalArgs, TasksArgs};
 use crate::checkpoint::context::Level;
 use crate::checkpoint::status::{Status, TaskState};
@@ -29,13 +29,17 @@ const FLOORS: [usize; 7] = [16, 8, 8, usize::MAX, usize::MAX, usize::MAX, 12];
 pub(super) fn run(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit> {
     let (config, ui) = configure(global, Flags::default())?;
     report_problems(&config, &ui);
-    let mut store = open_or_fail(&config, &ui)?;
-    record::bury_all(&mut store, &config, &ui);
+    list(&config, &ui, args).map_err(|error| about_cache(error, &config))
+}
+
+fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
+    let mut store = open_or_fail(config, ui)?;
+    record::bury_all(&mut store, config, ui);
     let filter = Filter { state: args.state, waiting: args.waiting, limit: args.limit };
     let reports = store.read(|tx| {
         let mut reports = tx.list(&filter)?;
         let mut waits = reports.iter_mut().filter_map(|report| report.waiting.as_mut());
-        waits.try_for_each(|wait| hold_back(tx, wait, &config))?;
+        waits.try_for_each(|wait| hold_back(tx, wait, config))?;
         Ok(reports)
     })?;
     if config.json {
@@ -45,7 +49,7 @@ pub(super) fn run(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit>
         let (message, hint) = none_found(&filter);
         ui.warn(&message, hint);
     } else {
-        ui.answer(&table(&reports, &ui, now()))?;
+        ui.answer(&table(&reports, ui, now()))?;
     }
     Ok(Exit::Done)
 }

@@ -189,6 +189,12 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    /// What is wrong with the file, if anything is. Reads all of it.
+    pub(crate) fn damage(&self) -> Result<Option<String>, StoreError> {
+        let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok((found != "ok").then_some(found))
+    }
+
     /// What waits and what was refused, over all tasks.
     pub(crate) fn problems(&self) -> Result<Problems, StoreError> {
         let waiting = self.wait("?1 = 0 AND state < 2", 0)?;

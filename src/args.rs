@@ -167,12 +167,12 @@ pub(crate) struct DeliveryArgs {
     /// The least time between routine messages of a task [default: 30s]
     ///
     /// A length of time such as 30s, 5m or 1h30m.
-    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) min_interval: Option<Duration>,
     /// Spend at most this long on the network [default: 10s]
     ///
     /// A length of time such as 30s, 5m or 1h30m.
-    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) deadline: Option<Duration>,
     /// Use a courier [default: auto]
     ///
@@ -244,10 +244,6 @@ const EMIT_EXAMPLES: &str = "Examples:
   agent-checkpoint emit --status complete --artifact PR=https://example.com/pull/1 'Done'
   git log -1 --format=%s | agent-checkpoint emit --status working -";
 
-const TASKS_EXAMPLES: &str = "Examples:
-  agent-checkpoint tasks
-  agent-checkpoint tasks --state running
-  agent-checkpoint tasks --waiting --json";
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = RUN_EXAMPLES)]
 pub(crate) struct RunArgs {
@@ -257,26 +253,26 @@ pub(crate) struct RunArgs {
     /// Refresh the live card this often, 0 for never [default: 30s]
     ///
     /// A length of time such as 30s, 5m or 1h30m.
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) heartbeat: Option<Duration>,
     /// Stop the command after this long and exit 124
     ///
     /// A length of time such as 30s, 5m or 1h30m.
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
     /// Kill it this long after it was told to stop [default: 10s]
     ///
     /// A length of time such as 30s, 5m or 1h30m.
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) kill_after: Option<Duration>,
     /// How many of its last lines a failure shows, 0 for none [default: 20]
-    #[arg(long, value_name = "LINES", value_parser = parse::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "LINES", value_parser = text(parse::count), allow_negative_numbers = true)]
     pub(crate) tail: Option<u64>,
     /// Find progress in lines: groups percent, or done and total, and action
-    #[arg(long, value_name = "RE", value_parser = progress_pattern)]
+    #[arg(long, value_name = "RE", value_parser = text(progress_pattern))]
     pub(crate) progress_regex: Option<Pattern>,
     /// Something to keep with the task's first checkpoint (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::meta)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = text(parse::meta))]
     pub(crate) meta: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) identity: IdentityArgs,
@@ -307,6 +303,11 @@ pub(crate) struct StreamArgs {
 const STREAM_EXAMPLES: &str = r#"Examples:
   my-agent | agent-checkpoint stream --agent-id my-agent
   echo '{"status":"working","action":"Running tests"}' | agent-checkpoint stream --json"#;
+
+const TASKS_EXAMPLES: &str = "Examples:
+  agent-checkpoint tasks
+  agent-checkpoint tasks --state running
+  agent-checkpoint tasks --waiting --json";
 
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = TASKS_EXAMPLES)]
@@ -352,7 +353,7 @@ pub(crate) struct FlushArgs {
     /// Give up after this long [default: none]
     ///
     /// A length of time such as 30s, 5m or 1h30m.
-    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -376,7 +377,7 @@ pub(crate) struct DoctorArgs {
     /// Spend at most this long on the network [default: 10s]
     ///
     /// A length of time such as 30s, 5m or 1h30m.
-    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) deadline: Option<Duration>,
 }
 

@@ -108,7 +108,7 @@ pub(crate) fn context_limit(text: &str) -> Result<u64, Invalid> {
 pub(crate) fn duration(text: &str) -> Result<Duration, Invalid> {
     let text = text.trim();
     let hint = "give a length of time such as 30s, 5m or 1h30m";
-    if text.starts_with('-') {
+    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.')) {
         return Err(Invalid::new("is negative", hint));
     }
     if let Ok(seconds) = text.parse::<f64>() {

@@ -90,6 +90,9 @@ fn a_wrong_value_is_quoted_with_one_hint_and_changes_nothing() {
         (&["--meta", "x"], "--meta: 'x' is not KEY=VALUE", "write for example --meta commit=1a2b3c4"),
         (&["--min-interval", "soon"], "--min-interval: 'soon' is not a length of time", time),
         (&["--deadline=-1s"], "--deadline: '-1s' is negative", time),
+        (&["--deadline", "-1s"], "--deadline: '-1s' is negative", time),
+        (&["--min-interval", "-5"], "--min-interval: '-5' is negative", time),
+        (&["--min-interval", "--json"], "--min-interval: '--json' is not a length of time", time),
         (&["--thread", "C0AGENT000"], "--thread: 'C0AGENT000' is not a thread", thread),
         (&["--thread", "#general:1.2"], "--thread: '#general:1.2' is not a thread", thread),
         (&["-c", "two words"], "--channel: 'two words' is not a channel", channel),
@@ -160,6 +163,11 @@ fn bytes_that_are_not_utf_8_are_refused_where_they_name_something() {
     ] {
         // The text before it may be anything.
         let args: [&OsStr; 4] = ["emit".as_ref(), raw, flag.as_ref(), raw];
+        let line = format!("{flag}: 'caf\u{fffd}' is not valid UTF-8");
+        assert_refused(&slack, &sandbox, sandbox.cmd(args).run(), &line, "write it in UTF-8");
+    }
+    for flag in ["--heartbeat", "--timeout", "--kill-after", "--tail", "--progress-regex", "--meta"] {
+        let args: [&OsStr; 5] = ["run".as_ref(), flag.as_ref(), raw, "--".as_ref(), "true".as_ref()];
         let line = format!("{flag}: 'caf\u{fffd}' is not valid UTF-8");
         assert_refused(&slack, &sandbox, sandbox.cmd(args).run(), &line, "write it in UTF-8");
     }

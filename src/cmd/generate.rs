@@ -1,8 +1,8 @@
 //! `completions` and `man`: generated from the same definition that reads the command line.
 
-use std::fs;
+use std::path::Path;
+use std::{fs, io};
 
-use anyhow::Context;
 use clap::{Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -10,7 +10,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 
 use crate::args::{Cli, CompletionsArgs, ManArgs};
 use crate::config::{KEYS, VARIABLES};
-use crate::exit::{CODES, Exit, Failure};
+use crate::exit::{CODES, Exit, Failure, cause};
 use crate::ui::Ui;
 
 const NAME: &str = "agent-checkpoint";
@@ -52,11 +52,14 @@ pub(super) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
-    fs::create_dir_all(&args.dir)
-        .with_context(|| format!("could not make directory {}", args.dir.display()))?;
-    let write = |name: &str, page: String| -> anyhow::Result<()> {
+    let failed = |what: &str, path: &Path, error: &io::Error| {
+        Failure::new(Exit::Failed, format!("could not {what} {}: {}", path.display(), cause(error)))
+            .hint("name a directory that you may write to")
+    };
+    fs::create_dir_all(&args.dir).map_err(|error| failed("make directory", &args.dir, &error))?;
+    let write = |name: &str, page: String| {
         let path = args.dir.join(format!("{name}.1"));
-        fs::write(&path, page).with_context(|| format!("could not write {}", path.display()))
+        fs::write(&path, page).map_err(|error| failed("write", &path, &error))
     };
     let mut root = visible(Cli::command());
     root.build();

@@ -218,6 +218,15 @@ fn a_dash_reads_the_action_from_standard_input() {
 }
 
 #[test]
+fn a_standard_input_that_cannot_be_read_is_named_with_a_hint() {
+    let (slack, sandbox) = set_up();
+    let output = sandbox.shell(r#""$BIN" emit -a bot - </"#).run();
+    let line = "could not read ACTION from standard input: Is a directory";
+    let hint = "give it a file or a pipe, or ACTION as an argument";
+    assert_refused(&slack, &sandbox, output, line, hint);
+}
+
+#[test]
 fn a_nul_byte_is_refused() {
     let (slack, sandbox) = set_up();
     let output = sandbox.cmd(["emit", "-a", "bot", "-"]).stdin("a\0b").run();

@@ -89,6 +89,23 @@ fn the_manual_pages_are_the_committed_ones() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_written_is_named_with_a_hint() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.write("file", "");
+    let taken = sandbox.work().join("taken");
+    fs::create_dir_all(taken.join("agent-checkpoint-emit.1")).expect("a directory");
+    for (dir, what) in [
+        (file.join("man"), format!("make directory {}: Not a directory", file.join("man").display())),
+        (taken.clone(), format!("write {}: Is a directory", taken.join("agent-checkpoint-emit.1").display())),
+    ] {
+        let output = sandbox.cmd(["man".as_ref(), dir.as_os_str()]).run().code(1);
+        output.stderr_is(&format!(
+            "agent-checkpoint: could not {what}\nhint: name a directory that you may write to\n"
+        ));
+    }
+}
+
+#[test]
 fn what_is_generated_does_not_depend_on_the_surroundings() {
     let sandbox = Sandbox::new();
     sandbox

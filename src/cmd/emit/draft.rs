@@ -93,7 +93,7 @@ pub(super) fn action(typed: Option<&OsStr>) -> Result<Action, Failure> {
     let max = u64::try_from(STDIN_MAX).unwrap_or(u64::MAX);
     std::io::stdin().lock().take(max + 1).read_to_end(&mut bytes).map_err(|error| {
         Failure::new(Exit::Usage, format!("could not read ACTION from standard input: {}", cause(&error)))
-            .hint("give the text itself as ACTION, or pipe it in")
+            .hint("give it a file or a pipe, or ACTION as an argument")
     })?;
     let cut =
         (bytes.len() > STDIN_MAX).then(|| "ACTION on standard input was cut off after 4 MiB".to_owned());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::tasks::{hold_back, wait_words};
-use super::{BUSY_MAX, DAMAGED, DAY, configure, environment, jitter, now};
+use super::{BUSY_MAX, DAMAGED, DAY, configure, environment, jitter, now, record};
 use crate::args::{DoctorArgs, GlobalArgs};
 use crate::checkpoint::Task;
 use crate::checkpoint::id::{CheckpointId, TaskId};
@@ -108,7 +108,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
     let mut report = Report::default();
     check_settings(&mut report, &config);
     check_identity(&mut report, &config);
-    let store = check_cache(&mut report, &config);
+    let store = check_cache(&mut report, &config, &ui);
     let deadline = Instant::now() + config.deadline.min(DAY);
     let mut http = Http::new(config.network.clone());
     if let Some(witness) = ui.witness() {
@@ -175,7 +175,7 @@ fn check_identity(report: &mut Report, config: &Config) {
 }
 
 /// The store comes back if it can be used.
-fn check_cache(report: &mut Report, config: &Config) -> Option<Store> {
+fn check_cache(report: &mut Report, config: &Config, ui: &Ui) -> Option<Store> {
     let Some(path) = &config.cache else {
         report.fail("cache", "there is no home directory to keep it in", "name a file with --cache");
         return None;
@@ -197,6 +197,7 @@ fn check_cache(report: &mut Report, config: &Config) -> Option<Store> {
         report.warn("cache", format!("{} can be read by others (mode {mode:o})", path.display()), hint);
     }
     let mut store = opened.store;
+    record::bury_all(&mut store, config, ui);
     let problems = store.write(|tx| {
         // Leaves nothing behind, but has to be written: on a full disk only that fails.
         tx.hold(TRIAL, now(), now())?;

@@ -61,11 +61,12 @@ impl Wrapper {
 
 #[test]
 fn any_later_call_marks_the_task_of_a_killed_wrapper_and_says_so_once() {
-    let rows: [&[&str]; 5] = [
+    let rows: [&[&str]; 6] = [
         &["emit", "-a", "other", "Hello"],
         &["tasks"],
         &["show", "bot"],
         &["flush"],
+        &["doctor"],
         &["run", "-a", "x", "--", "true"],
     ];
     side_by_side(rows, |words| {
@@ -76,6 +77,9 @@ fn any_later_call_marks_the_task_of_a_killed_wrapper_and_says_so_once() {
         assert_eq!(scene.slack.thread(&thread).len(), 1, "{words:?}: it lives");
         wrapper.kill();
         scene.sandbox.cmd(words).run().success();
+        let cache = Connection::open(scene.sandbox.cache_path()).expect("a cache");
+        let state = "SELECT state FROM tasks WHERE agent_id = 'bot'";
+        assert_eq!(cache.query_row(state, [], |row| row.get(0)), Ok("failed".to_owned()), "{words:?}");
         scene.sandbox.cmd(words).run().success();
         scene.flush();
         let shown = scene.show("bot");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fake_slack::{FakeSlack, Fault};
-use crate::support::Sandbox;
+use crate::support::{Output, Sandbox, wait_for};
 
 fn set_up() -> (FakeSlack, Sandbox) {
     let slack = FakeSlack::start();
@@ -46,6 +46,8 @@ fn posted(slack: &FakeSlack) -> Vec<String> {
 #[test]
 fn two_hundred_agents_in_a_channel_never_call_too_often() {
     let (slack, sandbox) = set_up();
+    // A courier sends what has no turn soon, within the same limits as the calls beside it.
+    sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
     let since = Instant::now();
     let next = AtomicUsize::new(0);
     let receipts = Mutex::new(HashMap::new());
@@ -58,46 +60,47 @@ fn two_hundred_agents_in_a_channel_never_call_too_often() {
                         return;
                     }
                     let agent = format!("agent-{n}");
+                    // No time to wait for a turn, or for a cache that a busy machine keeps busy: then it is said again.
                     let args = ["emit", "-a", &agent, "--deadline", "1s", "--json", "Hello"];
-                    let receipt = sandbox.cmd(args).run().success().json();
-                    receipts.lock().expect("no panic").insert(agent, receipt);
+                    let call = || sandbox.cmd(args).run();
+                    let is_nothing = |output: &Output| {
+                        output.stderr.contains("neither recorded nor delivered")
+                            && output.stderr.contains("kept busy by other processes")
+                    };
+                    let mut calls = std::iter::repeat_with(call).take(20);
+                    let output = calls.find(|output| !is_nothing(output)).expect("a cache that is free");
+                    receipts.lock().expect("no panic").insert(agent, output.success().json());
                 }
             });
         }
     });
+    slack.hold();
     let seconds = since.elapsed().as_secs();
     assert_eq!(slack.rate_violations(), []);
-    let sent: HashSet<String> = slack.roots().iter().map(|root| agent_of(&root.text)).collect();
-    assert_eq!(slack.roots().len(), sent.len(), "nothing is sent twice");
+    let roots = slack.roots();
+    let sent: HashSet<String> = roots.iter().map(|root| agent_of(&root.text)).collect();
     let count = sent.len();
+    assert_eq!(roots.len(), count, "nothing is sent twice");
     assert!(count >= 3, "a burst of three goes at once, but {count} went");
     assert!(u64::try_from(count).is_ok_and(|count| count <= 3 + seconds + 1), "{count} in {seconds} s");
 
+    // A courier that waits for an answer has written down what became of all that went before.
+    wait_for("the courier's next call", || (slack.requests().last()?.status == 0).then_some(()));
     let receipts = receipts.into_inner().expect("no panic");
-    let word = |receipt: &Value| receipt["delivery"].as_str().unwrap_or_default().to_owned();
-    // Where the cache was busy until long after the deadline it is not told, but then the caller is.
-    let is_untold = |receipt: &Value| receipt["warnings"].to_string().contains("could not write to cache");
-    let mut untold = receipts.values().filter(|receipt| is_untold(receipt)).count();
     let tasks = sandbox.cmd(["tasks", "--json", "--limit", "1000"]).run().success().json();
     let tasks = tasks.as_array().expect("a list");
     assert_eq!(tasks.len(), 200);
     for task in tasks {
         let agent = task["agent_id"].as_str().expect("an agent");
         let receipt = &receipts[agent];
-        let waits = task["waiting"]["count"] == 1;
-        match (sent.contains(agent), waits, word(receipt).as_str()) {
-            // Whoever could not send it hears that it waits; a later call may have taken it along.
-            (false, true, "queued" | "unconfirmed") | (true, false, "sent" | "queued" | "unconfirmed") => {}
-            // Its turn came so late that there was no time for an answer.
-            (true, true, "unconfirmed") => {}
-            (true, true, _) => {
-                let shown = sandbox.cmd(["show", agent, "--json"]).run().success().json();
-                if shown["checkpoints"][0]["delivery"] != "unconfirmed" {
-                    assert!(untold > 0, "what is in Slack is not said to wait: {receipt} {shown}");
-                    untold -= 1;
-                }
-            }
-            (is_sent, waits, _) => panic!("sent {is_sent}, waits {waits}: {receipt}"),
+        let is_sent = sent.contains(agent);
+        match (is_sent, task["waiting"]["count"] == 1, receipt["delivery"].as_str()) {
+            // Each of the others waits.
+            (false, true, Some("queued" | "unconfirmed"))
+            | (true, false, Some("queued" | "unconfirmed" | "sent")) => {}
+            // Its caller had no time left for an answer, or for the cache to be free: then it is not said to wait.
+            (true, true, Some("unconfirmed" | "sent")) => {}
+            _ => panic!("in Slack: {is_sent}, but {receipt} and {task}"),
         }
     }
 }

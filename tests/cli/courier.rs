@@ -79,13 +79,20 @@ fn posts(slack: &FakeSlack) -> Vec<String> {
 #[test]
 fn a_held_back_state_is_sent_by_one_courier_when_the_interval_is_over() {
     let (slack, sandbox) = set_up();
-    hold_back(&sandbox, "1s");
+    sandbox.cmd(["emit", "-a", "bot", "-s", "starting", "Begins"]).run().success().silent();
+    // From now on whoever calls waits for us: here, that is the courier, however slow the calls before it were.
+    slack.hold();
+    // Far more than the next call takes to begin.
+    let args = ["emit", "-a", "bot", "-s", "working", "--min-interval", "5s", "--json", "Held back"];
+    assert_eq!(sandbox.cmd(args).run().success().stderr_is("").json()["delivery"], "coalesced");
     only_courier(&sandbox);
+    slack.wait_requests(2);
+    slack.release();
     wait_until_none(&sandbox);
     let posts = slack.calls("chat.postMessage");
     assert_eq!(posts.len(), 2);
     // A moment less, since the interval counts from before the first call.
-    assert!(posts[1].at - posts[0].at >= Duration::from_millis(900), "{:?}", posts[1].at - posts[0].at);
+    assert!(posts[1].at - posts[0].at >= Duration::from_millis(4900), "{:?}", posts[1].at - posts[0].at);
     let roots = slack.roots();
     assert_eq!(roots.len(), 1);
     let thread = slack.thread(&roots[0].ts);
@@ -98,12 +105,15 @@ fn a_held_back_state_is_sent_by_one_courier_when_the_interval_is_over() {
 #[test]
 fn a_courier_retries_after_an_outage_without_another_call() {
     let (slack, sandbox) = set_up();
-    slack.script("*", vec![Fault::Status(503), Fault::ResetBeforeStoring]);
+    // The second one is the courier's, which waits for us until its connection is reset.
+    slack.script("*", vec![Fault::Status(503), Fault::Hang]);
     let receipt = sandbox.cmd(["emit", "-a", "bot", "--json", "Hello"]).run().success();
     let receipt = receipt.stderr_has("it is sent as soon as that is possible").json();
     assert_eq!(receipt["delivery"], "queued");
     assert_ne!(receipt["retry_at"], Value::Null);
     only_courier(&sandbox);
+    slack.wait_requests(2);
+    slack.release();
     wait_until_none(&sandbox);
     assert_eq!(slack.roots().len(), 1);
     assert_eq!(slack.unused_faults(), 0);
@@ -238,9 +248,13 @@ fn a_courier_that_was_killed_is_replaced_by_the_next_call() {
     let first = only_courier(&sandbox);
     kill_hard(first);
     wait_until_none(&sandbox);
-    sandbox.cmd(["emit", "-a", "bot", "--min-interval", "1s", "Newer"]).run().success().silent();
+    // Whoever calls waits for us: so the second one is still there when we look.
+    slack.hold();
+    let newer = ["emit", "-a", "bot", "-s", "blocked", "--background", "always", "Newer"];
+    sandbox.cmd(newer).run().success().silent();
     let second = only_courier(&sandbox);
     assert_ne!(first, second);
+    slack.release();
     wait_until_none(&sandbox);
     assert_eq!(deliveries(&sandbox, "bot"), ["sent", "coalesced", "sent"]);
     assert_eq!(posts(&slack).len(), 2);
@@ -336,13 +350,17 @@ mod process {
         let (slack, sandbox) = set_up();
         sandbox.cmd(["emit", "-a", "bot"]).run().success();
         // As happens to everyone on a terminal that is closed, or in a step of CI that is over.
-        let line = "\"$BIN\" emit -a bot --min-interval 1s Later; read go; kill -HUP 0; kill -KILL 0";
+        // Its call waits for us.
+        slack.hold();
+        let line =
+            "\"$BIN\" emit -a bot -s blocked --background always Later; read go; kill -HUP 0; kill -KILL 0";
         let mut shell = sandbox.shell(&format!("exec setsid sh -c '{line}'")).spawn();
         let courier = wait_for("a courier", || sandbox.couriers().first().copied());
         wait_for("a session of its own", || (group_and_session(courier) == (courier, courier)).then_some(()));
         drop(shell.stdin.take());
         let status = shell.wait().expect("it was not waited for yet");
         assert_eq!(status.signal(), Some(Signal::SIGHUP as i32), "{status}");
+        slack.release();
         wait_for("the state that was held back", || (posts(&slack).len() == 2).then_some(()));
         wait_until_none(&sandbox);
     }
@@ -372,13 +390,16 @@ fn a_courier_obeys_the_flags_of_its_caller() {
     let destination = format!("SLACK_BOT_TOKEN={}\nSLACK_API_URL={}\n", slack.token(), slack.url());
     let file = sandbox.write("my.env", destination);
     fs::set_permissions(file, Permissions::from_mode(0o600)).expect("our own file");
-    sandbox.write("my.toml", "background = 'auto'\n");
+    sandbox.write("my.toml", "background = 'always'\n");
+    // The courier's call waits for us.
+    slack.hold();
     let flags = ["--cache", "my.db", "--env-file", "my.env", "--config", "my.toml"];
     for text in ["One", "Two"] {
-        let args = ["emit", "-a", "bot", "--min-interval", "1s", text];
+        let args = ["emit", "-a", "bot", "-s", "blocked", text];
         sandbox.cmd([&args[..], &flags].concat()).run().success().silent();
     }
     courier_of(&sandbox, &sandbox.work().join("my.db"));
+    slack.release();
     wait_until_none(&sandbox);
     assert_eq!(slack.messages(CHANNEL).len(), 2);
     assert!(!sandbox.cache_path().exists());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::fake_slack::Fault;
-use crate::scene::{Scene, last_action, side_by_side, text};
+use crate::scene::{Scene, last_action, ran_out, side_by_side, text};
 use crate::support::Run;
 
 /// A failure, the word for it, and what is said of it.
@@ -41,9 +41,9 @@ fn passing() -> Vec<Row> {
         row(Fault::StatusAfterStoring(504), lost, "gave HTTP status 504", 1),
         row(Fault::ResetAfterStoring, lost, "connection to 127.0.0.1:", 1),
         row(Fault::TruncatedJson, lost, "connection to 127.0.0.1:", 1),
-        row(Fault::Hang, lost, "did not answer within 1.", 0),
-        row(Fault::HangAfterStoring, lost, "did not answer within 1.", 1),
-        row(Fault::SlowBody, lost, "did not answer within 1.", 1),
+        row(Fault::Hang, lost, "did not answer within ", 0),
+        row(Fault::HangAfterStoring, lost, "did not answer within ", 1),
+        row(Fault::SlowBody, lost, "did not answer within ", 1),
     ]
 }
 
@@ -57,6 +57,9 @@ fn a_failure_that_passes_is_told_and_the_message_arrives_once() {
             let receipt = output.json();
             assert_eq!(receipt["delivery"], delivery, "{fault:?}: {receipt}");
             assert!(text(&receipt, "error").contains(error), "{fault:?}: {receipt}");
+            if error.ends_with(" within ") {
+                assert!(ran_out(text(&receipt, "error"), error), "{receipt}");
+            }
             assert!(!text(&receipt, "retry_at").is_empty(), "{receipt}");
             assert_eq!(receipt["message_ts"], Value::Null, "{receipt}");
             let output = output

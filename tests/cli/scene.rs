@@ -1,9 +1,14 @@
 //! A sandbox that is connected to a fake Slack: what most tests of delivery begin with.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::fake_slack::{FakeSlack, Fault, Message};
 use crate::support::{Output, Run, Sandbox};
+
+/// The deadline of a call that is to run into it: still far more than a busy machine needs to get there.
+const SHORT: Duration = Duration::from_secs(4);
 
 /// A fake Slack and a sandbox whose commands post to it. At its end no limit of Slack's may have been overrun, and
 /// nobody notified.
@@ -41,13 +46,11 @@ impl Scene {
     /// a busy machine makes no difference, only a fault that takes all the time there is shortens the deadline.
     pub(crate) fn once<const N: usize>(&self, fault: Fault, words: [&str; N]) -> Run<'_> {
         let deadline = match fault {
-            Fault::Hang | Fault::HangAfterStoring | Fault::SlowBody => "1500ms",
-            // Shorter than any time Slack can name.
-            Fault::RateLimited { .. } => "900ms",
-            _ => "10s",
+            Fault::Hang | Fault::HangAfterStoring | Fault::SlowBody => SHORT,
+            _ => Duration::from_secs(30),
         };
         let run = self.emit(words).env("AGENT_CHECKPOINT_BACKGROUND", "auto");
-        run.env("AGENT_CHECKPOINT_DEADLINE", deadline)
+        run.env("AGENT_CHECKPOINT_DEADLINE", format!("{}s", deadline.as_secs()))
     }
 
     /// An `emit` that must say `sent` and nothing else; its receipt.
@@ -127,4 +130,10 @@ pub(crate) fn text<'a>(receipt: &'a Value, field: &str) -> &'a str {
         Value::Null => "",
         other => panic!("{field} is no text but {other} in {receipt}"),
     }
+}
+
+/// Whether an error ends with what was left of the deadline of [`Scene::once`], after these words.
+pub(crate) fn ran_out(error: &str, words: &str) -> bool {
+    let seconds = error.split_once(words).and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok());
+    seconds.is_some_and(|seconds| 0.0 < seconds && seconds <= SHORT.as_secs_f64())
 }

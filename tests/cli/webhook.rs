@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::fake_slack::{Author, CHANNEL, Fault, HUMAN};
-use crate::scene::{Scene, last_action, side_by_side, text};
+use crate::scene::{Scene, last_action, ran_out, side_by_side, text};
 
 /// The last actions of the webhook's messages.
 fn actions(scene: &Scene) -> Vec<String> {
@@ -108,17 +108,24 @@ fn every_failure_is_told_and_what_may_pass_is_sent_later() {
         Row(Fault::Garbage, lost, "gave an answer that is not Slack's"),
         Row(Fault::Html(200), lost, "gave an answer that is not Slack's"),
         Row(Fault::ResetBeforeStoring, lost, "connection to 127.0.0.1:"),
-        Row(Fault::Hang, lost, "did not answer within 1."),
+        Row(Fault::Hang, lost, "did not answer within "),
     ];
     side_by_side(rows, |Row(fault, delivery, error)| {
         let scene = Scene::webhook();
+        scene.sent(["--status", "starting", "one"]);
         scene.slack.script("webhook", vec![fault]);
-        let run = scene.once(fault, ["--status", "starting", "one"]);
+        // Nothing urgent: nobody waits for what Slack asks to wait for.
+        let run = scene.once(fault, ["--status", "working", "--min-interval", "0", "two"]);
         let output = run.run().success().stderr_has(error).lacks("B000");
-        assert_eq!(output.json()["delivery"], delivery, "{fault:?}");
+        let receipt = output.json();
+        assert_eq!(receipt["delivery"], delivery, "{fault:?}");
+        if error.ends_with(" within ") {
+            assert!(ran_out(text(&receipt, "error"), error), "{receipt}");
+        }
         scene.flush();
-        assert_eq!(actions(&scene), ["one"], "{fault:?}");
-        assert_eq!(scene.deliveries("bot"), [("one".into(), "sent".into())], "{fault:?}");
+        assert_eq!(actions(&scene), ["one", "two"], "{fault:?}");
+        let sent = ["one", "two"].map(|action| (action.to_owned(), "sent".to_owned()));
+        assert_eq!(scene.deliveries("bot"), sent, "{fault:?}");
     });
 }
 
@@ -244,9 +251,10 @@ fn the_limit_is_that_of_the_webhooks_channel_whatever_the_tasks_say() {
 #[test]
 fn a_retry_after_holds_every_agent_back() {
     let scene = Scene::webhook();
-    scene.slack.script("webhook", vec![Fault::RateLimited { retry_after: Some(2) }]);
+    scene.slack.script("webhook", vec![Fault::RateLimited { retry_after: Some(8) }]);
     for agent in ["first", "second", "third"] {
-        let words = ["-a", agent, "--deadline", "500ms", "one"];
+        // Time enough for an answer, and not enough to wait.
+        let words = ["-a", agent, "--deadline", "3s", "one"];
         assert_eq!(scene.emit(words).run().success().json()["delivery"], "queued");
     }
     assert_eq!(scene.slack.requests().len(), 1);

@@ -20,13 +20,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tempfile::TempDir;
 
 use crate::fake_slack::FakeSlack;
@@ -54,6 +55,25 @@ pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Lets whatever the tests start begin with the default actions of the signals that end a process, also where the tests
+/// themselves were told to ignore some, as by nohup(1) or in the background of a shell: what has a handler here has none
+/// in a new program, while what is ignored here is ignored there.
+fn heed_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status
+            .lines()
+            .find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+            if mask.is_some_and(|ignored| ignored >> (signal - 1) & 1 == 1) {
+                // Here it stays without effect.
+                made("a handler", signal_hook::flag::register(signal, Arc::default()));
+            }
+        }
+    });
+}
+
 /// A temporary home, and the commands run in it.
 pub(crate) struct Sandbox {
     root: TempDir,
@@ -67,6 +87,7 @@ impl Sandbox {
     /// When the directory cannot be made.
     #[track_caller]
     pub(crate) fn new() -> Self {
+        heed_signals();
         let root = made("a temporary directory", tempfile::Builder::new().prefix("checkpoint-").tempdir());
         let path = made("its real path", root.path().canonicalize());
         let home = path.join("home");

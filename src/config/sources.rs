@@ -1,6 +1,5 @@
 //! Where settings are looked up: environment, env-file and config file, in that order.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -13,7 +12,7 @@ use super::{DEFAULT_API_URL, Environment, Problem, Target, masker_of};
 use crate::args::GlobalArgs;
 use crate::checkpoint::parse::{self, Invalid};
 use crate::delivery::Destination;
-use crate::delivery::http::host;
+use crate::delivery::http::{host, is_loopback};
 use crate::exit::{Exit, Failure, cause, one_line};
 use crate::secret::Secret;
 
@@ -324,18 +323,6 @@ fn api_url(text: &str) -> Result<String, Invalid> {
         )),
         _ => Err(Invalid::new("is not a web address", "give a URL such as https://slack.com/api/")),
     }
-}
-
-/// Whether a host, with or without a port, is this machine.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    let name = name.to_ascii_lowercase();
-    name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        || name == "localhost"
-        || name.ends_with(".localhost")
 }
 
 /// An incoming webhook's URL.

@@ -303,7 +303,7 @@ fn build(network: &Network, url: &str, deadline: Instant, progress: Arc<Progress
         // A redirect would take the token along.
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .proxy(match &network.proxy {
+        .proxy(match proxy_for(network, url) {
             Some(proxy) => Some(build_proxy(proxy, network.no_proxy.as_deref())?),
             None => None,
         });
@@ -317,6 +317,14 @@ fn build(network: &Network, url: &str, deadline: Instant, progress: Arc<Progress
     config = config.input_buffer_size(BUFFER).output_buffer_size(BUFFER);
     let connector = Watched { inner: DefaultConnector::default(), progress };
     Ok(Agent::with_parts(config.build(), connector, Literal(DefaultResolver::default())))
+}
+
+/// The proxy to reach a URL by. A token that goes to this machine unencrypted must not leave it on the way, and seen from
+/// a proxy elsewhere `127.0.0.1` is another machine.
+fn proxy_for<'a>(network: &'a Network, url: &str) -> Option<&'a Secret> {
+    let is_plain = !url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+    let stays_here = is_plain && is_loopback(host(url));
+    network.proxy.as_ref().filter(|proxy| !stays_here || is_loopback(host(proxy.reveal())))
 }
 
 fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
@@ -375,6 +383,18 @@ pub(crate) fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     authority.rsplit('@').next().unwrap_or_default()
+}
+
+/// Whether a host, with or without a port, is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let name = name.to_ascii_lowercase();
+    name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || name == "localhost"
+        || name.ends_with(".localhost")
 }
 
 fn io_words(error: &std::io::Error) -> String {
@@ -478,6 +498,22 @@ impl Connector<()> for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stays_on_this_machine_goes_through_no_proxy_elsewhere() {
+        for (url, proxy, used) in [
+            ("https://slack.com/api/x", "http://proxy.example:3128", true),
+            ("https://127.0.0.1/api/x", "http://proxy.example:3128", true),
+            ("http://127.0.0.1:8765/api/x", "http://proxy.example:3128", false),
+            ("HTTP://localhost/api/x", "http://ana:127.0.0.1@proxy.example", false),
+            ("http://[::1]/api/x", "proxy.example:3128", false),
+            ("http://127.0.0.1:8765/api/x", "http://127.0.0.1:3128", true),
+            ("http://127.0.0.1:8765/api/x", "ana:s3cret@localhost:3128", true),
+        ] {
+            let network = Network { proxy: Some(Secret::new(proxy.to_owned())), ..Network::default() };
+            assert_eq!(proxy_for(&network, url).is_some(), used, "{url} by {proxy}");
+        }
+    }
 
     #[test]
     fn a_directory_of_other_things_is_searched_for_certificates_until_the_deadline() {

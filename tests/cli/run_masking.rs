@@ -1,6 +1,8 @@
 //! Credentials in what a wrapped command is called and writes: masked before they are stored, sent or printed.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
 
@@ -145,4 +147,14 @@ fn a_secret_on_the_command_line_gets_no_further() {
     output.stderr_has("hunter2-hunter2");
     assert_nowhere(&scene, &["hunter2-hunter2", "k1-k2-k3-k4"]);
     assert!(scene.root().text.contains("--password=[masked] --api-key [masked]"), "{}", scene.root().text);
+}
+
+#[test]
+fn a_secret_that_is_no_utf_8_is_masked_as_well() {
+    let scene = Scene::bot();
+    scene.sandbox.env("LATIN_TOKEN", OsStr::from_bytes(b"caf\xe9-latin-secret"));
+    let script = r#"printf 'pass %s\n' "$LATIN_TOKEN" >&2; exit 1"#;
+    scene.sandbox.cmd(["run", "-a", "bot", "-q", "--", "sh", "-c", script]).run().code(1);
+    assert_nowhere(&scene, &["latin-secret"]);
+    assert!(scene.thread().len() == 2, "{:?}", scene.thread());
 }

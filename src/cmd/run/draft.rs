@@ -48,7 +48,8 @@ pub(super) fn masker(
 ) -> Masker {
     let values: Vec<String> = variables
         .filter(|(name, _)| is_secret_name(name))
-        .filter_map(|(_, value)| value.into_string().ok())
+        // As the output is read too.
+        .map(|(_, value)| value.to_string_lossy().into_owned())
         .chain(words(command).filter_map(|(word, secret)| Some(word[secret?..].to_owned())))
         .collect();
     // Of several lines some may be cut off.

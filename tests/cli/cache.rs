@@ -324,6 +324,30 @@ fn a_full_disk_is_no_reason_to_fail() {
 }
 
 #[test]
+fn a_cache_that_is_kept_busy_makes_no_second_thread() {
+    let (slack, sandbox) = set_up();
+    fill(&sandbox);
+    let writer = Connection::open(sandbox.cache_path()).expect("a cache");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("nobody else uses it");
+    let root = &slack.roots()[0].ts;
+    for replies in 1..3 {
+        let late = sandbox.cmd(["emit", "-a", "bot", "--deadline", "2s", "--json", "Late"]).run();
+        let receipt = assert_stateless(late, "it is kept busy by other processes").json();
+        assert_eq!(receipt["thread_ts"], root.as_str(), "it can still be read where the thread is");
+        assert_eq!((slack.roots().len(), slack.thread(root).len()), (1, 1 + replies));
+    }
+    // Where that is gone, a message of its own is better than none.
+    let (slack, sandbox) = set_up();
+    fill(&sandbox);
+    let writer = Connection::open(sandbox.cache_path()).expect("a cache");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("nobody else uses it");
+    slack.delete_message("agent-supervisory", &slack.roots()[0].ts);
+    let lost = sandbox.cmd(["emit", "-a", "bot", "--deadline", "2s", "--json", "Lost"]).run();
+    assert_stateless(lost, "it is kept busy by other processes");
+    assert!(slack.roots().iter().any(|root| root.text.contains("Action: Lost")));
+}
+
+#[test]
 fn files_are_for_their_owner_only() {
     let (_slack, sandbox) = set_up();
     let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o7777;

@@ -94,7 +94,9 @@ fn a_cache_that_may_not_be_written_is_no_reason_to_fail() {
         mode(folder, 0o700);
         let Some(output) = output else { return };
         assert_stateless(output, why);
-        assert_eq!(slack.roots().len(), before + 1, "{directory:o} {file:?}");
+        // Where the thread is can be read all the same, if SQLite may put its index beside the file.
+        let in_thread = (directory, file) == (0o777, Some(0o444));
+        assert_eq!(slack.roots().len(), before + usize::from(!in_thread), "{directory:o} {file:?}");
         let listing = fs::read_dir(folder).expect("a directory").flatten();
         let aside: Vec<_> =
             listing.filter(|entry| entry.file_name().to_string_lossy().contains("corrupt")).collect();

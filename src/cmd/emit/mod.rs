@@ -19,7 +19,7 @@ use crate::config::{Config, Target};
 use crate::delivery::{Cause, Outcome, Retry};
 use crate::exit::Exit;
 use crate::render::console;
-use crate::store::{Claim, Recorded, Scope, Standing, Store, StoreError, Tx, Why};
+use crate::store::{Claim, OpenError, Recorded, Scope, Standing, Store, StoreError, Tx, Why};
 use crate::ui::Ui;
 
 /// How often to look whether the process that is sending for the same task is done.
@@ -58,7 +58,13 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
     };
     let receipt = match store {
         Ok(store) => emission.with_store(store)?,
-        Err(error) => emission.without_store(&error.to_string())?,
+        Err(error) => {
+            let known = match (&error, &config.cache) {
+                (OpenError::Unusable { .. }, Some(path)) => Store::peek(path, |tx| tx.stored(&draft)).ok(),
+                _ => None,
+            };
+            emission.without_store(&error.to_string(), known)?
+        }
     };
     emission.finish(receipt)
 }
@@ -108,7 +114,7 @@ impl Emission<'_> {
         if matches!(&outset, Err(error) if error.corrupt) {
             match store.start_afresh() {
                 Ok(opened) => store = unpack(opened, self.ui),
-                Err(error) => return self.without_store(&error.to_string()),
+                Err(error) => return self.without_store(&error.to_string(), None),
             }
             outset = self.record(&mut store);
         }
@@ -116,7 +122,9 @@ impl Emission<'_> {
             Ok(outset) => outset,
             Err(error) => {
                 let error = format!("could not write to cache {}: {error}", store.path().display());
-                return self.without_store(&error);
+                // It may still be read: where the agent's thread is.
+                let known = store.read(|tx| tx.stored(self.draft)).ok();
+                return self.without_store(&error, known);
             }
         };
         self.notice(&outset.plan.notices);

@@ -1,4 +1,5 @@
-//! When the cache cannot be used: post once, without a thread of our own, since that is still better than silence.
+//! When the cache cannot be used: post once, since that is still better than silence; in the agent's thread where the
+//! cache can at least be read, or else alone.
 
 use std::thread;
 
@@ -15,9 +16,15 @@ use crate::delivery::{Outcome, Retry};
 use crate::exit::{Exit, Failure};
 
 impl Emission<'_> {
-    /// Posts, or fails with exit code 1: then the checkpoint is neither recorded nor delivered.
-    pub(super) fn without_store(&mut self, why: &str) -> anyhow::Result<Receipt> {
-        let plan = record::plan(&Stored::default(), self.draft, &record::policy(self.config), now());
+    /// Posts, or fails with exit code 1: then the checkpoint is neither recorded nor delivered. `known` is what could be
+    /// read of the agent.
+    pub(super) fn without_store(&mut self, why: &str, known: Option<Stored>) -> anyhow::Result<Receipt> {
+        // A thread of another workspace is no place for us.
+        let ours = self.sender.as_ref().map(Sender::credential);
+        let known =
+            known.filter(|known| known.task.as_ref().is_some_and(|task| task.credential.as_ref() == ours));
+        let known = known.unwrap_or_default();
+        let plan = record::plan(&known, self.draft, &record::policy(self.config), now());
         self.notice(&plan.notices);
         let mut receipt = Receipt { task_id: None, retry_at: None, ..Receipt::of(&plan, self.config) };
         let task = plan.append.task;
@@ -28,7 +35,7 @@ impl Emission<'_> {
             (_, Some(_)) if self.config.background == BackgroundChoice::Always => {
                 Err("--background always never posts by itself".to_owned())
             }
-            (_, Some(mut sender)) => match patiently(&mut sender, &Job::alone(task, self.draft.id, now())) {
+            (_, Some(mut sender)) => match patiently(&mut sender, Job::alone(task, self.draft.id, now())) {
                 Outcome::Posted { channel_id, ts, thread_ts } => {
                     receipt.delivery = Delivery::Sent;
                     receipt.channel = channel_id.or(receipt.channel);
@@ -86,10 +93,13 @@ impl Emission<'_> {
 }
 
 /// Tries until the deadline, unless it may have arrived: nobody comes after us.
-fn patiently(sender: &mut Sender, job: &Job) -> Outcome {
+fn patiently(sender: &mut Sender, mut job: Job) -> Outcome {
     let mut attempts = 0;
     loop {
-        let outcome = sender.send(job);
+        let outcome = sender.send(&job);
+        if outcome == Outcome::ThreadGone && job.task.thread_ts.take().is_some() {
+            continue;
+        }
         let Outcome::Retry(Retry { cause, maybe_sent: false, .. }) = &outcome else { return outcome };
         let wait = again_at(*cause, attempts).since(now());
         if wait >= sender.time_to_wait() {

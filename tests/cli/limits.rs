@@ -118,7 +118,7 @@ fn whoever_pipes_an_action_in_has_all_the_time_in_the_world() {
 #[test]
 fn an_action_without_an_end_is_cut() {
     let scene = Scene::bot();
-    let line = r#"yes "all work and no play" | "$BIN" emit -a bot -"#;
+    let line = r#"yes "all work and no play" | "$BIN" emit -a bot --deadline 50s -"#;
     scene.sandbox.shell(line).run().success().stderr_has("cut off after 4 MiB");
     assert_eq!(scene.slack.roots().len(), 1);
 }

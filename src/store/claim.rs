@@ -148,12 +148,15 @@ impl Tx<'_> {
     ///
     /// Posts of a task go in the order recorded, its card after them; between tasks immediate entries go first.
     pub(crate) fn claim(&self, want: &ClaimFor<'_>) -> Result<Claim, StoreError> {
+        // Mostly there is nothing more: to find that out costs less than to prepare the search.
+        if !self.anything_open(want.scope)? {
+            return Ok(Claim::Nothing);
+        }
         // While nothing answers there is no need to look through all that waits.
         let network = self.pace(&pace::network_hold(want.link))?.hold_until;
         let network = pace::believable(network, want.now);
         if network > want.now {
-            let until = self.anything_open(want.scope)?.then_some(network);
-            return Ok(until.map_or(Claim::Nothing, |until| Claim::Wait { until, why: Why::NotDue }));
+            return Ok(Claim::Wait { until: network, why: Why::NotDue });
         }
         let mut candidates = self.candidates(want)?;
         while self.drop_the_outdated(&candidates, want)? {

@@ -36,6 +36,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand stream 'Record JSON lines from standard input, one checkpoint each'
             cand tasks 'List tasks'
             cand show 'Show one task with its checkpoints, artifacts and interventions'
+            cand metrics 'Per-day totals of tasks'
             cand flush 'Deliver everything that is waiting'
             cand doctor 'Check every part of the set-up and say how to mend what is broken'
             cand completions 'Print a completion script'
@@ -178,6 +179,20 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --quiet 'Say nothing on standard error but errors'
             cand -v 'Say more on standard error: -v of each message, -vv of each request too'
             cand --verbose 'Say more on standard error: -v of each message, -vv of each request too'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
+        }
+        &'agent-checkpoint;metrics'= {
+            cand --days 'How many days, today among them, counted in UTC'
+            cand --color 'When to use colour'
+            cand --config 'Read settings from this file instead of config.toml in the config directory'
+            cand --env-file 'Read variables from this file (KEY=VALUE lines); the real environment wins'
+            cand --cache 'Keep state in this file instead of cache.db in the state directory'
+            cand --json 'Print one JSON object or array on standard output'
+            cand -q 'Say nothing on standard error but errors'
+            cand --quiet 'Say nothing on standard error but errors'
+            cand -v 'Say more on standard error (repeatable)'
+            cand --verbose 'Say more on standard error (repeatable)'
             cand -h 'Print help (see more with ''--help'')'
             cand --help 'Print help (see more with ''--help'')'
         }

@@ -40,6 +40,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "r
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "stream" -d 'Record JSON lines from standard input, one checkpoint each'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "tasks" -d 'List tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "show" -d 'Show one task with its checkpoints, artifacts and interventions'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "metrics" -d 'Per-day totals of tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "flush" -d 'Deliver everything that is waiting'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "doctor" -d 'Check every part of the set-up and say how to mend what is broken'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "completions" -d 'Print a completion script'
@@ -173,6 +174,17 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l days -d 'How many days, today among them, counted in UTC' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s c -l channel -d 'With --rejected: to this channel, where there is no thread yet' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l deadline -d 'Give up after this long [default: none]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l color -d 'When to use colour' -r -f -a "auto\t''

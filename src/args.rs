@@ -112,6 +112,8 @@ pub(crate) enum Command {
     Tasks(TasksArgs),
     /// Show one task with its checkpoints, artifacts and interventions
     Show(ShowArgs),
+    /// Per-day totals of tasks
+    Metrics(MetricsArgs),
     /// Deliver everything that is waiting
     Flush(FlushArgs),
     /// Check every part of the set-up and say how to mend what is broken
@@ -333,6 +335,18 @@ pub(crate) struct ShowArgs {
     /// An agent's id, for its latest task, or a task's id
     #[arg(value_name = "AGENT", value_parser = text(parse::free_text))]
     pub(crate) agent: String,
+}
+
+const METRICS_EXAMPLES: &str = "Examples:
+  agent-checkpoint metrics
+  agent-checkpoint metrics --days 30 --json";
+
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = METRICS_EXAMPLES)]
+pub(crate) struct MetricsArgs {
+    /// How many days, today among them, counted in UTC
+    #[arg(long, value_name = "N", default_value = "7", value_parser = text(parse::days), allow_negative_numbers = true)]
+    pub(crate) days: u16,
 }
 
 const FLUSH_EXAMPLES: &str = "Examples:

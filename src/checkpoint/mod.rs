@@ -6,6 +6,7 @@
 pub(crate) mod context;
 pub(crate) mod id;
 pub(crate) mod mask;
+pub(crate) mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod parse;
 pub(crate) mod plan;

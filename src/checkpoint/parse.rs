@@ -94,6 +94,14 @@ pub(crate) fn count(text: &str) -> Result<u64, Invalid> {
     }
 }
 
+/// A number of days to look back on.
+pub(crate) fn days(text: &str) -> Result<u16, Invalid> {
+    match u16::try_from(count(text)?) {
+        Ok(days) if (1..=DAYS_MAX).contains(&days) => Ok(days),
+        _ => Err(Invalid::new("is not a number of days", format!("give 1 to {DAYS_MAX} days, such as 7"))),
+    }
+}
+
 /// The size of an agent's context window in tokens.
 pub(crate) fn context_limit(text: &str) -> Result<u64, Invalid> {
     match count(text)? {
@@ -312,6 +320,9 @@ pub(crate) fn switch(text: &str) -> Result<bool, Invalid> {
     }
 }
 
+/// Ten years.
+const DAYS_MAX: u16 = 3660;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -333,6 +344,8 @@ mod tests {
     fn counts_are_whole_and_fit_the_database() {
         assert_eq!(count("150000"), Ok(150_000));
         assert_eq!(count("1_000"), Ok(1000));
+        assert_eq!((days("1"), days("3660")), (Ok(1), Ok(3660)));
+        assert!(["0", "-1", "3661", "99999999", "week"].into_iter().all(|text| days(text).is_err()));
         assert_eq!(count("9223372036854775807"), Ok(i64::MAX as u64));
         for text in ["-1", "9223372036854775808", "1.5", "", "many"] {
             assert!(count(text).is_err(), "{text}");

@@ -7,6 +7,7 @@ mod emit;
 mod flush;
 mod generate;
 mod masking;
+mod metrics;
 #[cfg(test)]
 mod readme;
 mod receipt;
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Stream(args) => stream::run(&global, &args),
         Command::Tasks(args) => tasks::run(&global, &args),
         Command::Show(args) => show::run(&global, &args),
+        Command::Metrics(args) => metrics::run(&global, &args),
         Command::Flush(args) => flush::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),
         Command::Completions(args) => generate::completions(&args),

@@ -9,6 +9,7 @@ mod couriers;
 mod family;
 mod flush;
 mod lease;
+mod metrics;
 mod prune;
 mod record;
 mod repair;

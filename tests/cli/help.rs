@@ -2,8 +2,8 @@
 
 use crate::support::Sandbox;
 
-const COMMANDS: [&str; 9] =
-    ["emit", "run", "stream", "tasks", "show", "flush", "doctor", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["emit", "run", "stream", "tasks", "show", "metrics", "flush", "doctor", "completions", "man"];
 
 /// The widest line, in characters.
 const WIDTH_MAX: usize = 100;

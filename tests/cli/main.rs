@@ -19,6 +19,7 @@ mod lifecycle;
 mod limits;
 mod masking;
 mod message;
+mod metrics;
 mod network;
 mod outcomes;
 mod readme;

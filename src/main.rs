@@ -1,11 +1,13 @@
 //! One quiet Slack thread per agent, from any shell script, subprocess or CI step.
 //!
-//! Data flows one way: args → checkpoint → store → delivery. Only `cmd` sees all of them.
+//! Data flows one way: args → checkpoint → store → delivery → audit. Only `cmd` sees all of them.
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("agent-checkpoint supports Linux and macOS only");
 
 mod args;
+#[cfg(feature = "postgres")]
+mod audit;
 mod checkpoint;
 mod child;
 mod cmd;
@@ -17,6 +19,7 @@ mod pace;
 mod render;
 mod secret;
 mod store;
+mod trust;
 mod ui;
 
 use std::process::ExitCode;

@@ -69,9 +69,9 @@ keys! {
     SLACK_APP_TOKEN = "SLACK_APP_TOKEN", "slack_app_token", secret:
         "Not used by any command yet, but masked wherever it turns up";
     DATABASE_URL = "DATABASE_URL", "database_url", secret:
-        "Not used by any command yet, but masked wherever it turns up";
+        "The PostgreSQL of the audit trail, as postgres://USER:PASSWORD@HOST/DATABASE or key=value pairs";
     NEON_DATABASE_URL = "NEON_DATABASE_URL", "neon_database_url", secret:
-        "Not used by any command yet, but masked wherever it turns up";
+        "The same, used when DATABASE_URL is not set";
 }
 
 /// Settings that are read from the environment only, since they say where to look.
@@ -86,6 +86,10 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("NO_PROXY", "Hosts that are reached without the proxy, separated by commas"),
     ("SSL_CERT_FILE", "A file of certificates (PEM) to trust instead of the built-in ones"),
     ("SSL_CERT_DIR", "Directories of such files, separated by colons; they add to those of SSL_CERT_FILE"),
+    (
+        "PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGPASSFILE, PGSSLMODE",
+        "With libpq's other variables: what DATABASE_URL leaves out",
+    ),
     ("NO_COLOR", "No colour, if it is not empty; so does TERM=dumb"),
 ];
 

@@ -3,6 +3,8 @@
 //! Precedence, decided in one function ([`sources::Sources::find`]): flag, then environment, then `--env-file`, then config
 //! file, then default. Nothing below `cmd` reads the environment.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod database;
 mod file;
 pub(crate) mod identity;
 mod keys;
@@ -25,11 +27,11 @@ use crate::delivery::Destination;
 use crate::delivery::http::Network;
 use crate::exit::{Exit, Failure, one_line};
 use crate::secret::Secret;
+use crate::trust::Authorities;
 use keys::{
-    AGENT_ID, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN, DATABASE_URL,
-    DEADLINE, HEARTBEAT, JSON, KILL_AFTER, Key, MIN_INTERVAL, NEON_DATABASE_URL, NO_POST, PROGRESS_REGEX,
-    QUIET, REPO, SLACK_API_URL, SLACK_APP_TOKEN, SLACK_SIGNING_SECRET, STRICT, TAIL, TASK_NAME, TASK_TYPE,
-    THREAD, TIMEOUT, VERBOSE,
+    AGENT_ID, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN, DEADLINE,
+    HEARTBEAT, JSON, KILL_AFTER, Key, MIN_INTERVAL, NO_POST, PROGRESS_REGEX, QUIET, REPO, SLACK_API_URL,
+    SLACK_APP_TOKEN, SLACK_SIGNING_SECRET, STRICT, TAIL, TASK_NAME, TASK_TYPE, THREAD, TIMEOUT, VERBOSE,
 };
 pub(crate) use keys::{KEYS, Origin, VARIABLES};
 use sources::{Sources, Unusable};
@@ -106,6 +108,8 @@ pub(crate) struct Config {
     pub(crate) supervision: Supervision,
     pub(crate) thresholds: Thresholds,
     pub(crate) target: Target,
+    #[cfg(feature = "postgres")]
+    pub(crate) audit: database::Audit,
     pub(crate) network: Network,
     /// Every secret that was read, to be masked wherever it turns up.
     pub(crate) secrets: Vec<Secret>,
@@ -281,8 +285,18 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     }
     let mut secrets = Vec::new();
     let target = sources.target(&mut secrets);
-    for key in [SLACK_SIGNING_SECRET, SLACK_APP_TOKEN, DATABASE_URL, NEON_DATABASE_URL] {
+    for key in [SLACK_SIGNING_SECRET, SLACK_APP_TOKEN] {
         // Not used yet by any command, but never to be shown either.
+        secrets.extend(sources.unused_secret(key));
+    }
+    let authorities = Authorities {
+        file: sources.plain_env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(absolute),
+        dirs: sources.plain_env("SSL_CERT_DIR").filter(|path| !path.is_empty()).map(absolute_each),
+    };
+    #[cfg(feature = "postgres")]
+    let audit = sources.audit(&authorities, &mut secrets);
+    #[cfg(not(feature = "postgres"))]
+    for key in [keys::DATABASE_URL, keys::NEON_DATABASE_URL] {
         if let Some(secret) = sources.unused_secret(key) {
             secrets.extend(password_of(secret.reveal()).map(Secret::new));
             secrets.push(secret);
@@ -313,8 +327,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     let network = Network {
         proxy,
         no_proxy: sources.plain_env("NO_PROXY").or_else(|| sources.plain_env("no_proxy")),
-        cert_file: sources.plain_env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(absolute),
-        cert_dirs: sources.plain_env("SSL_CERT_DIR").filter(|path| !path.is_empty()).map(absolute_each),
+        authorities,
     };
     secrets.extend(network.proxy.as_ref().and_then(|proxy| password_of(proxy.reveal())).map(Secret::new));
 
@@ -399,6 +412,8 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         context_limit: flags.context_limit.or_else(|| sources.tuning(CONTEXT_LIMIT, parse::context_limit)),
         thresholds,
         target,
+        #[cfg(feature = "postgres")]
+        audit,
         network,
         secrets,
         problems: sources.problems,
@@ -413,7 +428,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
 pub(crate) fn masker_of(env: Environment<'_>) -> Masker {
     let value = |name: &str| env(name)?.into_string().ok().map(|value| value.trim().to_owned());
     let secrets = KEYS.iter().filter(|key| key.secret).filter_map(|key| value(key.env));
-    let passwords = [DATABASE_URL.env, NEON_DATABASE_URL.env].into_iter().chain(PROXIES);
+    let passwords = [keys::DATABASE_URL.env, keys::NEON_DATABASE_URL.env].into_iter().chain(PROXIES);
     let passwords = passwords.filter_map(|name| password_of(&value(name)?));
     let all: Vec<String> = secrets.chain(passwords).filter(|text| !text.starts_with("file:")).collect();
     Masker::new(all.iter().map(String::as_str))

@@ -1,13 +1,21 @@
 //! Where settings are looked up: environment, env-file and config file, in that order.
 
+#[cfg(feature = "postgres")]
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
+#[cfg(feature = "postgres")]
+use nix::unistd::{Uid, User};
 
+#[cfg(feature = "postgres")]
+use super::database::{self, Audit};
 use super::file::{self, Layer};
 use super::keys::{
     CONFIG_ENV, ENV_FILE_ENV, Found, Key, Origin, SLACK_API_URL, SLACK_BOT_TOKEN, SLACK_WEBHOOK_URL,
 };
+#[cfg(feature = "postgres")]
+use super::keys::{DATABASE_URL, NEON_DATABASE_URL};
 use super::{DEFAULT_API_URL, Environment, Problem, Target, masker_of};
 use crate::args::GlobalArgs;
 use crate::checkpoint::parse::{self, Invalid};
@@ -15,6 +23,8 @@ use crate::delivery::Destination;
 use crate::delivery::http::{host, is_loopback};
 use crate::exit::{Exit, Failure, cause, one_line};
 use crate::secret::Secret;
+#[cfg(feature = "postgres")]
+use crate::trust::Authorities;
 
 /// A value is there, but not fit for use; the problem is already noted.
 #[derive(Debug)]
@@ -250,6 +260,47 @@ impl Sources<'_> {
             ));
         }
         Ok(content.to_owned())
+    }
+
+    /// `DATABASE_URL` before `NEON_DATABASE_URL`, which never replaces one that is wrong.
+    #[cfg(feature = "postgres")]
+    pub(super) fn audit(&mut self, authorities: &Authorities, secrets: &mut Vec<Secret>) -> Audit {
+        let variables = database::VARIABLES
+            .iter()
+            .filter_map(|(variable, _)| Some((*variable, self.plain_env(variable)?)))
+            .collect();
+        let around = database::Surroundings {
+            variables,
+            home: self.plain_env("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
+            user: User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name),
+            authorities: authorities.clone(),
+        };
+        let mut audit = Audit::Off;
+        for key in [DATABASE_URL, NEON_DATABASE_URL] {
+            let aside = RefCell::new((Vec::new(), Vec::new()));
+            let read = |text: &str| {
+                let database::Read { database, secrets: mut found, warnings } = database::read(text, &around);
+                // One that is wrong, or not used, is as secret.
+                found.push(Secret::new(text.to_owned()));
+                *aside.borrow_mut() = (found, warnings);
+                database
+            };
+            let found = match audit {
+                Audit::Off => self.destination_or(key, read, "audit rows wait until it is mended", false),
+                _ => self.destination_or(key, read, "DATABASE_URL is used", true),
+            };
+            let (found_secrets, warnings) = aside.into_inner();
+            secrets.extend(found_secrets);
+            if matches!(audit, Audit::Off) {
+                self.problems.extend(warnings);
+                audit = match found {
+                    Ok(None) => Audit::Off,
+                    Ok(Some(database)) => Audit::Database(Box::new(database)),
+                    Err(Unusable) => Audit::Broken,
+                };
+            }
+        }
+        audit
     }
 
     /// Bot token before webhook; neither replaces the other when it is wrong.

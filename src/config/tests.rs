@@ -225,11 +225,12 @@ fn a_file_that_a_flag_names_must_be_good() {
 fn certificates_are_found_from_any_directory() {
     // A courier leaves its caller's.
     let variables = [("SSL_CERT_FILE", "ca.pem"), ("SSL_CERT_DIR", "certs:/etc/certs")];
-    let network = Files::new("", "").resolve(Flags::default(), &variables).expect("good settings").network;
+    let config = Files::new("", "").resolve(Flags::default(), &variables).expect("good settings");
+    let authorities = config.network.authorities;
     let here = std::env::current_dir().expect("a directory");
-    assert_eq!(network.cert_file, Some(here.join("ca.pem")));
+    assert_eq!(authorities.file, Some(here.join("ca.pem")));
     let dirs = std::env::join_paths([here.join("certs"), "/etc/certs".into()]).expect("no colon in them");
-    assert_eq!(network.cert_dirs, Some(dirs));
+    assert_eq!(authorities.dirs, Some(dirs));
 }
 
 #[test]

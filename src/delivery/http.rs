@@ -1,34 +1,27 @@
 //! The one HTTP client: explicit timeouts, one connection reused, and errors that hold no secret.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::{HeaderMap, Response, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy, ProxyProtocol, Timeout};
 
 use crate::exit::cause;
-use crate::input::read_file;
 use crate::secret::Secret;
+use crate::trust::Authorities;
 
 /// The longest that setting up a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, in bytes; Slack's are a few kilobytes.
 const ANSWER_MAX: u64 = 4 * 1024 * 1024;
-
-/// The largest file of certificates that is read, in bytes; those of whole systems have a quarter of a megabyte.
-const CERTIFICATES_MAX: usize = 16 * 1024 * 1024;
-/// How long a command that writes one into a pipe may take.
-const CERTIFICATES_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The size of the buffers of a connection, in bytes.
 const BUFFER: usize = 16 * 1024;
@@ -42,17 +35,14 @@ pub(crate) struct Network {
     pub(crate) proxy: Option<Secret>,
     /// Hosts that are reached without the proxy, as in `NO_PROXY`.
     pub(crate) no_proxy: Option<String>,
-    /// A PEM bundle to trust instead of the built-in roots.
-    pub(crate) cert_file: Option<PathBuf>,
-    /// Directories of PEM files to trust instead of the built-in roots, separated as in `PATH`.
-    pub(crate) cert_dirs: Option<OsString>,
+    pub(crate) authorities: Authorities,
 }
 
 impl Network {
     /// Everything that decides how a host is reached, as one text; it may hold a password.
     pub(crate) fn way(&self) -> String {
         let proxy = self.proxy.as_ref().map(|proxy| (proxy.reveal(), &self.no_proxy));
-        format!("{proxy:?}\n{:?}\n{:?}", self.cert_file, self.cert_dirs)
+        format!("{proxy:?}\n{:?}\n{:?}", self.authorities.file, self.authorities.dirs)
     }
 }
 
@@ -308,8 +298,9 @@ fn build(network: &Network, url: &str, deadline: Instant, progress: Arc<Progress
             None => None,
         });
     if url.starts_with("https:")
-        && let Some(roots) = roots(network, deadline)
+        && let Some(found) = network.authorities.read(deadline)
     {
+        let roots: Vec<_> = found.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         config =
             config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
     }
@@ -346,31 +337,6 @@ fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
         builder = builder.no_proxy(host);
     }
     builder.build().map_err(|_| wrong())
-}
-
-/// The certificates to trust instead of the built-in ones, as far as they could be read by the deadline: somebody may
-/// name a directory of other things.
-fn roots(network: &Network, deadline: Instant) -> Option<Vec<Certificate<'static>>> {
-    let mut files: Vec<PathBuf> = network.cert_file.clone().into_iter().collect();
-    for dir in network.cert_dirs.iter().flat_map(|dirs| std::env::split_paths(dirs)) {
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        files.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()));
-    }
-    let certificates: Vec<_> = files
-        .iter()
-        .take_while(|_| Instant::now() < deadline)
-        .filter_map(|file| read_file(file, CERTIFICATES_MAX, CERTIFICATES_PATIENCE).ok())
-        .flat_map(|pem| {
-            let items: Vec<_> = parse_pem(&pem)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                })
-                .collect();
-            items
-        })
-        .collect();
-    (!certificates.is_empty()).then_some(certificates)
 }
 
 /// The method of Slack's Web API that a URL calls.
@@ -513,17 +479,5 @@ mod tests {
             let network = Network { proxy: Some(Secret::new(proxy.to_owned())), ..Network::default() };
             assert_eq!(proxy_for(&network, url).is_some(), used, "{url} by {proxy}");
         }
-    }
-
-    #[test]
-    fn a_directory_of_other_things_is_searched_for_certificates_until_the_deadline() {
-        let key = rcgen::generate_simple_self_signed(["slack.example".to_owned()]).expect("a certificate");
-        let dir = tempfile::TempDir::new().expect("a directory");
-        std::fs::write(dir.path().join("one.pem"), key.cert.pem()).expect("a file");
-        std::fs::write(dir.path().join("other"), [0xff; 1000]).expect("a file");
-        let network = Network { cert_dirs: Some(dir.path().into()), ..Network::default() };
-        let found = |deadline| roots(&network, deadline).map_or(0, |found| found.len());
-        assert_eq!(found(Instant::now() + CONNECT_MAX), 1);
-        assert_eq!(found(Instant::now()), 0);
     }
 }

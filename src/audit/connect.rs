@@ -10,7 +10,6 @@
 //! theirs. Limits belong into the transaction (`SET LOCAL statement_timeout`); when [`Client::run`] gives a query up, the
 //! server is not told.
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
-use tokio_postgres::{Config, Error, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Config, Error, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls;
@@ -65,10 +64,10 @@ pub(crate) enum Protection {
 pub(crate) fn connect(database: &Database, deadline: Instant) -> Result<Client, Trouble> {
     let encrypted = database.encryption.tls != Tls::Never
         && database.hosts.iter().any(|host| matches!(host.place, Place::Tcp { .. }));
-    let tls = if encrypted { Some(tls::connector(&database.encryption, deadline)?) } else { None };
+    let tls = if encrypted { tls::connector(&database.encryption, deadline)? } else { tls::unused() };
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(|error| Trouble::no_runtime(&error))?;
-    let found = runtime.block_on(first(database, tls.as_ref(), deadline));
+    let found = runtime.block_on(first(database, &tls, deadline));
     match found {
         Ok(Found { client, connection, server_version, at, protection }) => {
             let open = Some(Open { runtime, client, connection });
@@ -144,11 +143,7 @@ struct Found {
     protection: Protection,
 }
 
-async fn first(
-    database: &Database,
-    tls: Option<&MakeRustlsConnect>,
-    deadline: Instant,
-) -> Result<Found, Trouble> {
+async fn first(database: &Database, tls: &MakeRustlsConnect, deadline: Instant) -> Result<Found, Trouble> {
     let mut hosts: Vec<&Host> = database.hosts.iter().collect();
     if database.balance {
         let any = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_micros();
@@ -192,7 +187,7 @@ fn share(deadline: Instant, parts: usize) -> Instant {
 /// What is tried at a host.
 struct Try<'a> {
     database: &'a Database,
-    tls: Option<&'a MakeRustlsConnect>,
+    tls: &'a MakeRustlsConnect,
     host: &'a Host,
     at: At,
     wanted: Session,
@@ -239,13 +234,11 @@ async fn try_host(attempt: Try<'_>, its_share: Instant, deadline: Instant) -> Re
 impl Try<'_> {
     /// Tries one address, with TLS or without, or first the one and then the other.
     async fn address(&self, address: Option<IpAddr>) -> Result<Found, Trouble> {
-        let is_socket = matches!(self.host.place, Place::Socket(_));
-        let tls = self.tls.filter(|_| !is_socket);
-        let ways: &[Option<&MakeRustlsConnect>] = match (self.database.encryption.tls, tls) {
-            (_, None) | (Tls::Never, _) => &[None],
-            (Tls::Require, tls) => &[tls],
-            (Tls::Prefer, tls) => &[tls, None],
-            (Tls::Allow, tls) => &[None, tls],
+        let ways: &[bool] = match (&self.host.place, self.database.encryption.tls) {
+            (Place::Socket(_), _) | (_, Tls::Never) => &[false],
+            (_, Tls::Require) => &[true],
+            (_, Tls::Prefer) => &[true, false],
+            (_, Tls::Allow) => &[false, true],
         };
         let mut outcome = self.way(address, ways[0]).await;
         if let (Err(trouble), [_, other]) = (&outcome, ways)
@@ -259,44 +252,25 @@ impl Try<'_> {
         outcome
     }
 
-    async fn way(&self, address: Option<IpAddr>, tls: Option<&MakeRustlsConnect>) -> Result<Found, Trouble> {
+    async fn way(&self, address: Option<IpAddr>, encrypted: bool) -> Result<Found, Trouble> {
         let mut config = self.config(address);
+        if encrypted {
+            config.ssl_mode(SslMode::Require);
+        } else {
+            config.ssl_mode(SslMode::Disable);
+        }
         let trouble = |error| Trouble::of(&self.at, &error);
-        let found = match tls {
-            Some(tls) => {
-                config.ssl_mode(SslMode::Require);
-                let (client, connection) = config.connect(tls.clone()).await.map_err(trouble)?;
-                let version = connection.parameter("server_version").unwrap_or_default().to_owned();
-                self.found(
-                    client,
-                    version,
-                    spawn(connection),
-                    Protection::Tls(self.database.encryption.proof),
-                )
-            }
-            None => {
-                let protection = match self.host.place {
-                    Place::Socket(_) => Protection::Socket,
-                    Place::Tcp { .. } => Protection::Nothing,
-                };
-                config.ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
-                let (client, connection) = config.connect(NoTls).await.map_err(trouble)?;
-                let version = connection.parameter("server_version").unwrap_or_default().to_owned();
-                self.found(client, version, spawn(connection), protection)
-            }
+        let (client, connection) = config.connect(self.tls.clone()).await.map_err(trouble)?;
+        let server_version = connection.parameter("server_version").unwrap_or_default().to_owned();
+        // It is served whenever the runtime runs.
+        let connection = tokio::spawn(connection);
+        self.check_session(&client).await?;
+        let protection = match self.host.place {
+            Place::Socket(_) => Protection::Socket,
+            Place::Tcp { .. } if encrypted => Protection::Tls(self.database.encryption.proof),
+            Place::Tcp { .. } => Protection::Nothing,
         };
-        self.check_session(&found.client).await?;
-        Ok(found)
-    }
-
-    fn found(
-        &self,
-        client: tokio_postgres::Client,
-        server_version: String,
-        connection: JoinHandle<Result<(), Error>>,
-        protection: Protection,
-    ) -> Found {
-        Found { client, connection, server_version, at: self.at.clone(), protection }
+        Ok(Found { client, connection, server_version, at: self.at.clone(), protection })
     }
 
     fn config(&self, address: Option<IpAddr>) -> Config {
@@ -357,11 +331,4 @@ impl Try<'_> {
         });
         if said == Some(answer) { Ok(()) } else { Err(Trouble::other_session(&self.at, what)) }
     }
-}
-
-/// Lets a connection be served whenever the runtime runs.
-fn spawn(
-    connection: impl Future<Output = Result<(), Error>> + Send + 'static,
-) -> JoinHandle<Result<(), Error>> {
-    tokio::spawn(connection)
 }

@@ -59,6 +59,15 @@ pub(super) fn connector(encryption: &Encryption, deadline: Instant) -> Result<Ma
     Ok(MakeRustlsConnect::new(config))
 }
 
+/// For connections without TLS; nobody is trusted.
+pub(super) fn unused() -> MakeRustlsConnect {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has ciphers for the default versions");
+    MakeRustlsConnect::new(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 /// Asks of a certificate what was asked for, and no more.
 #[derive(Debug)]
 struct Verifier {

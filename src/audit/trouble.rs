@@ -221,7 +221,8 @@ fn about_tls(place: &str, why: &str, io: Option<&io::Error>) -> Trouble {
 
 fn distrust(place: &str, error: &CertificateError) -> (String, String) {
     let (why, hint) = match error {
-        CertificateError::UnknownIssuer => (
+        // An authority that was made anew has the old one's name and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
             "nobody who is trusted signed its certificate".to_owned(),
             "name the authority's certificate with sslrootcert=FILE",
         ),

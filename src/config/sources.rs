@@ -272,7 +272,7 @@ impl Sources<'_> {
         let around = database::Surroundings {
             variables,
             home: self.plain_env("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
-            user: User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name),
+            user: || User::from_uid(Uid::effective()).ok().flatten().map(|user| user.name),
             authorities: authorities.clone(),
         };
         let mut audit = Audit::Off;

@@ -262,3 +262,13 @@ fn a_token_is_accepted_although_nobody_says_whose_it_is() {
     slack.script("auth.test", vec![Fault::Answer(r#"{"ok":true}"#)]);
     sandbox.cmd(["doctor"]).run().stdout_has("the token is accepted").lacks(" in \n");
 }
+
+#[cfg(not(feature = "postgres"))]
+#[test]
+fn a_program_without_postgres_says_that_the_database_is_not_used() {
+    let sandbox = Sandbox::new();
+    let url = "postgres://ana:plain-password-words@db.example.com/audit";
+    let output = sandbox.cmd(["doctor", "--json"]).env("DATABASE_URL", url).run().success();
+    assert_check(&output, "database", "warn", "it is not used: this program was built without Postgres");
+    output.lacks("plain-password-words");
+}

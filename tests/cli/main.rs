@@ -3,9 +3,13 @@
 mod bad_input;
 mod cache;
 mod card;
+#[cfg(feature = "postgres")]
+mod cluster;
 mod concurrency;
 mod courier;
 mod crash;
+#[cfg(feature = "postgres")]
+mod database;
 mod doctor;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;

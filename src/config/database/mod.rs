@@ -167,8 +167,8 @@ pub(super) struct Surroundings {
     /// libpq's variables, those that are set.
     pub(super) variables: BTreeMap<&'static str, String>,
     pub(super) home: Option<PathBuf>,
-    /// The name of this process's user.
-    pub(super) user: Option<String>,
+    /// The name of this process's user; to find it may cost more than a call takes.
+    pub(super) user: fn() -> Option<String>,
     pub(super) authorities: Authorities,
 }
 
@@ -193,6 +193,11 @@ pub(super) fn read(text: &str, around: &Surroundings) -> Read {
     passwords.extend(hosts.iter().filter_map(|host| Some(host.password.as_ref()?.reveal().to_owned())));
     passwords.sort();
     passwords.dedup();
+    if let Ok(Database { user, name, .. }) = &database {
+        // One that is the user's or the database's name, such as `postgres`, keeps nobody out, and it is an ordinary
+        // word in what agents say.
+        passwords.retain(|password| password != user && password != name);
+    }
     Read { database, secrets: passwords.into_iter().map(Secret::new).collect(), warnings }
 }
 

@@ -100,16 +100,18 @@ impl Settings<'_> {
     pub(super) fn database(&self, warnings: &mut Vec<Problem>) -> Result<Database, Invalid> {
         self.refuse()?;
         warnings.extend(self.unknown());
-        let user = self.get("user").or(self.around.user.as_deref()).ok_or_else(|| {
+        let ours = || (self.around.user)();
+        let user = self.get("user").map(str::to_owned).or_else(ours);
+        let user = user.ok_or_else(|| {
             Invalid::new("names no user", "write postgres://USER:PASSWORD@HOST:5432/DATABASE")
         })?;
-        let name = self.get("dbname").unwrap_or(user);
+        let name = self.get("dbname").unwrap_or(&user).to_owned();
         let mut hosts = self.hosts()?;
-        self.give_passwords(&mut hosts, name, user, warnings);
+        self.give_passwords(&mut hosts, &name, &user, warnings);
         Ok(Database {
             hosts,
-            user: user.to_owned(),
-            name: name.to_owned(),
+            user,
+            name,
             encryption: self.encryption()?,
             channel_binding: self.one_of(
                 "channel_binding",

@@ -5,10 +5,10 @@
 //! that accepts and stays silent would hold a caller for as long as it likes.
 //!
 //! A pooler may give each transaction another server. So nothing here sets session state, and no statement has a name:
-//! use `simple_query`, `batch_execute`, `copy_in` with a text, `query_typed` and `execute_typed`, whose statements are
-//! unnamed as long as parameters and columns have built-in types. `query`, `execute`, `prepare` and `query_raw` name
-//! theirs. Limits belong into the transaction (`SET LOCAL statement_timeout`); when [`Client::run`] gives a query up, the
-//! server is not told.
+//! use `simple_query`, `batch_execute`, `query_typed` and `execute_typed`, whose statements are unnamed as long as
+//! parameters and columns have built-in types. `query`, `execute`, `prepare`, and `copy_in` as well, name theirs. Limits
+//! belong into the transaction (`SET LOCAL statement_timeout`): when [`Client::run`] gives a query up, the server is not
+//! told.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -244,6 +244,11 @@ fn distrust(place: &str, error: &CertificateError) -> (String, String) {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             ("its certificate is not valid yet".to_owned(), "set this machine's clock")
         }
+        other if format!("{other:?}").contains("UnsupportedCertVersion") => (
+            "its certificate is of version 1, which has no names in it".to_owned(),
+            "make the certificate anew with a subjectAltName (openssl x509 -req -extfile …), or use sslmode=require \
+             without an sslrootcert",
+        ),
         other => (format!("its certificate is refused: {other}"), "mend the server's certificate"),
     };
     (format!("could not trust {place}: {why}"), hint.to_owned())

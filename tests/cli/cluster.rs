@@ -22,6 +22,9 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use x509_cert::certificate::{Certificate, Version};
+use x509_cert::der::pem::LineEnding;
+use x509_cert::der::{Decode, EncodePem};
 
 /// The password of every user of a cluster.
 pub(crate) const PASSWORD: &str = "s3cret pass:word@/?";
@@ -204,6 +207,20 @@ impl Cluster {
         let authority = Authority::new(SERVER_NAMES);
         let identity = (authority.pem.clone(), authority.key.clone());
         Self::with(authority, identity)
+    }
+
+    /// One whose certificate is of version 1, which has no names in it: what PostgreSQL's manual makes with OpenSSL 3.0.
+    #[track_caller]
+    pub(crate) fn start_with_version_1() -> Self {
+        let authority = Authority::new(&[]);
+        let (pem, key) = authority.sign(NAME, &[]);
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
+        let mut certificate = Certificate::from_der(&certificate).expect("a certificate");
+        certificate.tbs_certificate.version = Version::V1;
+        certificate.tbs_certificate.extensions = None;
+        // Its signature is wrong now, and nobody looks at it.
+        let pem = certificate.to_pem(LineEnding::LF).expect("a certificate");
+        Self::with(authority, (pem, key))
     }
 
     #[track_caller]

@@ -181,6 +181,18 @@ fn a_certificate_that_a_server_signed_itself_is_trusted_where_it_is_named() {
 }
 
 #[test]
+fn an_old_certificate_encrypts_and_proves_nothing() {
+    let (cluster, sandbox) = (Cluster::start_with_version_1(), Sandbox::new());
+    let own = sandbox.write("own.pem", cluster.authority());
+    let url = |query: &str| format!("{}?{query}", cluster.url("ana", "postgres"));
+    for query in ["sslmode=prefer", "sslmode=require&channel_binding=require"] {
+        assert_connected(&doctor(&sandbox, &url(query)), UNCHECKED);
+    }
+    let found = doctor(&sandbox, &url(&format!("sslmode=verify-ca&sslrootcert={}", own.display())));
+    assert_failed(&found, "its certificate is of version 1", "subjectAltName");
+}
+
+#[test]
 fn a_certificate_of_ones_own_opens_the_door() {
     let (cluster, sandbox) = (Cluster::shared(), Sandbox::new());
     let (certificate, key) = cluster.certificate("by_certificate");

@@ -280,6 +280,9 @@ impl Cluster {
             "fsync=off".to_owned(),
             "full_page_writes=off".to_owned(),
             "password_encryption=scram-sha-256".to_owned(),
+            "log_statement=all".to_owned(),
+            // The database; its statements are found by it.
+            "log_line_prefix=%d ".to_owned(),
         ] {
             command.arg("-c").arg(setting);
         }
@@ -305,6 +308,15 @@ impl Cluster {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::SeqCst));
         self.sql(&format!("CREATE DATABASE {name} OWNER ana"));
         name
+    }
+
+    /// What was said to a database so far: each statement after `statement: `, or after `execute NAME: ` where it had a
+    /// name, `<unnamed>` without one.
+    #[track_caller]
+    pub(crate) fn statements(&self, database: &str) -> Vec<String> {
+        let log = fs::read_to_string(self.process.dir.join("log")).expect("the server's log");
+        let prefix = format!("{database} LOG:  ");
+        log.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
     }
 
     pub(crate) fn port(&self) -> u16 {

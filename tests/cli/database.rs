@@ -461,10 +461,23 @@ fn a_transaction_pooler_is_as_good_as_a_server() {
     assert_connected(&doctor(&sandbox, &(pooler.url(&database) + "?pgbouncer=true&sslmode=prefer")), PLAIN);
     let found = doctor(&sandbox, &(pooler.url(&database) + "?sslmode=require"));
     assert_failed(&found, "offers no TLS", "sslmode=disable");
-    // Nothing that was set or prepared stays behind at the server.
-    let left =
-        format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND query ILIKE 'SET%'");
-    assert_eq!(cluster.sql(&left), "0");
+}
+
+#[test]
+fn nothing_is_named_or_set_in_a_session() {
+    let (cluster, sandbox) = (Cluster::shared(), Sandbox::new());
+    let database = cluster.database();
+    let url = format!("{}?target_session_attrs=read-write", cluster.url("ana", &database));
+    assert_connected(&doctor(&sandbox, &url), UNCHECKED);
+    let said = cluster.statements(&database);
+    let statements: Vec<&str> = said.iter().map(String::as_str).collect();
+    assert_eq!(
+        statements,
+        [
+            "statement: SHOW transaction_read_only",
+            "execute <unnamed>: SELECT pg_catalog.current_database()::text"
+        ]
+    );
 }
 
 #[test]

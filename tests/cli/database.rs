@@ -350,13 +350,16 @@ fn a_host_that_is_silent_leaves_time_for_the_next() {
     let port = silent(&[]);
     let password = encoded(PASSWORD);
     let places = format!("127.0.0.1:1,127.0.0.1:{port},127.0.0.1:{}", cluster.port());
-    for (query, extra) in [("", ""), ("?connect_timeout=1", ""), ("", "1")] {
+    for (query, extra) in [("", ""), ("?connect_timeout=1", ""), ("", "1"), ("?connect_timeout=0", "")] {
         let url = format!("postgres://ana:{password}@{places}/postgres{query}");
         let found =
             said(sandbox.cmd(["doctor", "--json"]).env("DATABASE_URL", url).env("PGCONNECT_TIMEOUT", extra));
         assert_connected(&found, UNCHECKED);
         assert!(found.message.starts_with(&format!("127.0.0.1:{}/", cluster.port())), "{}", found.message);
     }
+    let url =
+        format!("{}?connect_timeout=2147483647&tcp_user_timeout=2147483647", cluster.url("ana", "postgres"));
+    assert_connected(&doctor(&sandbox, &url), UNCHECKED);
     // One that refuses us is the end, as with libpq.
     let url = format!("postgres://ana:wrong-word@127.0.0.1:{0},127.0.0.1:1/postgres", cluster.port());
     let found = doctor(&sandbox, &url);

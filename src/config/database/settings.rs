@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::text::Parameters;
@@ -144,15 +143,15 @@ impl Settings<'_> {
                 .to_owned(),
             options: self.get("options").map(str::to_owned),
             keepalive: Keepalive {
-                on: self.number::<i64>("keepalives")? != Some(0),
+                on: self.number("keepalives")? != Some(0),
                 idle: self.seconds("keepalives_idle")?,
                 interval: self.seconds("keepalives_interval")?,
                 count: self
-                    .number::<i64>("keepalives_count")?
+                    .number("keepalives_count")?
                     .and_then(|count| u32::try_from(count).ok())
                     .filter(|&count| count > 0),
                 unacknowledged: self
-                    .number::<i64>("tcp_user_timeout")?
+                    .number("tcp_user_timeout")?
                     .and_then(|millis| u64::try_from(millis).ok())
                     .filter(|&millis| millis > 0)
                     .map(Duration::from_millis),
@@ -191,7 +190,8 @@ impl Settings<'_> {
         })
     }
 
-    fn number<T: FromStr>(&self, name: &str) -> Result<Option<T>, Invalid> {
+    /// As large as libpq's, so that no clock overflows.
+    fn number(&self, name: &str) -> Result<Option<i32>, Invalid> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let wrong = |_| self.wrong(name, value, format!("{name} is a whole number"));
         value.trim().parse().map(Some).map_err(wrong)
@@ -199,7 +199,7 @@ impl Settings<'_> {
 
     /// Seconds, of which zero and less mean that nothing is set.
     fn seconds(&self, name: &str) -> Result<Option<Duration>, Invalid> {
-        let seconds = self.number::<i64>(name)?.and_then(|seconds| u64::try_from(seconds).ok());
+        let seconds = self.number(name)?.and_then(|seconds| u64::try_from(seconds).ok());
         Ok(seconds.filter(|&seconds| seconds > 0).map(Duration::from_secs))
     }
 

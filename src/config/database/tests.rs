@@ -158,6 +158,7 @@ fn what_cannot_be_honoured_is_refused_and_named() {
         ("postgres://db/x?sslmode=on", None, "is used with sslmode 'on'"),
         ("postgres://db/x", Some(("PGSSLMODE", "on")), "is used with PGSSLMODE 'on'"),
         ("postgres://db/x?connect_timeout=soon", None, "is used with connect_timeout 'soon'"),
+        ("postgres://db/x?connect_timeout=2147483648", None, "is used with connect_timeout '2147483648'"),
         ("postgres://db/x?target_session_attrs=best", None, "is used with target_session_attrs 'best'"),
         ("postgres://db/x?sslcrl=/crl", None, "is used with sslcrl, which is not supported"),
         ("postgres://db/x", Some(("PGSSLCRL", "/crl")), "is used with PGSSLCRL, which is not supported"),

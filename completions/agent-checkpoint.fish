@@ -42,6 +42,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "t
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "show" -d 'Show one task with its checkpoints, artifacts and interventions'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "metrics" -d 'Per-day totals of tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "flush" -d 'Deliver everything that is waiting'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "db" -d 'Print the Postgres schema, or bring a database up to it'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "doctor" -d 'Check every part of the set-up and say how to mend what is broken'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "man" -d 'Write the manual pages into a directory'
@@ -183,7 +184,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metric
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s q -l quiet -d 'Say nothing on standard error but errors'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s v -l verbose -d 'Say more on standard error (repeatable)'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s c -l channel -d 'With --rejected: to this channel, where there is no thread yet' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l deadline -d 'Give up after this long [default: none]' -r -f
@@ -198,6 +199,39 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -f -a "schema" -d 'Print the schema as SQL that psql can run, as often as one likes'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and not __fish_seen_subcommand_from schema migrate" -f -a "migrate" -d 'Create the tables in DATABASE_URL, or add what they lack'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from schema" -s h -l help -d 'Print help'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -l deadline -d 'Give up after this long [default: none]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s c -l channel -d 'Check this channel instead of the configured one' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l color -d 'When to use colour' -r -f -a "auto\t''

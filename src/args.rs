@@ -116,6 +116,9 @@ pub(crate) enum Command {
     Metrics(MetricsArgs),
     /// Deliver everything that is waiting
     Flush(FlushArgs),
+    /// Print the Postgres schema, or bring a database up to it
+    #[cfg(feature = "postgres")]
+    Db(DbArgs),
     /// Check every part of the set-up and say how to mend what is broken
     Doctor(DoctorArgs),
     /// Print a completion script
@@ -368,6 +371,36 @@ pub(crate) struct FlushArgs {
     ///
     /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
+    pub(crate) deadline: Option<Duration>,
+}
+
+#[cfg(feature = "postgres")]
+const DB_EXAMPLES: &str = "Examples:
+  agent-checkpoint db migrate
+  agent-checkpoint db schema > schema.sql";
+
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = DB_EXAMPLES, arg_required_else_help = false, disable_help_subcommand = true)]
+pub(crate) struct DbArgs {
+    #[command(subcommand)]
+    pub(crate) command: DbCommand,
+}
+
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Print the schema as SQL that psql can run, as often as one likes
+    Schema,
+    /// Create the tables in DATABASE_URL, or add what they lack
+    Migrate(DbMigrateArgs),
+}
+
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DbMigrateArgs {
+    /// Give up after this long [default: none]
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
 }
 

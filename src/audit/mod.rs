@@ -1,6 +1,8 @@
-//! The audit trail in PostgreSQL: how it is reached. May lag, never blocks.
+//! The audit trail in PostgreSQL: how it is reached, and what its tables are. May lag, never blocks.
 
 pub(crate) mod connect;
+pub(crate) mod migrate;
+pub(crate) mod schema;
 mod tls;
 mod trouble;
 

@@ -281,6 +281,16 @@ fn refused(at: &At, code: &SqlState, said: &str) -> Trouble {
             format!("{place} has too many connections: {said}"),
             "wait for others to end, raise max_connections, or put a pooler such as PgBouncer in between".to_owned(),
         ),
+        code if *code == SqlState::LOCK_NOT_AVAILABLE => (
+            Kind::Refused,
+            format!("{place}: somebody holds a table: {said}"),
+            "see pg_stat_activity for who it is, and try again when they are done".to_owned(),
+        ),
+        code if *code == SqlState::INSUFFICIENT_PRIVILEGE => (
+            Kind::Refused,
+            format!("{place} does not let user '{user}' do that in database '{database}': {said}"),
+            "use the tables' owner, or have what is missing granted".to_owned(),
+        ),
         code if not_ready.contains(code) => {
             (Kind::Unreachable, format!("{place} is not ready: {said}"), "wait until it is".to_owned())
         }

@@ -1,6 +1,8 @@
 //! From a command to what it does. Only this layer sees all the others, reads the clock and prints.
 
 mod courier;
+#[cfg(feature = "postgres")]
+mod db;
 mod deliver;
 mod doctor;
 mod emit;
@@ -51,6 +53,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Show(args) => show::run(&global, &args),
         Command::Metrics(args) => metrics::run(&global, &args),
         Command::Flush(args) => flush::run(&global, &args),
+        #[cfg(feature = "postgres")]
+        Command::Db(args) => db::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),

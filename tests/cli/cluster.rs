@@ -287,7 +287,7 @@ impl Cluster {
             command.arg("-c").arg(setting);
         }
         let mut process = Guarded::start("QUIT", dir.clone(), &mut command);
-        let is_ready = || ask(&dir, port, "SELECT 1").is_ok();
+        let is_ready = || ask(&dir, port, "postgres", "SELECT 1").is_ok();
         if process.wait(is_ready) {
             return Some(process);
         }
@@ -299,7 +299,19 @@ impl Cluster {
     /// What a statement of the superuser answers, one row a line, its columns separated by `|`.
     #[track_caller]
     pub(crate) fn sql(&self, statement: &str) -> String {
-        ask(&self.process.dir, self.port, statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
+        ask(&self.process.dir, self.port, "postgres", statement)
+            .unwrap_or_else(|error| panic!("{statement}: {error}"))
+    }
+
+    /// The same in another database than the superuser's.
+    #[track_caller]
+    pub(crate) fn sql_in(&self, database: &str, statement: &str) -> String {
+        self.try_in(database, statement).unwrap_or_else(|error| panic!("{statement}: {error}"))
+    }
+
+    /// The same, or what the server says against it.
+    pub(crate) fn try_in(&self, database: &str, statement: &str) -> Result<String, String> {
+        ask(&self.process.dir, self.port, database, statement)
     }
 
     /// A new and empty database, which belongs to the user `ana`.
@@ -410,7 +422,7 @@ pub(crate) fn encoded(text: &str) -> String {
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-fn ask(dir: &Path, port: u16, statement: &str) -> Result<String, String> {
+fn ask(dir: &Path, port: u16, database: &str, statement: &str) -> Result<String, String> {
     let mut psql = Command::new(program("psql"));
     psql.env_clear().args([
         "-X",
@@ -422,7 +434,7 @@ fn ask(dir: &Path, port: u16, statement: &str) -> Result<String, String> {
         "-U",
         "postgres",
         "-d",
-        "postgres",
+        database,
     ]);
     let output = psql.arg("-h").arg(dir).args(["-p", &port.to_string(), "-c", statement]).output();
     let output = output.map_err(|error| error.to_string())?;

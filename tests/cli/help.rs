@@ -2,8 +2,20 @@
 
 use crate::support::Sandbox;
 
-const COMMANDS: [&str; 10] =
-    ["emit", "run", "stream", "tasks", "show", "metrics", "flush", "doctor", "completions", "man"];
+const COMMANDS: &[&str] = &[
+    "emit",
+    "run",
+    "stream",
+    "tasks",
+    "show",
+    "metrics",
+    "flush",
+    #[cfg(feature = "postgres")]
+    "db",
+    "doctor",
+    "completions",
+    "man",
+];
 
 /// The widest line, in characters.
 const WIDTH_MAX: usize = 100;
@@ -11,7 +23,7 @@ const WIDTH_MAX: usize = 100;
 #[test]
 fn every_command_explains_itself_in_lines_that_fit() {
     let sandbox = Sandbox::new();
-    for command in [None].into_iter().chain(COMMANDS.map(Some)) {
+    for command in [None].into_iter().chain(COMMANDS.iter().copied().map(Some)) {
         for flag in ["--help", "-h"] {
             let output = sandbox.cmd(command.into_iter().chain([flag])).run().success().stderr_is("");
             let long = output.stdout.lines().find(|line| line.chars().count() > WIDTH_MAX);
@@ -25,7 +37,7 @@ fn every_command_explains_itself_in_lines_that_fit() {
 #[test]
 fn every_command_shows_examples_and_they_can_be_typed() {
     let sandbox = Sandbox::new();
-    for command in [None].into_iter().chain(COMMANDS.map(Some)) {
+    for command in [None].into_iter().chain(COMMANDS.iter().copied().map(Some)) {
         let help = sandbox.cmd(command.into_iter().chain(["--help"])).run().success();
         let (_, examples) = help.stdout.split_once("\nExamples:\n").unwrap_or_else(|| panic!("{help}"));
         assert!(!examples.trim().is_empty(), "{help}");

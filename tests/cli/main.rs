@@ -10,6 +10,8 @@ mod courier;
 mod crash;
 #[cfg(feature = "postgres")]
 mod database;
+#[cfg(feature = "postgres")]
+mod db;
 mod doctor;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;

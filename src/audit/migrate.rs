@@ -1,0 +1,117 @@
+//! Brings a database up to the schema, a step at a time, whoever else does the same meanwhile.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Error, SimpleQueryMessage, Transaction};
+
+use super::Trouble;
+use super::connect::Client;
+use super::schema::{STEPS, VERSIONS};
+
+/// The advisory lock under which steps are applied: a number that means nothing but this.
+const LOCK: i64 = 0x6167_656e_7463_6b70;
+
+/// Rules of tables that exist from before and that stand in the way of ours, as the statements that drop them: that an
+/// agent has one row for ever, and lists of states and statuses that lack some.
+const IN_THE_WAY: &str = "
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
+FROM pg_constraint
+WHERE conrelid = to_regclass('agent_tasks')
+    AND (contype = 'u' AND pg_get_constraintdef(oid) = 'UNIQUE (agent_id)'
+        OR contype = 'c' AND pg_get_constraintdef(oid) LIKE '%status%'
+            AND NOT (pg_get_constraintdef(oid) LIKE '%approved%' AND pg_get_constraintdef(oid) LIKE '%cancelled%'))
+    OR conrelid = to_regclass('agent_checkpoints') AND contype = 'c'
+        AND pg_get_constraintdef(oid) LIKE '%status%' AND pg_get_constraintdef(oid) NOT LIKE '%waiting_approval%'
+UNION ALL
+SELECT format('DROP INDEX %s', indexrelid::regclass)
+FROM pg_index
+WHERE indrelid = to_regclass('agent_tasks') AND indisunique AND NOT indisprimary AND indpred IS NULL
+    AND pg_get_indexdef(indexrelid) LIKE '%(agent_id)'
+    AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid)";
+
+/// What a migration did: the versions before and after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Migrated {
+    pub(crate) from: i32,
+    pub(crate) to: i32,
+}
+
+/// Applies the steps that the database has not had, each in a transaction of its own. A database of a newer schema is
+/// left as it is. Nobody else's lock is waited for longer than `patience`.
+///
+/// # Errors
+/// What the server says, or that the deadline is over; a step that failed has changed nothing.
+pub(crate) fn migrate(
+    client: &mut Client,
+    patience: Duration,
+    deadline: Instant,
+) -> Result<Migrated, Trouble> {
+    let mut from = None;
+    let mut locks = true;
+    loop {
+        match client.run(deadline, async |client| step(client, patience, locks).await) {
+            Ok((version, is_last)) => {
+                let from = *from.get_or_insert(version);
+                if is_last {
+                    return Ok(Migrated { from, to: version });
+                }
+            }
+            // Not every engine has such locks. Without one, of two that do the same the second is refused.
+            Err(trouble) if locks && trouble.code == Some(SqlState::FEATURE_NOT_SUPPORTED) => locks = false,
+            Err(trouble) if !locks && was_overtaken(&trouble) => {}
+            Err(trouble) => return Err(trouble),
+        }
+    }
+}
+
+/// Applies the next step; says at what version the database stood, and whether there was none to apply.
+async fn step(
+    client: &mut tokio_postgres::Client,
+    patience: Duration,
+    locks: bool,
+) -> Result<(i32, bool), Error> {
+    let mut transaction = client.transaction().await?;
+    // Local to the transaction: behind a pooler, the next one on this connection may be anybody's.
+    let wait = format!("SET LOCAL lock_timeout = {}", patience.as_millis().max(1));
+    transaction.batch_execute(&wait).await?;
+    if locks {
+        transaction.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
+    }
+    transaction.batch_execute(VERSIONS).await?;
+    let version = version_of(&mut transaction).await?;
+    let Some(step) = usize::try_from(version).ok().and_then(|version| STEPS.get(version)) else {
+        transaction.commit().await?;
+        return Ok((version, true));
+    };
+    for statement in texts(transaction.simple_query(IN_THE_WAY).await?) {
+        transaction.batch_execute(&statement).await?;
+    }
+    transaction.batch_execute(step).await?;
+    let next = version + 1;
+    let note = format!("INSERT INTO agent_checkpoint_schema (version) VALUES ({next})");
+    transaction.batch_execute(&note).await?;
+    transaction.commit().await?;
+    Ok((version, false))
+}
+
+async fn version_of(transaction: &mut Transaction<'_>) -> Result<i32, Error> {
+    let question = "SELECT coalesce(max(version), 0) FROM agent_checkpoint_schema";
+    let found = texts(transaction.simple_query(question).await?);
+    Ok(found.first().and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// The first column of each row.
+fn texts(messages: Vec<SimpleQueryMessage>) -> Vec<String> {
+    let first = |message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    };
+    messages.into_iter().filter_map(first).collect()
+}
+
+/// Whether somebody else was quicker with the same step.
+fn was_overtaken(trouble: &Trouble) -> bool {
+    let codes = [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE, SqlState::T_R_SERIALIZATION_FAILURE];
+    trouble.code.as_ref().is_some_and(|code| codes.contains(code))
+}

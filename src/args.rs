@@ -580,7 +580,10 @@ fn describe(error: &clap::Error) -> Failure {
         ),
         ErrorKind::InvalidSubcommand => (
             format!("unknown command '{}'", shown(ContextKind::InvalidSubcommand).unwrap_or_default()),
-            suggested.map_or(help, |one| format!("did you mean '{one}'?")),
+            // The likeliest comes last.
+            suggested.map_or(help, |some| {
+                format!("did you mean '{}'?", some.rsplit(", ").next().unwrap_or_default())
+            }),
         ),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             ("no command was given".to_owned(), "start with agent-checkpoint emit --help".to_owned())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Error, SimpleQueryMessage, Transaction};
+use tokio_postgres::{Error, SimpleQueryMessage};
 
 use super::Trouble;
 use super::connect::Client;
@@ -29,6 +29,9 @@ FROM pg_index
 WHERE indrelid = to_regclass('agent_tasks') AND indisunique AND NOT indisprimary AND indpred IS NULL
     AND pg_get_indexdef(indexrelid) LIKE '%(agent_id)'
     AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid)";
+
+/// Which step a database had last.
+const NEWEST: &str = "SELECT coalesce(max(version), 0) FROM agent_checkpoint_schema";
 
 /// What a migration did: the versions before and after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +68,24 @@ pub(crate) fn migrate(
     }
 }
 
+/// The version of a database's schema; 0 without one.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn version(client: &mut Client, deadline: Instant) -> Result<i32, Trouble> {
+    match client.run(deadline, async |client| newest(client.simple_query(NEWEST).await)) {
+        Err(trouble) if trouble.code == Some(SqlState::UNDEFINED_TABLE) => Ok(0),
+        found => found,
+    }
+}
+
 /// Applies the next step; says at what version the database stood, and whether there was none to apply.
 async fn step(
     client: &mut tokio_postgres::Client,
     patience: Duration,
     locks: bool,
 ) -> Result<(i32, bool), Error> {
-    let mut transaction = client.transaction().await?;
+    let transaction = client.transaction().await?;
     // Local to the transaction: behind a pooler, the next one on this connection may be anybody's.
     let wait = format!("SET LOCAL lock_timeout = {}", patience.as_millis().max(1));
     transaction.batch_execute(&wait).await?;
@@ -79,7 +93,7 @@ async fn step(
         transaction.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
     }
     transaction.batch_execute(VERSIONS).await?;
-    let version = version_of(&mut transaction).await?;
+    let version = newest(transaction.simple_query(NEWEST).await)?;
     let Some(step) = usize::try_from(version).ok().and_then(|version| STEPS.get(version)) else {
         transaction.commit().await?;
         return Ok((version, true));
@@ -95,10 +109,9 @@ async fn step(
     Ok((version, false))
 }
 
-async fn version_of(transaction: &mut Transaction<'_>) -> Result<i32, Error> {
-    let question = "SELECT coalesce(max(version), 0) FROM agent_checkpoint_schema";
-    let found = texts(transaction.simple_query(question).await?);
-    Ok(found.first().and_then(|text| text.parse().ok()).unwrap_or(0))
+/// The version in the answer to [`NEWEST`].
+fn newest(answer: Result<Vec<SimpleQueryMessage>, Error>) -> Result<i32, Error> {
+    Ok(texts(answer?).first().and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// The first column of each row.

@@ -478,7 +478,8 @@ fn nothing_is_named_or_set_in_a_session() {
         statements,
         [
             "statement: SHOW transaction_read_only",
-            "execute <unnamed>: SELECT pg_catalog.current_database()::text"
+            "execute <unnamed>: SELECT pg_catalog.current_database()::text",
+            "statement: SELECT coalesce(max(version), 0) FROM agent_checkpoint_schema"
         ]
     );
 }

@@ -158,6 +158,28 @@ fn a_pooler_is_good_enough() {
 }
 
 #[test]
+fn doctor_tells_the_version_and_what_to_do() {
+    let cluster = Cluster::shared();
+    let database = cluster.database();
+    let url = cluster.url("ana", &database);
+    let said = || {
+        let report =
+            Sandbox::new().cmd(["doctor", "--json"]).env("DATABASE_URL", &url).run().success().json();
+        let checks = report["checks"].as_array().expect("checks").clone();
+        let check =
+            checks.into_iter().find(|check| check["check"] == "schema").expect("a check of the schema");
+        (check["verdict"].clone(), check["message"].clone(), check["hint"].clone())
+    };
+    let mend = json!("run agent-checkpoint db migrate");
+    assert_eq!(said(), (json!("warn"), json!("the database has no tables of the audit trail"), mend));
+    migrate(&url, &[]).success();
+    assert_eq!(said(), (json!("ok"), json!("version 1"), json!(null)));
+    cluster.sql_in(&database, "INSERT INTO agent_checkpoint_schema (version) VALUES (99)");
+    let hint = json!("use a newer agent-checkpoint as well");
+    assert_eq!(said(), (json!("warn"), json!("version 99, newer than this program's 1"), hint));
+}
+
+#[test]
 fn a_newer_schema_is_left_as_it_is() {
     let cluster = Cluster::shared();
     let database = cluster.database();

@@ -1,5 +1,7 @@
 //! `doctor`: check every part of the set-up and say how to mend what is broken.
 
+mod database;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
@@ -10,8 +12,6 @@ use serde_json::{Value, json};
 use super::tasks::{hold_back, wait_words};
 use super::{BUSY_MAX, DAMAGED, DAY, configure, environment, jitter, now, record};
 use crate::args::{DoctorArgs, GlobalArgs};
-#[cfg(feature = "postgres")]
-use crate::audit::connect::{Protection, connect};
 use crate::checkpoint::Task;
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::outbox::{Credential, Job};
@@ -19,12 +19,10 @@ use crate::checkpoint::parse::is_conversation_id;
 use crate::checkpoint::snapshot::{Excerpt, Snapshot};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::{Moment, spoken};
-#[cfg(feature = "postgres")]
-use crate::config::database::{Audit, Proof};
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags, Origin, Target};
 use crate::delivery::bot::{Bot, Channel};
-use crate::delivery::http::{Answer, Http, is_loopback};
+use crate::delivery::http::{Answer, Http};
 use crate::delivery::{Cause, Destination, Outcome, Place, Retry, deliver, retry};
 use crate::exit::Exit;
 use crate::render::text::plain;
@@ -118,7 +116,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
     let mut about_database = Report::default();
     // Time is left for Slack, if that has to be asked as well.
     let share = if matches!(config.target, Target::Slack(_)) { time / 2 } else { time };
-    check_database(&mut about_database, &config, began + share);
+    database::check(&mut about_database, &config, began + share);
     let mut http = Http::new(config.network.clone());
     if let Some(witness) = ui.witness() {
         http.watch(witness);
@@ -251,64 +249,6 @@ fn check_outbox(report: &mut Report, problems: &store::Problems) {
         let reason = wait.reason.as_deref().unwrap_or("unknown");
         let hint = format!("{}; then run agent-checkpoint flush --rejected", mend(reason));
         report.fail("outbox", format!("{} refused by Slack: {reason}", wait.count), hint);
-    }
-}
-
-/// Connects, and asks the server something.
-#[cfg(feature = "postgres")]
-fn check_database(report: &mut Report, config: &Config, deadline: Instant) {
-    let database = match &config.audit {
-        Audit::Off => return,
-        Audit::Broken => {
-            report.fail("database", "it cannot be used: audit rows wait", "mend the setting named above");
-            return;
-        }
-        Audit::Database(database) => database,
-    };
-    let asked = connect(database, deadline).and_then(|mut client| {
-        let question = "SELECT pg_catalog.current_database()::text";
-        let row = client.run(deadline, async |client| client.query_typed_one(question, &[]).await)?;
-        Ok((client, row.get::<_, String>(0)))
-    });
-    let (client, name) = match asked {
-        Ok(found) => found,
-        Err(trouble) => return report.fail("database", trouble.message, trouble.hint),
-    };
-    let place = format!("{}/{name}: PostgreSQL {}", client.place(), client.server_version());
-    match client.protection() {
-        Protection::Socket => report.ok("database", format!("{place}, by a socket of this machine")),
-        Protection::Nothing if is_loopback(client.place()) => {
-            report.ok("database", format!("{place}, not encrypted, on this machine"));
-        }
-        Protection::Nothing => report.warn(
-            "database",
-            format!("{place}, not encrypted: what is sent can be read on the way"),
-            "turn on TLS at the server; sslmode=verify-full then insists on it",
-        ),
-        Protection::Tls(Proof::Nothing) => {
-            report.ok(
-                "database",
-                format!("{place}, TLS; the certificate is not checked (sslmode=verify-full does)"),
-            );
-        }
-        Protection::Tls(Proof::Authority) => {
-            report.ok("database", format!("{place}, TLS; the certificate's authority is checked"));
-        }
-        Protection::Tls(Proof::Name) => {
-            report.ok("database", format!("{place}, TLS; the certificate's authority and name are checked"));
-        }
-    }
-}
-
-/// Says that nobody will use the database that is configured.
-#[cfg(not(feature = "postgres"))]
-fn check_database(report: &mut Report, config: &Config, _deadline: Instant) {
-    if config.settings().iter().any(|(name, ..)| name.ends_with("database_url")) {
-        report.warn(
-            "database",
-            "it is not used: this program was built without Postgres",
-            "build it with the feature postgres, which is a default",
-        );
     }
 }
 

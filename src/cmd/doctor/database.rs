@@ -1,0 +1,96 @@
+//! `doctor` on the audit trail: whether its database can be reached, how well that is protected, and what tables it has.
+
+use std::time::Instant;
+
+use super::Report;
+#[cfg(feature = "postgres")]
+use crate::audit::connect::{Protection, connect};
+#[cfg(feature = "postgres")]
+use crate::audit::{migrate, schema};
+use crate::config::Config;
+#[cfg(feature = "postgres")]
+use crate::config::database::{Audit, Proof};
+#[cfg(feature = "postgres")]
+use crate::delivery::http::is_loopback;
+
+/// What mends tables that are missing or old.
+#[cfg(feature = "postgres")]
+const MIGRATE: &str = "run agent-checkpoint db migrate";
+
+/// Connects, and asks the server something.
+#[cfg(feature = "postgres")]
+pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
+    let database = match &config.audit {
+        Audit::Off => return,
+        Audit::Broken => {
+            report.fail("database", "it cannot be used: audit rows wait", "mend the setting named above");
+            return;
+        }
+        Audit::Database(database) => database,
+    };
+    let asked = connect(database, deadline).and_then(|mut client| {
+        let question = "SELECT pg_catalog.current_database()::text";
+        let row = client.run(deadline, async |client| client.query_typed_one(question, &[]).await)?;
+        let version = migrate::version(&mut client, deadline)?;
+        Ok((client, row.get::<_, String>(0), version))
+    });
+    let (client, name, version) = match asked {
+        Ok(found) => found,
+        Err(trouble) => return report.fail("database", trouble.message, trouble.hint),
+    };
+    let place = format!("{}/{name}: PostgreSQL {}", client.place(), client.server_version());
+    match client.protection() {
+        Protection::Socket => report.ok("database", format!("{place}, by a socket of this machine")),
+        Protection::Nothing if is_loopback(client.place()) => {
+            report.ok("database", format!("{place}, not encrypted, on this machine"));
+        }
+        Protection::Nothing => report.warn(
+            "database",
+            format!("{place}, not encrypted: what is sent can be read on the way"),
+            "turn on TLS at the server; sslmode=verify-full then insists on it",
+        ),
+        Protection::Tls(Proof::Nothing) => {
+            report.ok(
+                "database",
+                format!("{place}, TLS; the certificate is not checked (sslmode=verify-full does)"),
+            );
+        }
+        Protection::Tls(Proof::Authority) => {
+            report.ok("database", format!("{place}, TLS; the certificate's authority is checked"));
+        }
+        Protection::Tls(Proof::Name) => {
+            report.ok("database", format!("{place}, TLS; the certificate's authority and name are checked"));
+        }
+    }
+    check_schema(report, version);
+}
+
+/// Whether the tables are as this program writes them.
+#[cfg(feature = "postgres")]
+fn check_schema(report: &mut Report, version: i32) {
+    match version {
+        0 => report.warn("schema", "the database has no tables of the audit trail", MIGRATE),
+        version if version < schema::version() => {
+            let wanted = schema::version();
+            report.warn("schema", format!("version {version}, older than this program's {wanted}"), MIGRATE);
+        }
+        version if version > schema::version() => report.warn(
+            "schema",
+            format!("version {version}, newer than this program's {}", schema::version()),
+            "use a newer agent-checkpoint as well",
+        ),
+        version => report.ok("schema", format!("version {version}")),
+    }
+}
+
+/// Says that nobody will use the database that is configured.
+#[cfg(not(feature = "postgres"))]
+pub(super) fn check(report: &mut Report, config: &Config, _deadline: Instant) {
+    if config.settings().iter().any(|(name, ..)| name.ends_with("database_url")) {
+        report.warn(
+            "database",
+            "it is not used: this program was built without Postgres",
+            "build it with the feature postgres, which is a default",
+        );
+    }
+}

@@ -126,11 +126,12 @@ pub(crate) fn ignored_signals() -> Option<u64> {
 
 /// From now on a write beyond the largest file allowed (`ulimit -f`) fails, as on a full disk, instead of ending us.
 ///
-/// A handler does that, and no handler outlives exec: to a child the signal means what it would without us. So one that
-/// is ignored already, which comes to the same for us, stays ignored.
-pub(crate) fn outlive_file_limit() {
+/// A handler does that, and no handler outlives exec: to a child the signal means what it would without us. So for
+/// whoever has one (`for_child`), a signal that is ignored already, which comes to the same for us, stays ignored.
+pub(crate) fn outlive_file_limit(for_child: bool) {
     let signal = Signal::SIGXFSZ as i32;
-    if ignored_signals().is_none_or(|ignored| ignored & (1 << (signal - 1)) == 0) {
+    let is_ignored = || ignored_signals().is_some_and(|ignored| ignored & (1 << (signal - 1)) != 0);
+    if !(for_child && is_ignored()) {
         // Without it a limit ends us, as it does most programs.
         let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
     }

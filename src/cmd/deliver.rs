@@ -240,9 +240,10 @@ impl Sender {
             return Ok(None);
         }
         thread::sleep(wait);
-        let reads_first = outbox::reads_first(job.kind, job.maybe_sent);
-        let held_until = store.read(|tx| tx.held_until(&self.link, job.limited_as(), reads_first, now()))?;
-        Ok((held_until > now()).then_some(held_until))
+        let what = (job.limited_as(), outbox::reads_first(job.kind, job.maybe_sent));
+        let at = now();
+        let held = store.read(|tx| tx.hold_beyond(at, &self.link, what, at))?;
+        Ok(held.map(|(until, _)| until))
     }
 
     /// From an outcome to what is written back; sets or lifts what holds everyone back.

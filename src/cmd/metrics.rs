@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{configure, now, open_or_fail, record, report_problems};
+use super::{about_cache, configure, now, open_or_fail, record, report_problems};
 use crate::args::{GlobalArgs, MetricsArgs};
 use crate::checkpoint::metrics::{Totals, every_day, first_of};
 use crate::checkpoint::time::spoken;
-use crate::config::Flags;
+use crate::config::{Config, Flags};
 use crate::exit::Exit;
 use crate::render::text;
+use crate::ui::Ui;
 
 pub(super) fn run(global: &GlobalArgs, args: &MetricsArgs) -> anyhow::Result<Exit> {
     let (config, ui) = configure(global, Flags::default())?;
     report_problems(&config, &ui);
-    let mut store = open_or_fail(&config, &ui)?;
-    record::bury_all(&mut store, &config, &ui);
+    print(&config, &ui, args).map_err(|error| about_cache(error, &config))
+}
+
+fn print(config: &Config, ui: &Ui, args: &MetricsArgs) -> anyhow::Result<Exit> {
+    let mut store = open_or_fail(config, ui)?;
+    record::bury_all(&mut store, config, ui);
     let at = now();
     let first = first_of(args.days, at);
     let days = every_day(first, &store.read(|tx| tx.totals(first))?, at);

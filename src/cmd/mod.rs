@@ -43,8 +43,8 @@ const BUSY_MIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// What the user should read; a [`Failure`] where it means a certain exit code.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
-    crate::child::outlive_file_limit();
     let Cli { global, command } = cli;
+    crate::child::outlive_file_limit(matches!(command, Command::Run(_)));
     match command {
         Command::Emit(args) => emit::run(&global, *args),
         Command::Run(args) => run::run(&global, &args),

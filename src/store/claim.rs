@@ -352,25 +352,6 @@ impl Tx<'_> {
         Ok(bucket.unwrap_or_default())
     }
 
-    /// Until when entries of this kind are held back.
-    pub(crate) fn held_until(
-        &self,
-        link: &Link,
-        kind: EntryKind,
-        reads_first: bool,
-        now: Moment,
-    ) -> Result<Moment, StoreError> {
-        let held = |name: String| -> Result<Moment, StoreError> {
-            Ok(pace::believable(self.pace(&name)?.hold_until, now))
-        };
-        let mut until =
-            held(pace::method_hold(link.credential(), kind))?.max(held(pace::network_hold(link))?);
-        if reads_first {
-            until = until.max(held(pace::reading_hold(link.credential(), kind))?);
-        }
-        Ok(until)
-    }
-
     /// Gives the task's lease up.
     pub(crate) fn release(&self, task: TaskKey, owner: &Owner) -> Result<(), StoreError> {
         self.connection.execute(

@@ -57,6 +57,11 @@ fn link(number: u32) -> Link {
     Link::new(workspace(number), "")
 }
 
+/// Until when entries are held back from now on; from now on, if they are not.
+fn held_until(tx: &Tx<'_>, kind: EntryKind, reads_first: bool) -> Result<Moment, StoreError> {
+    Ok(tx.hold_beyond(NOW, &link(1), (kind, reads_first), NOW)?.map_or(NOW, |(until, _)| until))
+}
+
 /// A process that lives: this one, under as many names as there are numbers.
 fn owner(number: i64) -> Owner {
     Owner::current(Moment(number))

@@ -167,26 +167,28 @@ fn wait_until_waiting(_inode: u64, _children: &[Child]) {}
 
 #[test]
 fn a_damaged_cache_is_named_with_the_way_out_by_those_who_only_look() {
-    let (_slack, sandbox) = set_up();
-    fill(&sandbox);
-    let path = sandbox.cache_path();
-    let page = "SELECT rootpage FROM sqlite_master WHERE name = 'checkpoints'";
-    let cache = Connection::open(&path).expect("a cache");
-    let page: u64 = cache.query_row(page, [], |row| row.get::<_, u32>(0)).expect("a table").into();
-    drop(cache);
-    let mut file = OpenOptions::new().write(true).open(&path).expect("a file");
-    file.seek(SeekFrom::Start((page - 1) * PAGE as u64)).expect("a place");
-    file.write_all(&[0; PAGE]).expect("damage");
-    let hint = "move the file away: the next call begins a new one";
-    sandbox.cmd(["show", "a"]).run().code(1).stdout_is("").stderr_is(&format!(
-        "agent-checkpoint: could not use cache {}: database disk image is malformed\nhint: {hint}\n",
-        path.display()
-    ));
-    let doctor = sandbox.cmd(["doctor"]).run().code(78);
-    doctor.stdout_has(&format!("FAIL cache        {} is damaged", path.display())).stdout_has(hint);
-    let away = path.with_extension("old");
-    fs::rename(&path, away).expect("moved away");
-    sandbox.cmd(["doctor"]).run().success().stdout_has("ok   cache");
+    for (table, words) in [("checkpoints", &["show", "a"][..]), ("tasks", &["metrics"])] {
+        let (_slack, sandbox) = set_up();
+        fill(&sandbox);
+        let path = sandbox.cache_path();
+        let page = "SELECT rootpage FROM sqlite_master WHERE name = ?1";
+        let cache = Connection::open(&path).expect("a cache");
+        let page: u64 = cache.query_row(page, [table], |row| row.get::<_, u32>(0)).expect("a table").into();
+        drop(cache);
+        let mut file = OpenOptions::new().write(true).open(&path).expect("a file");
+        file.seek(SeekFrom::Start((page - 1) * PAGE as u64)).expect("a place");
+        file.write_all(&[0; PAGE]).expect("damage");
+        let hint = "move the file away: the next call begins a new one";
+        sandbox.cmd(words).run().code(1).stdout_is("").stderr_is(&format!(
+            "agent-checkpoint: could not use cache {}: database disk image is malformed\nhint: {hint}\n",
+            path.display()
+        ));
+        let doctor = sandbox.cmd(["doctor"]).run().code(78);
+        doctor.stdout_has(&format!("FAIL cache        {} is damaged", path.display())).stdout_has(hint);
+        let away = path.with_extension("old");
+        fs::rename(&path, away).expect("moved away");
+        sandbox.cmd(["doctor"]).run().success().stdout_has("ok   cache");
+    }
 }
 
 #[test]

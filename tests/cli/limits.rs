@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::fake_slack::CHANNEL;
 use crate::scene::{Scene, side_by_side};
 
@@ -110,9 +112,10 @@ fn a_courier_that_cannot_read_the_settings_again_is_not_promised() {
 fn whoever_pipes_an_action_in_has_all_the_time_in_the_world() {
     let scene = Scene::bot();
     // The deadline is for the network: time has to pass here, longer than it.
-    let line = r#"{ printf "Half a "; sleep 0.5; printf sentence; } | "$BIN" emit -a bot --deadline 300ms -"#;
+    let line = r#"{ printf "Half a "; sleep 4.5; printf sentence; } | "$BIN" emit -a bot --deadline 4s -"#;
     scene.sandbox.shell(line).run().success();
-    assert_eq!(scene.show("bot")["checkpoints"][0]["action"], "Half a sentence");
+    let checkpoint = scene.show("bot")["checkpoints"][0].clone();
+    assert_eq!((&checkpoint["action"], &checkpoint["delivery"]), (&json!("Half a sentence"), &json!("sent")));
 }
 
 #[test]

@@ -264,9 +264,7 @@ fn what_one_process_is_told_to_wait_holds_all_of_them() {
         let task = cache.say("a", Status::Working).task;
         let now = cache.now;
         cache.write(|tx| tx.hold(&name, until, NOW));
-        let mut heard = |kind| {
-            cache.store.read(|tx| tx.held_until(&link(1), kind, false, NOW)).expect("a moment") == until
-        };
+        let mut heard = |kind| cache.store.read(|tx| held_until(tx, kind, false)).expect("a moment") == until;
         assert_eq!(
             (heard(EntryKind::Post), heard(EntryKind::Card)),
             (post.is_some(), edit.is_some()),
@@ -298,7 +296,7 @@ fn a_pause_in_looking_up_holds_those_who_have_to_look_and_nobody_else() {
         let failed = Settlement::Retry { at: NOW, reason: "lost".to_owned(), maybe_sent, via: None };
         cache.settle(&job, &owner(1), &failed);
         cache.write(|tx| tx.hold(&pace::reading_hold(&workspace(1), EntryKind::Post), until, NOW));
-        let held = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, maybe_sent, NOW));
+        let held = cache.store.read(|tx| held_until(tx, EntryKind::Post, maybe_sent));
         assert_eq!(held.expect("a moment") == until, is_held);
         assert_eq!(wait(cache.claim(&owner(1))), is_held.then_some((until, Why::Paced)));
     }
@@ -337,7 +335,7 @@ fn a_hold_from_before_a_clock_was_set_back_holds_nobody() {
         cache.say("a", Status::Working);
         let before = NOW.plus(seconds(8 * 3600));
         cache.write(|tx| tx.hold(&name, before, before));
-        let held = cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, false, NOW));
+        let held = cache.store.read(|tx| held_until(tx, EntryKind::Post, false));
         assert!(held.expect("a moment") <= NOW, "{name}");
         // It does not keep a new one from holding.
         let until = NOW.plus(seconds(60));
@@ -356,8 +354,7 @@ fn a_hold_is_never_shortened_and_counts_how_often_it_was_set() {
     assert_eq!(failures(&mut cache), 0);
     for (until, held, count) in [(60, 60, 1), (10, 60, 2), (90, 90, 3)] {
         cache.write(|tx| tx.hold(&name, NOW.plus(seconds(until)), NOW));
-        let found =
-            cache.store.read(|tx| tx.held_until(&link(1), EntryKind::Post, false, NOW)).expect("a moment");
+        let found = cache.store.read(|tx| held_until(tx, EntryKind::Post, false)).expect("a moment");
         assert_eq!((found, failures(&mut cache)), (NOW.plus(seconds(held)), count));
     }
     cache.write(|tx| tx.lift(&name));

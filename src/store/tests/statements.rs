@@ -106,7 +106,7 @@ fn a_life(cache: &mut Cache) {
             tx.leave_office(&link(1), &owner(3))?;
             tx.failures(&pace::network_hold(&link(1)))?;
             tx.hold(&pace::network_hold(&link(1)), now, NOW)?;
-            tx.held_until(&link(1), EntryKind::Post, true, NOW)?;
+            held_until(tx, EntryKind::Post, true)?;
             tx.lift(&pace::network_hold(&link(1)))
         });
         cache.pass(seconds(5));

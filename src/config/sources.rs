@@ -286,7 +286,9 @@ impl Sources<'_> {
                 database
             };
             let found = match audit {
-                Audit::Off => self.destination_or(key, read, "audit rows wait until it is mended", false),
+                Audit::Off => {
+                    self.destination_or(key, read, "the database is not used until it is mended", false)
+                }
                 _ => self.destination_or(key, read, "DATABASE_URL is used", true),
             };
             let (found_secrets, warnings) = aside.into_inner();

@@ -242,6 +242,8 @@ fn without_a_database_there_is_nothing_to_migrate() {
     let run = sandbox.cmd(["db", "migrate"]).run().code(78).stdout_is("");
     run.stderr_is("agent-checkpoint: no database is configured\nhint: set DATABASE_URL\n");
     let run = sandbox.cmd(["db", "migrate"]).env("DATABASE_URL", "mysql://x").run().code(78);
-    run.stdout_is("").stderr_has("DATABASE_URL");
+    run.stdout_is("").stderr_has("DATABASE_URL: the value is not a Postgres URL").stderr_has(
+        "hint: write postgres://USER@HOST:5432/DATABASE, with :PASSWORD behind USER if there is one\n",
+    );
     sandbox.cmd(["db"]).run().code(64).stdout_is("");
 }

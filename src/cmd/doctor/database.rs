@@ -23,7 +23,7 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
     let database = match &config.audit {
         Audit::Off => return,
         Audit::Broken => {
-            report.fail("database", "it cannot be used: audit rows wait", "mend the setting named above");
+            report.fail("database", "it cannot be used", "mend the setting named above");
             return;
         }
         Audit::Database(database) => database,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::text::Parameters;
+use super::text::{Parameters, SHAPE};
 use super::{
     APPLICATION_NAME, ChannelBinding, DEFAULT_PORT, Database, Encryption, Host, Keepalive, Place, Proof,
     Roots, Session, Surroundings, Tls, Versions, local_socket, passfile,
@@ -101,9 +101,7 @@ impl Settings<'_> {
         warnings.extend(self.unknown());
         let ours = || (self.around.user)();
         let user = self.get("user").map(str::to_owned).or_else(ours);
-        let user = user.ok_or_else(|| {
-            Invalid::new("names no user", "write postgres://USER:PASSWORD@HOST:5432/DATABASE")
-        })?;
+        let user = user.ok_or_else(|| Invalid::new("names no user", SHAPE))?;
         let name = self.get("dbname").unwrap_or(&user).to_owned();
         let mut hosts = self.hosts()?;
         self.give_passwords(&mut hosts, &name, &user, warnings);

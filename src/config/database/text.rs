@@ -9,7 +9,9 @@ use crate::checkpoint::parse::Invalid;
 /// Connection parameters by libpq's names. Several hosts, addresses or ports are one value, separated by commas.
 pub(super) type Parameters = BTreeMap<String, String>;
 
-const SHAPE: &str = "write postgres://USER:PASSWORD@HOST:5432/DATABASE";
+/// How a URL is written. Without a password in it, which would be masked like any other.
+pub(super) const SHAPE: &str =
+    "write postgres://USER@HOST:5432/DATABASE, with :PASSWORD behind USER if there is one";
 const ENCODE: &str =
     "write what has a meaning of its own in a URL as %XX: @ as %40, : as %3A, / as %2F, ? as %3F, % as %25";
 

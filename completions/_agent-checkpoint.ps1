@@ -162,13 +162,15 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
             break
         }
         'agent-checkpoint;tasks' {
-            [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'Only tasks in this state: running, failed, completed or cancelled')
+            [CompletionResult]::new('--state', '--state', [CompletionResultType]::ParameterName, 'Only those running, failed, completed, cancelled, pending or approved')
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'At most this many, the latest first')
+            [CompletionResult]::new('--deadline', '--deadline', [CompletionResultType]::ParameterName, 'With --fleet: spend at most this long on the network [default: 10s]')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Read settings from this file instead of config.toml in the config directory')
             [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Read variables from this file (KEY=VALUE lines); the real environment wins')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Keep state in this file instead of cache.db in the state directory')
-            [CompletionResult]::new('--waiting', '--waiting', [CompletionResultType]::ParameterName, 'Only tasks with messages that are not in Slack: waiting, held back or refused')
+            [CompletionResult]::new('--waiting', '--waiting', [CompletionResultType]::ParameterName, 'Only tasks with messages not in Slack: waiting, held back or refused')
+            [CompletionResult]::new('--fleet', '--fleet', [CompletionResultType]::ParameterName, 'Read from the database of all machines (DATABASE_URL), not from the cache')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON object or array on standard output')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')
@@ -179,10 +181,12 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
             break
         }
         'agent-checkpoint;show' {
+            [CompletionResult]::new('--deadline', '--deadline', [CompletionResultType]::ParameterName, 'With --fleet: spend at most this long on the network [default: 10s]')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Read settings from this file instead of config.toml in the config directory')
             [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Read variables from this file (KEY=VALUE lines); the real environment wins')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Keep state in this file instead of cache.db in the state directory')
+            [CompletionResult]::new('--fleet', '--fleet', [CompletionResultType]::ParameterName, 'Read from the database of all machines (DATABASE_URL), not from the cache')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON object or array on standard output')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')
@@ -194,10 +198,12 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
         }
         'agent-checkpoint;metrics' {
             [CompletionResult]::new('--days', '--days', [CompletionResultType]::ParameterName, 'How many days, today among them, counted in UTC')
+            [CompletionResult]::new('--deadline', '--deadline', [CompletionResultType]::ParameterName, 'With --fleet: spend at most this long on the network [default: 10s]')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colour')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Read settings from this file instead of config.toml in the config directory')
             [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Read variables from this file (KEY=VALUE lines); the real environment wins')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Keep state in this file instead of cache.db in the state directory')
+            [CompletionResult]::new('--fleet', '--fleet', [CompletionResultType]::ParameterName, 'Read from the database of all machines (DATABASE_URL), not from the cache')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON object or array on standard output')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')

@@ -863,13 +863,20 @@ _agent__checkpoint() {
             return 0
             ;;
         agent__checkpoint__subcmd__metrics)
-            opts="-q -v -h --days --json --quiet --verbose --color --config --env-file --cache --help"
+            opts="-q -v -h --days --fleet --deadline --json --quiet --verbose --color --config --env-file --cache --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --days)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --deadline)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -1142,12 +1149,19 @@ _agent__checkpoint() {
             return 0
             ;;
         agent__checkpoint__subcmd__show)
-            opts="-q -v -h --json --quiet --verbose --color --config --env-file --cache --help"
+            opts="-q -v -h --fleet --deadline --json --quiet --verbose --color --config --env-file --cache --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --deadline)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -1379,20 +1393,27 @@ _agent__checkpoint() {
             return 0
             ;;
         agent__checkpoint__subcmd__tasks)
-            opts="-q -v -h --state --waiting --limit --json --quiet --verbose --color --config --env-file --cache --help"
+            opts="-q -v -h --state --waiting --limit --fleet --deadline --json --quiet --verbose --color --config --env-file --cache --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --state)
-                    COMPREPLY=($(compgen -W "running failed completed cancelled" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "running failed completed cancelled pending approved" -- "${cur}"))
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
                     return 0
                     ;;
                 --limit)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --deadline)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

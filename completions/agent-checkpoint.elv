@@ -155,13 +155,15 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'agent-checkpoint;tasks'= {
-            cand --state 'Only tasks in this state: running, failed, completed or cancelled'
+            cand --state 'Only those running, failed, completed, cancelled, pending or approved'
             cand --limit 'At most this many, the latest first'
+            cand --deadline 'With --fleet: spend at most this long on the network [default: 10s]'
             cand --color 'When to use colour'
             cand --config 'Read settings from this file instead of config.toml in the config directory'
             cand --env-file 'Read variables from this file (KEY=VALUE lines); the real environment wins'
             cand --cache 'Keep state in this file instead of cache.db in the state directory'
-            cand --waiting 'Only tasks with messages that are not in Slack: waiting, held back or refused'
+            cand --waiting 'Only tasks with messages not in Slack: waiting, held back or refused'
+            cand --fleet 'Read from the database of all machines (DATABASE_URL), not from the cache'
             cand --json 'Print one JSON object or array on standard output'
             cand -q 'Say nothing on standard error but errors'
             cand --quiet 'Say nothing on standard error but errors'
@@ -171,10 +173,12 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --help 'Print help (see more with ''--help'')'
         }
         &'agent-checkpoint;show'= {
+            cand --deadline 'With --fleet: spend at most this long on the network [default: 10s]'
             cand --color 'When to use colour'
             cand --config 'Read settings from this file instead of config.toml in the config directory'
             cand --env-file 'Read variables from this file (KEY=VALUE lines); the real environment wins'
             cand --cache 'Keep state in this file instead of cache.db in the state directory'
+            cand --fleet 'Read from the database of all machines (DATABASE_URL), not from the cache'
             cand --json 'Print one JSON object or array on standard output'
             cand -q 'Say nothing on standard error but errors'
             cand --quiet 'Say nothing on standard error but errors'
@@ -185,10 +189,12 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
         }
         &'agent-checkpoint;metrics'= {
             cand --days 'How many days, today among them, counted in UTC'
+            cand --deadline 'With --fleet: spend at most this long on the network [default: 10s]'
             cand --color 'When to use colour'
             cand --config 'Read settings from this file instead of config.toml in the config directory'
             cand --env-file 'Read variables from this file (KEY=VALUE lines); the real environment wins'
             cand --cache 'Keep state in this file instead of cache.db in the state directory'
+            cand --fleet 'Read from the database of all machines (DATABASE_URL), not from the cache'
             cand --json 'Print one JSON object or array on standard output'
             cand -q 'Say nothing on standard error but errors'
             cand --quiet 'Say nothing on standard error but errors'

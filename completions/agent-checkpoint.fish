@@ -149,39 +149,47 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l state -d 'Only tasks in this state: running, failed, completed or cancelled' -r -f -a "running\t''
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l state -d 'Only those running, failed, completed, cancelled, pending or approved' -r -f -a "running\t''
 failed\t''
 completed\t''
-cancelled\t''"
+cancelled\t''
+pending\t''
+approved\t''"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l limit -d 'At most this many, the latest first' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l deadline -d 'With --fleet: spend at most this long on the network [default: 10s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l color -d 'When to use colour' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l waiting -d 'Only tasks with messages that are not in Slack: waiting, held back or refused'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l waiting -d 'Only tasks with messages not in Slack: waiting, held back or refused'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l fleet -d 'Read from the database of all machines (DATABASE_URL), not from the cache'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l deadline -d 'With --fleet: spend at most this long on the network [default: 10s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l color -d 'When to use colour' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l fleet -d 'Read from the database of all machines (DATABASE_URL), not from the cache'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l days -d 'How many days, today among them, counted in UTC' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l deadline -d 'With --fleet: spend at most this long on the network [default: 10s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l color -d 'When to use colour' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l fleet -d 'Read from the database of all machines (DATABASE_URL), not from the cache'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand metrics" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'

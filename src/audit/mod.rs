@@ -2,6 +2,8 @@
 
 pub(crate) mod connect;
 pub(crate) mod migrate;
+pub(crate) mod report;
+mod rows;
 pub(crate) mod schema;
 mod tls;
 mod trouble;

@@ -156,7 +156,7 @@ fn continues(task: &Task, draft: &Draft) -> bool {
         return false;
     }
     match task.state {
-        TaskState::Running => true,
+        TaskState::Running | TaskState::Pending | TaskState::Approved => true,
         TaskState::Failed => draft.status != Status::Starting,
         TaskState::Completed | TaskState::Cancelled => draft.status.is_terminal(),
     }
@@ -346,7 +346,7 @@ fn advance(task: &mut Task, draft: &Draft, thresholds: Thresholds, now: Moment) 
     task.state = draft.status.task_state();
     task.updated_at = now;
     task.ended_at = match task.state {
-        TaskState::Running => None,
+        TaskState::Running | TaskState::Pending | TaskState::Approved => None,
         TaskState::Failed => Some(now),
         TaskState::Completed | TaskState::Cancelled => task.ended_at.or(Some(now)),
     };

@@ -29,6 +29,10 @@ pub(crate) enum TaskState {
     Failed,
     Completed,
     Cancelled,
+    /// Somebody else's task that nobody works on yet; only a database has such.
+    Pending,
+    /// The same, with leave to begin.
+    Approved,
 }
 
 impl Status {
@@ -145,8 +149,9 @@ impl fmt::Display for Status {
 }
 
 impl TaskState {
-    /// All four, in the order in which help texts list them.
-    pub(crate) const ALL: [Self; 4] = [Self::Running, Self::Failed, Self::Completed, Self::Cancelled];
+    /// All six, in the order in which help texts list them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Running, Self::Failed, Self::Completed, Self::Cancelled, Self::Pending, Self::Approved];
 
     /// The spelling used on the command line, in JSON and in the cache.
     pub(crate) fn name(self) -> &'static str {
@@ -155,6 +160,8 @@ impl TaskState {
             Self::Failed => "failed",
             Self::Completed => "completed",
             Self::Cancelled => "cancelled",
+            Self::Pending => "pending",
+            Self::Approved => "approved",
         }
     }
 

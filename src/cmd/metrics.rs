@@ -16,19 +16,24 @@ use crate::ui::Ui;
 pub(super) fn run(global: &GlobalArgs, args: &MetricsArgs) -> anyhow::Result<Exit> {
     let (config, ui) = configure(global, Flags::default())?;
     report_problems(&config, &ui);
-    print(&config, &ui, args).map_err(|error| about_cache(error, &config))
+    read(&config, &ui, args).map_err(|error| about_cache(error, &config))
 }
 
-fn print(config: &Config, ui: &Ui, args: &MetricsArgs) -> anyhow::Result<Exit> {
+fn read(config: &Config, ui: &Ui, args: &MetricsArgs) -> anyhow::Result<Exit> {
     let mut store = open_or_fail(config, ui)?;
     record::bury_all(&mut store, config, ui);
     let at = now();
     let first = first_of(args.days, at);
     let days = every_day(first, &store.read(|tx| tx.totals(first))?, at);
+    print(config, ui, &days)
+}
+
+/// Prints a row for each day, wherever they come from.
+pub(super) fn print(config: &Config, ui: &Ui, days: &[Totals]) -> anyhow::Result<Exit> {
     if config.json {
         ui.answer(&Value::Array(days.iter().map(to_json).collect()).to_string())?;
     } else {
-        ui.answer(&table(&days))?;
+        ui.answer(&table(days))?;
     }
     Ok(Exit::Done)
 }

@@ -6,6 +6,8 @@ mod db;
 mod deliver;
 mod doctor;
 mod emit;
+#[cfg(feature = "postgres")]
+mod fleet;
 mod flush;
 mod generate;
 mod masking;
@@ -49,8 +51,14 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Emit(args) => emit::run(&global, *args),
         Command::Run(args) => run::run(&global, &args),
         Command::Stream(args) => stream::run(&global, &args),
+        #[cfg(feature = "postgres")]
+        Command::Tasks(args) if args.source.fleet => fleet::list(&global, &args),
         Command::Tasks(args) => tasks::run(&global, &args),
+        #[cfg(feature = "postgres")]
+        Command::Show(args) if args.source.fleet => fleet::find(&global, &args),
         Command::Show(args) => show::run(&global, &args),
+        #[cfg(feature = "postgres")]
+        Command::Metrics(args) if args.source.fleet => fleet::totals(&global, &args),
         Command::Metrics(args) => metrics::run(&global, &args),
         Command::Flush(args) => flush::run(&global, &args),
         #[cfg(feature = "postgres")]

@@ -37,12 +37,13 @@ fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
     if config.json {
         ui.answer(&show_json(&report, &checkpoints).to_string())?;
     } else {
-        ui.answer(&page(&report, &checkpoints, ui))?;
+        ui.answer(&page(&report, &checkpoints, true, ui))?;
     }
     Ok(Exit::Done)
 }
 
-fn show_json(report: &TaskReport, checkpoints: &[Checkpoint]) -> Value {
+/// A task with its checkpoints and what they made.
+pub(super) fn show_json(report: &TaskReport, checkpoints: &[Checkpoint]) -> Value {
     let mut json = task_json(report);
     json["checkpoints"] = checkpoints.iter().map(checkpoint_json).collect();
     json["artifacts"] = checkpoints
@@ -84,7 +85,8 @@ fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
     })
 }
 
-fn page(report: &TaskReport, checkpoints: &[Checkpoint], ui: &Ui) -> String {
+/// The same for people; it may be unknown what became of the messages.
+pub(super) fn page(report: &TaskReport, checkpoints: &[Checkpoint], knows_delivery: bool, ui: &Ui) -> String {
     let task = &report.task;
     let mut lines = vec![console::line(&task.agent_id, &task.snapshot)];
     let mut fact = |label: &str, value: Option<String>| {
@@ -114,7 +116,7 @@ fn page(report: &TaskReport, checkpoints: &[Checkpoint], ui: &Ui) -> String {
                 spoken(std::time::Duration::from_millis(checkpoint.elapsed_ms)),
                 checkpoint.status,
                 format!("{}%", checkpoint.progress),
-                checkpoint.delivery.name(),
+                if knows_delivery { checkpoint.delivery.name() } else { "-" },
                 said.collect::<Vec<_>>().join(": ")
             )
             .trim_end()

@@ -42,14 +42,25 @@ fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
         waits.try_for_each(|wait| hold_back(tx, wait, config))?;
         Ok(reports)
     })?;
+    print(config, ui, &filter, &reports, now())
+}
+
+/// Prints the tasks that fit the filter, wherever they come from.
+pub(super) fn print(
+    config: &Config,
+    ui: &Ui,
+    filter: &Filter,
+    reports: &[TaskReport],
+    now: Moment,
+) -> anyhow::Result<Exit> {
     if config.json {
         let tasks: Vec<Value> = reports.iter().map(task_json).collect();
         ui.answer(&Value::Array(tasks).to_string())?;
     } else if reports.is_empty() {
-        let (message, hint) = none_found(&filter);
+        let (message, hint) = none_found(filter);
         ui.warn(&message, hint);
     } else {
-        ui.answer(&table(&reports, ui, now()))?;
+        ui.answer(&table(reports, ui, now))?;
     }
     Ok(Exit::Done)
 }
@@ -178,6 +189,11 @@ fn row(report: &TaskReport, progress: fn(u8) -> String, now: Moment) -> [(Tone, 
         (TaskState::Cancelled, _) => Tone::Dim,
         (TaskState::Running, Status::WaitingApproval | Status::Blocked) => Tone::Warn,
         (TaskState::Running, _) => Tone::Good,
+        (TaskState::Pending | TaskState::Approved, _) => Tone::Dim,
+    };
+    let said = match task.state {
+        TaskState::Pending | TaskState::Approved => task.state.name(),
+        _ => snapshot.status.name(),
     };
     let context = match snapshot.context {
         Level::Calm => Tone::Dim,
@@ -186,7 +202,7 @@ fn row(report: &TaskReport, progress: fn(u8) -> String, now: Moment) -> [(Tone, 
     };
     let (waiting, what) = waits(report, now);
     [
-        (status, snapshot.status.name().to_owned() + &silence(task, now)),
+        (status, said.to_owned() + &silence(task, now)),
         (Tone::Good, name(&task.agent_id)),
         (Tone::Dim, name(snapshot.name.as_deref().unwrap_or("-"))),
         (Tone::Good, progress(snapshot.progress)),

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, PASSWORD, Pooler};
 use crate::support::{Output, Sandbox};
 
 /// The tables as other programs made them before: one row an agent, shorter lists of states, no way to keep a limit.
-const OLD: &str = "
+pub(crate) const OLD: &str = "
     CREATE FUNCTION old_id() RETURNS uuid LANGUAGE sql AS 'SELECT gen_random_uuid()';
     CREATE TABLE agent_tasks (
         id UUID PRIMARY KEY DEFAULT old_id(), agent_id VARCHAR(255) UNIQUE NOT NULL, task_type VARCHAR(50) NOT NULL,
@@ -34,7 +34,7 @@ const OLD: &str = "
 
 const TABLES: [&str; 4] = ["agent_tasks", "agent_checkpoints", "human_interventions", "task_artifacts"];
 
-fn migrate(url: &str, args: &[&str]) -> Output {
+pub(crate) fn migrate(url: &str, args: &[&str]) -> Output {
     Sandbox::new().cmd([&["db", "migrate"], args].concat()).env("DATABASE_URL", url).run().lacks(PASSWORD)
 }
 
@@ -191,7 +191,7 @@ fn a_newer_schema_is_left_as_it_is() {
 }
 
 /// Holds a table locked until it is told to stop.
-fn with_lock(cluster: &Cluster, database: &str, work: impl FnOnce()) {
+pub(crate) fn with_lock(cluster: &Cluster, database: &str, work: impl FnOnce()) {
     let (locked, is_locked) = mpsc::channel();
     let mut holder = Command::new("psql");
     holder.args(["-X", "-A", "-t", "-q", "-U", "postgres", "-d", database, "-h"]).arg(cluster.socket_dir());

@@ -1,5 +1,7 @@
 //! One integration binary that drives the real program.
 
+#[cfg(feature = "postgres")]
+mod audit_rows;
 mod bad_input;
 mod cache;
 mod card;
@@ -16,6 +18,8 @@ mod doctor;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;
 mod fleet;
+#[cfg(feature = "postgres")]
+mod fleet_reads;
 mod flush;
 mod generated;
 mod help;

@@ -91,7 +91,7 @@ fn filters_pick_by_state_by_what_waits_and_the_latest() {
     let wrong = sandbox.cmd(["tasks", "--state", "done"]).run().code(64).stdout_is("");
     wrong.stderr_is(
         "agent-checkpoint: --state: 'done' is not a task state\n\
-         hint: use one of running, failed, completed, cancelled\n",
+         hint: use one of running, failed, completed, cancelled, pending, approved\n",
     );
 }
 

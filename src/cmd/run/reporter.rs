@@ -477,7 +477,9 @@ fn says_more(task: Option<&Task>, draft: &Draft) -> bool {
         // Whoever cancelled it meant it, whatever the exit code.
         Some(TaskState::Cancelled) => false,
         Some(TaskState::Completed) => draft.status == Status::Error,
-        Some(TaskState::Running | TaskState::Failed) | None => true,
+        Some(TaskState::Running | TaskState::Failed | TaskState::Pending | TaskState::Approved) | None => {
+            true
+        }
     }
 }
 

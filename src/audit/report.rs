@@ -1,0 +1,210 @@
+//! What the fleet did, read from the database: the same as the cache tells of one machine.
+//!
+//! A report is one snapshot, in a transaction that can change nothing and that the server itself ends when the caller
+//! has gone.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Error, IsolationLevel, Row, Transaction};
+use uuid::Uuid;
+
+use super::Trouble;
+use super::connect::Client;
+use super::rows;
+use crate::checkpoint::metrics::{Totals, first_of};
+use crate::checkpoint::parse::Artifact;
+use crate::checkpoint::status::TaskState;
+use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Checkpoint, Task};
+
+/// The server's clock, in milliseconds. Rows bear its times, whatever the clocks of the machines that wrote them say.
+const CLOCK: &str =
+    "SELECT round(extract(epoch FROM date_trunc('milliseconds', statement_timestamp())) * 1000)::int8";
+
+/// A task, with how many checkpoints it has.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) task: Task,
+    pub(crate) checkpoints: u64,
+}
+
+/// A task, whole. Its checkpoints have those artifacts that say which of them made them.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) task: Task,
+    pub(crate) checkpoints: Vec<Checkpoint>,
+    pub(crate) artifacts: Vec<Made>,
+    pub(crate) interventions: Vec<Intervention>,
+}
+
+/// Something that an agent made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) artifact: Artifact,
+    /// The checkpoint that told of it, where that is known.
+    pub(crate) checkpoint_id: Option<String>,
+    pub(crate) created_at: Moment,
+}
+
+/// What a person did to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Intervention {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) user_id: Option<String>,
+    pub(crate) details: Option<String>,
+    pub(crate) created_at: Moment,
+}
+
+/// The days on which tasks were started, of those days of which the last is today, and the server's time.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn totals(
+    client: &mut Client,
+    days: u16,
+    deadline: Instant,
+) -> Result<(Vec<Totals>, Moment), Trouble> {
+    // As the cache counts them: by the day of the start, the latest state, the tokens last said. A clock that was set back
+    // makes an end look earlier than its start.
+    // Worked out row by row first (`OFFSET 0` keeps it so), so that nothing sorts whole rows.
+    let sql = format!(
+        "SELECT day, count(*), count(*) FILTER (WHERE status = 'completed'), \
+         count(*) FILTER (WHERE status = 'failed'), count(*) FILTER (WHERE status = 'cancelled'), \
+         avg(greatest(extract(epoch FROM duration), 0)) FILTER (WHERE duration IS NOT NULL)::float8, \
+         least(coalesce(sum(tokens), 0), {max})::int8 \
+         FROM (SELECT floor(extract(epoch FROM t.started_at) / 86400)::int8 AS day, t.status, \
+         t.completed_at - t.started_at AS duration, {tokens} AS tokens \
+         FROM agent_tasks t WHERE t.started_at >= to_timestamp($1) OFFSET 0) started GROUP BY day ORDER BY day",
+        tokens = rows::TOKENS,
+        max = i64::MAX,
+    );
+    read(client, deadline, async |transaction, now| {
+        let first = first_of(days, now).begins().0 as f64 / 1000.0;
+        let found = transaction.query_typed(&sql, &[(&first, Type::FLOAT8)]).await?;
+        found.iter().map(rows::totals).collect()
+    })
+}
+
+/// The tasks in this state, or in any, the latest change first, and the server's time.
+///
+/// Of ended tasks, of which there may be very many, those that were made last are looked at.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn list(
+    client: &mut Client,
+    state: Option<TaskState>,
+    limit: u64,
+    deadline: Instant,
+) -> Result<(Vec<Listed>, Moment), Trouble> {
+    let all = TaskState::ALL;
+    let states = state.as_ref().map_or(all.as_slice(), std::slice::from_ref);
+    let branches: Vec<String> = states.iter().map(|state| branch(*state)).collect();
+    let sql = format!(
+        "SELECT {} FROM (SELECT * FROM ({}) every ORDER BY updated_at DESC, id DESC LIMIT $1) t {} \
+         ORDER BY t.updated_at DESC, t.id DESC",
+        rows::task_columns(),
+        branches.join(" UNION ALL "),
+        rows::CHECKPOINTS,
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    read(client, deadline, async |transaction, _| {
+        let found = transaction.query_typed(&sql, &[(&limit, Type::INT8)]).await?;
+        found.iter().map(rows::listed).collect()
+    })
+}
+
+/// Tasks in one state, by the index on that and the time at which they were made. Open tasks are as many as agents are
+/// at work.
+fn branch(state: TaskState) -> String {
+    let one = format!("SELECT * FROM agent_tasks WHERE status = '{}'", state.name());
+    match state {
+        TaskState::Pending | TaskState::Approved | TaskState::Running => format!("({one})"),
+        TaskState::Failed | TaskState::Completed | TaskState::Cancelled => {
+            format!("({one} ORDER BY created_at DESC LIMIT $1)")
+        }
+    }
+}
+
+/// The latest task of the agent with this id, or the task with this id, and the server's time.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn find(
+    client: &mut Client,
+    agent_or_task: &str,
+    deadline: Instant,
+) -> Result<(Option<Found>, Moment), Trouble> {
+    let by = |condition: &str| {
+        format!(
+            "SELECT {} FROM (SELECT * FROM agent_tasks WHERE {condition} ORDER BY created_at DESC, id DESC LIMIT 1) t {}",
+            rows::task_columns(),
+            rows::CHECKPOINTS,
+        )
+    };
+    read(client, deadline, async |transaction, _| {
+        let mut found = one(transaction, &by("agent_id = $1"), agent_or_task).await?;
+        if found.is_none()
+            && let Ok(id) = Uuid::parse_str(agent_or_task)
+        {
+            found = one(transaction, &by("id = $1::text::uuid"), &id.to_string()).await?;
+        }
+        let Some(row) = found else { return Ok(None) };
+        let task = rows::listed(&row)?.task;
+        whole(transaction, task).await.map(Some)
+    })
+}
+
+async fn one(transaction: &Transaction<'_>, sql: &str, text: &str) -> Result<Option<Row>, Error> {
+    transaction.query_typed_opt(sql, &[(&text, Type::TEXT)]).await
+}
+
+/// All that belongs to a task.
+async fn whole(transaction: &Transaction<'_>, mut task: Task) -> Result<Found, Error> {
+    let id = task.id.to_string();
+    let all = async |columns: &str, table: &str, order: &str| {
+        let sql = format!("SELECT {columns} FROM {table} t WHERE t.task_id = $1::text::uuid {order}");
+        transaction.query_typed(&sql, &[(&id, Type::TEXT)]).await
+    };
+    let checkpoints = all(&rows::checkpoint_columns(), "agent_checkpoints", rows::IN_ORDER).await?;
+    let artifacts = all(&rows::artifact_columns(), "task_artifacts", rows::IN_ORDER).await?;
+    let interventions =
+        all(&rows::intervention_columns(), "human_interventions", "ORDER BY t.created_at, t.id").await?;
+
+    let mut checkpoints: Vec<Checkpoint> =
+        checkpoints.iter().map(|row| rows::checkpoint(row, &task)).collect::<Result<_, _>>()?;
+    let artifacts: Vec<Made> = artifacts.iter().map(rows::artifact).collect::<Result<_, _>>()?;
+    let interventions = interventions.iter().map(rows::intervention).collect::<Result<_, _>>()?;
+    for checkpoint in &mut checkpoints {
+        let id = checkpoint.id.to_string();
+        let its_own = artifacts.iter().filter(|made| made.checkpoint_id.as_ref() == Some(&id));
+        checkpoint.artifacts = its_own.map(|made| made.artifact.clone()).collect();
+    }
+    if task.snapshot.artifact_count == 0 {
+        let made: Vec<Artifact> = artifacts.iter().map(|made| made.artifact.clone()).collect();
+        task.snapshot.push_artifacts(&made);
+    }
+    Ok(Found { task, checkpoints, artifacts, interventions })
+}
+
+/// Runs `work` on one state of the database, and says what time it is there.
+fn read<T>(
+    client: &mut Client,
+    deadline: Instant,
+    work: impl AsyncFnOnce(&Transaction<'_>, Moment) -> Result<T, Error>,
+) -> Result<(T, Moment), Trouble> {
+    client.run(deadline, async |client| {
+        let builder = client.build_transaction().read_only(true);
+        let transaction = builder.isolation_level(IsolationLevel::RepeatableRead).start().await?;
+        // The server is not told when a query is given up, so that it has to know by itself.
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = left.as_millis().min(i32::MAX.unsigned_abs().into());
+        transaction.batch_execute(&format!("SET LOCAL statement_timeout = {left}")).await?;
+        let now = Moment(transaction.query_typed_one(CLOCK, &[]).await?.try_get(0)?);
+        let value = work(&transaction, now).await?;
+        transaction.commit().await?;
+        Ok((value, now))
+    })
+}

@@ -2,6 +2,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod migrate;
+pub(crate) mod privileges;
 pub(crate) mod report;
 mod rows;
 pub(crate) mod schema;

@@ -163,15 +163,16 @@ fn doctor_tells_the_version_and_what_to_do() {
     let database = cluster.database();
     let url = cluster.url("ana", &database);
     let said = || {
-        let report =
-            Sandbox::new().cmd(["doctor", "--json"]).env("DATABASE_URL", &url).run().success().json();
-        let checks = report["checks"].as_array().expect("checks").clone();
+        let output = Sandbox::new().cmd(["doctor", "--json"]).env("DATABASE_URL", &url).run();
+        let checks = output.json()["checks"].as_array().expect("checks").clone();
+        let failed = checks.iter().any(|check| check["verdict"] == "fail");
+        assert_eq!(output.code, Some(if failed { 78 } else { 0 }), "{output}");
         let check =
             checks.into_iter().find(|check| check["check"] == "schema").expect("a check of the schema");
         (check["verdict"].clone(), check["message"].clone(), check["hint"].clone())
     };
     let mend = json!("run agent-checkpoint db migrate");
-    assert_eq!(said(), (json!("warn"), json!("the database has no tables of the audit trail"), mend));
+    assert_eq!(said(), (json!("fail"), json!("the database has no tables of the audit trail"), mend));
     migrate(&url, &[]).success();
     assert_eq!(said(), (json!("ok"), json!("version 1"), json!(null)));
     cluster.sql_in(&database, "INSERT INTO agent_checkpoint_schema (version) VALUES (99)");

@@ -32,6 +32,8 @@ mod message;
 mod metrics;
 mod network;
 mod outcomes;
+#[cfg(feature = "postgres")]
+mod privileges;
 mod readme;
 mod receipt;
 mod rights;

@@ -37,7 +37,7 @@ fn blocks(heading: &str, language: &str) -> Vec<&'static str> {
 }
 
 #[track_caller]
-fn block(heading: &str, language: &str) -> &'static str {
+pub(crate) fn block(heading: &str, language: &str) -> &'static str {
     let found = blocks(heading, language);
     assert_eq!(found.len(), 1, "{heading}: {found:?}");
     found[0]

@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use super::Report;
 #[cfg(feature = "postgres")]
-use crate::audit::connect::{Protection, connect};
+use crate::audit::connect::{Client, Protection, connect};
 #[cfg(feature = "postgres")]
-use crate::audit::{migrate, schema};
+use crate::audit::privileges::{self, Rights};
+#[cfg(feature = "postgres")]
+use crate::audit::{Trouble, migrate, schema};
 use crate::config::Config;
 #[cfg(feature = "postgres")]
 use crate::config::database::{Audit, Proof};
@@ -29,12 +31,15 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
         Audit::Database(database) => database,
     };
     let asked = connect(database, deadline).and_then(|mut client| {
-        let question = "SELECT pg_catalog.current_database()::text";
-        let row = client.run(deadline, async |client| client.query_typed_one(question, &[]).await)?;
-        let version = migrate::version(&mut client, deadline)?;
-        Ok((client, row.get::<_, String>(0), version))
+        let question =
+            "SELECT pg_catalog.current_database()::text, pg_catalog.current_setting('transaction_read_only')";
+        let (name, read_only) = client.run(deadline, async |client| {
+            let row = client.query_typed_one(question, &[]).await?;
+            Ok((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)? == "on"))
+        })?;
+        Ok((client, name, read_only))
     });
-    let (client, name, version) = match asked {
+    let (mut client, name, read_only) = match asked {
         Ok(found) => found,
         Err(trouble) => return report.fail("database", trouble.message, trouble.hint),
     };
@@ -62,17 +67,43 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
             report.ok("database", format!("{place}, TLS; the certificate's authority and name are checked"));
         }
     }
-    check_schema(report, version);
+    if let Err(trouble) = check_tables(report, &mut client, deadline) {
+        report.fail("schema", trouble.message, trouble.hint);
+    }
+    if read_only {
+        report.fail(
+            "privileges",
+            "nothing can be written: the server or the session is read-only, as a standby is",
+            "name the primary's host; with several hosts, add target_session_attrs=read-write",
+        );
+    }
 }
 
-/// Whether the tables are as this program writes them.
+/// Whether the tables are as this program writes them, and may be read and written.
+#[cfg(feature = "postgres")]
+fn check_tables(report: &mut Report, client: &mut Client, deadline: Instant) -> Result<(), Trouble> {
+    let Rights { lacks, may_read_version, are_there } = privileges::check(client, deadline)?;
+    let hidden = !are_there && !lacks.is_empty();
+    if may_read_version && !hidden {
+        check_schema(report, migrate::version(client, deadline)?);
+    }
+    if lacks.is_empty() && are_there {
+        report.ok("privileges", "all that are needed");
+    }
+    for lack in lacks {
+        report.fail("privileges", lack.message, lack.hint);
+    }
+    Ok(())
+}
+
+/// Whether the tables are of this program's version.
 #[cfg(feature = "postgres")]
 fn check_schema(report: &mut Report, version: i32) {
     match version {
-        0 => report.warn("schema", "the database has no tables of the audit trail", MIGRATE),
+        0 => report.fail("schema", "the database has no tables of the audit trail", MIGRATE),
         version if version < schema::version() => {
             let wanted = schema::version();
-            report.warn("schema", format!("version {version}, older than this program's {wanted}"), MIGRATE);
+            report.fail("schema", format!("version {version}, older than this program's {wanted}"), MIGRATE);
         }
         version if version > schema::version() => report.warn(
             "schema",

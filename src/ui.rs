@@ -67,6 +67,23 @@ impl Ui {
         }
     }
 
+    /// Whether progress is worth showing on standard error.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// Shows on the terminal's last line how far something has come; the next call overwrites it.
+    pub(crate) fn progress(&self, what: &str, done: u64, all: u64) {
+        let cells = usize::try_from((done.min(all) * 20).checked_div(all).unwrap_or(20)).unwrap_or(20);
+        let bar = format!("{}{}", "▓".repeat(cells), "░".repeat(20 - cells));
+        let _ = write!(io::stderr(), "\r{what} {bar} {done} of {all}\x1b[K");
+    }
+
+    /// Clears the line of [`Ui::progress`].
+    pub(crate) fn end_progress(&self) {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+
     /// How many columns the terminal has that standard output is; `None` if it is none.
     pub(crate) fn width(&self) -> Option<usize> {
         let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;

@@ -1,6 +1,7 @@
 //! The audit trail in PostgreSQL: how it is reached, and what its tables are. May lag, never blocks.
 
 pub(crate) mod connect;
+pub(crate) mod forward;
 pub(crate) mod migrate;
 pub(crate) mod privileges;
 pub(crate) mod report;

@@ -97,6 +97,17 @@ impl Trouble {
         Self::new(Kind::Unreachable, format!("the connection to {} is lost", at.place), "try again")
     }
 
+    pub(crate) fn no_schema(place: &str, found: i32, wanted: i32) -> Self {
+        let message =
+            format!("{place} has version {found} of the audit trail's schema, and {wanted} is needed");
+        Self::new(Kind::Refused, message, "run agent-checkpoint db migrate")
+    }
+
+    pub(super) fn no_answer(place: &str) -> Self {
+        let message = format!("{place} does not answer like a PostgreSQL server");
+        Self::new(Kind::Unreachable, message, "check host and port in DATABASE_URL")
+    }
+
     pub(super) fn other_session(at: &At, wanted: &str) -> Self {
         let message = format!("{} is not {wanted}", at.place);
         Self::new(Kind::Unreachable, message, "name such a server's host too, or mend target_session_attrs")
@@ -114,6 +125,41 @@ impl Trouble {
         match troubles.last() {
             Some(last) => Self { message, ..last.clone() },
             None => Self::new(Kind::Unreachable, "no host is configured", "name one in DATABASE_URL"),
+        }
+    }
+
+    /// Whether it is about what was sent and would be the same at any time: a value that the server cannot take, or one
+    /// that breaks a rule of a table.
+    pub(crate) fn is_about_rows(&self) -> bool {
+        // Classes of <https://www.postgresql.org/docs/current/errcodes-appendix.html>: cardinality, data, integrity,
+        // limits, and what triggers raise.
+        let classes = ["21", "22", "23", "44", "54", "P0"];
+        self.code.as_ref().is_some_and(|code| classes.iter().any(|class| code.code().starts_with(class)))
+    }
+
+    /// Whether a rule says that there is such a row already.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.code == Some(SqlState::UNIQUE_VIOLATION)
+    }
+
+    /// Whether the tables are not there, or not as they should be.
+    pub(crate) fn is_about_schema(&self) -> bool {
+        let codes =
+            [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_COLUMN_REFERENCE];
+        self.code.as_ref().is_some_and(|code| codes.contains(code))
+    }
+
+    /// Whether it stays as it is until somebody mends it.
+    pub(crate) fn needs_somebody(&self) -> bool {
+        let by_code = [
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            SqlState::INVALID_CATALOG_NAME,
+            SqlState::INSUFFICIENT_PRIVILEGE,
+        ];
+        match &self.code {
+            Some(code) => by_code.contains(code) || self.is_about_schema(),
+            None => matches!(self.kind, Kind::Tls | Kind::Refused),
         }
     }
 

@@ -3,6 +3,8 @@
 //! Nothing in here reads a clock, a file, the environment or a socket, and nothing prints: values go in and values
 //! come out.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod audit;
 pub(crate) mod context;
 pub(crate) mod id;
 pub(crate) mod mask;
@@ -10,6 +12,8 @@ pub(crate) mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod parse;
 pub(crate) mod plan;
+#[cfg(feature = "postgres")]
+pub(crate) mod reconcile;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod time;
@@ -51,6 +55,8 @@ pub(crate) struct Task {
     pub(crate) parent: Option<TaskKey>,
     /// When the task's latest message was handed to Slack; starts the interval.
     pub(crate) last_message_at: Option<Moment>,
+    /// It was opened on purpose while another of its agent may have been running.
+    pub(crate) opened_anew: bool,
     pub(crate) started_at: Moment,
     pub(crate) updated_at: Moment,
     /// The latest sign of life of the process that reports the task's end, where there is one.
@@ -77,6 +83,7 @@ impl Task {
             credential: None,
             parent: None,
             last_message_at: None,
+            opened_anew: false,
             started_at: now,
             updated_at: now,
             seen_at: None,

@@ -72,7 +72,8 @@ pub(crate) enum EntryKind {
     File,
 }
 
-/// What a note says of a task that was started from the one whose thread it stands in.
+/// What a note says of a task that was started from the one whose thread it stands in, or of that task itself when its
+/// thread goes on elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) agent_id: String,
@@ -82,6 +83,10 @@ pub(crate) struct Note {
     /// Where that task's card is, as `(channel, ts)`, once it is posted.
     #[serde(skip)]
     pub(crate) card: Option<(String, String)>,
+    /// The thread that it stands in, as `(channel, ts)`, when that is the task's no more: the card is that of the one
+    /// that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<(String, String)>,
 }
 
 /// Which entries go first when Slack's limits let only some through.
@@ -252,6 +257,12 @@ impl Credential {
             (Some(kind), Some(workspace)) if !workspace.is_empty() => Some((kind, workspace)),
             _ => None,
         }
+    }
+
+    /// Whether messages sent with it can stand in a thread of the other's.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn shares_threads_with(&self, other: &Self) -> bool {
+        self.is_webhook() == other.is_webhook() && self.may_send(Some(other), true)
     }
 
     /// Whether a message recorded for `recorded` may be sent with this credential.

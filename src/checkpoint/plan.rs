@@ -128,7 +128,7 @@ pub(crate) fn plan(
                 append(
                     task.clone(),
                     &stored.waiting,
-                    &closing(draft, closing_id),
+                    &closing(&draft.agent_id, closing_id),
                     policy,
                     now,
                     &mut Vec::new(),
@@ -148,7 +148,7 @@ pub(crate) fn plan(
 }
 
 /// Whether the draft belongs to this task rather than to a new one.
-fn continues(task: &Task, draft: &Draft) -> bool {
+pub(super) fn continues(task: &Task, draft: &Draft) -> bool {
     if draft.within == Some(task.id) {
         return true;
     }
@@ -175,19 +175,33 @@ pub(crate) fn lose(
 ) -> Append {
     let error = Some(format!("lost ({reason})"));
     let draft = Draft { error, ..Draft::bare(id, task.agent_id.clone(), Status::Error) };
-    let route = match &task.credential {
+    let policy = Policy { route: own_route(&task), ..policy.clone() };
+    append(task, waiting, &draft, &policy, now, &mut Vec::new())
+}
+
+/// Closes a running task that another one replaces; `id` is that of the new checkpoint. It keeps its own place in Slack.
+#[cfg(feature = "postgres")]
+pub(crate) fn supersede(task: Task, id: CheckpointId, now: Moment) -> Append {
+    let policy =
+        Policy { min_interval: Duration::ZERO, thresholds: Thresholds::default(), route: own_route(&task) };
+    let draft = closing(&task.agent_id, id);
+    append(task, &[], &draft, &policy, now, &mut Vec::new())
+}
+
+/// Where a task's messages have gone so far.
+fn own_route(task: &Task) -> Route {
+    match &task.credential {
         Some(credential) => {
             Route::Slack { credential: Some(credential.clone()), default_channel: task.channel.clone() }
         }
         None => Route::Off,
-    };
-    append(task, waiting, &draft, &Policy { route, ..policy.clone() }, now, &mut Vec::new())
+    }
 }
 
 /// A draft that closes the agent's running task.
-fn closing(draft: &Draft, id: CheckpointId) -> Draft {
+fn closing(agent_id: &str, id: CheckpointId) -> Draft {
     let action = Some(SUPERSEDED.to_owned());
-    Draft { action, ..Draft::bare(id, draft.agent_id.clone(), Status::Cancelled) }
+    Draft { action, ..Draft::bare(id, agent_id.to_owned(), Status::Cancelled) }
 }
 
 /// A task that has no checkpoint yet.
@@ -210,6 +224,7 @@ fn open(draft: &Draft, policy: &Policy, id: TaskId, parent: Option<TaskKey>, now
         thread_ts,
         credential,
         parent,
+        opened_anew: draft.new,
         ..blank
     }
 }

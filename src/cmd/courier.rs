@@ -15,9 +15,10 @@ use nix::unistd::{close, setsid};
 use uuid::Uuid;
 
 use super::deliver::{PATIENCE, Sender};
+use super::forward::{Forwarder, Stop};
 use super::{BUSY_MAX, configure, now};
 use crate::args::{BackgroundChoice, CourierArgs, GlobalArgs};
-use crate::checkpoint::outbox::Link;
+use crate::checkpoint::outbox::{Job, Link};
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Flags, Target};
 use crate::exit::Exit;
@@ -34,6 +35,8 @@ const OFFICE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(250);
 /// How often it looks whether the process that is sending for a task still lives.
 const HELD: Duration = Duration::from_secs(1);
+/// How long the database may keep messages to Slack waiting.
+const PASS_MAX: Duration = Duration::from_secs(15);
 /// The longest that it waits without claiming anew, which prolongs its office.
 const REST_MAX: Duration = Duration::from_secs(20);
 
@@ -52,22 +55,47 @@ impl Office {
 pub(super) fn appoint(
     tx: &Tx<'_>,
     config: &Config,
-    link: &Link,
+    (link, forwarder): (Option<&Link>, Option<&Forwarder>),
     now: Moment,
 ) -> Result<Option<Office>, StoreError> {
-    if config.background == BackgroundChoice::Never || !tx.anything_waits(link.credential())? {
+    if config.background == BackgroundChoice::Never {
         return Ok(None);
     }
+    let slack_waits = link.is_some_and(|link| tx.anything_waits(link.credential()).unwrap_or(true));
+    let waits = slack_waits || forwarder.map_or(Ok(None), |forwarder| forwarder.due(tx, now))?.is_some();
+    let (Some(name), true) = (link.map(Link::as_str).or(forwarder.map(Forwarder::name)), waits) else {
+        return Ok(None);
+    };
     let office = Office(Uuid::new_v4().simple().to_string());
-    let appointed = tx.appoint_courier(link, &office.owner(), now, now.plus(START_MAX))?;
+    let appointed = tx.appoint_courier(name, &office.owner(), now, now.plus(START_MAX))?;
     Ok(appointed.then_some(office))
+}
+
+/// The ways on which what waits can go.
+#[derive(Debug)]
+pub(super) struct Links {
+    link: Option<Link>,
+    forwarder: Option<Forwarder>,
+}
+
+impl Links {
+    pub(super) fn of(config: &Config) -> Self {
+        let link = match &config.target {
+            Target::Slack(destination) if !config.no_post => Some(destination.link(&config.network)),
+            _ => None,
+        };
+        Self { link, forwarder: Forwarder::new(config) }
+    }
+
+    pub(super) fn ways(&self) -> (Option<&Link>, Option<&Forwarder>) {
+        (self.link.as_ref(), self.forwarder.as_ref())
+    }
 }
 
 /// Leaves what waits to a courier, as far as one is wanted and needed.
 pub(super) fn leave_the_rest(store: &mut Store, config: &Config, ui: &Ui) {
-    let Target::Slack(destination) = &config.target else { return };
-    let link = destination.link(&config.network);
-    let started = match store.write(|tx| appoint(tx, config, &link, now())) {
+    let links = Links::of(config);
+    let started = match store.write(|tx| appoint(tx, config, links.ways(), now())) {
         Ok(Some(office)) => start(config, &office).map_err(|error| error.to_string()),
         Ok(None) => Ok(()),
         Err(error) => Err(error.to_string()),
@@ -103,57 +131,113 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
     detach();
     let end = Instant::now() + LIFE;
     let (config, _) = configure(global, Flags::default())?;
-    let Some(mut sender) = Sender::new(&config, false, Some(end)) else { return Ok(Exit::Done) };
+    let sender = Sender::new(&config, false, Some(end));
+    let forwarder = Forwarder::new(&config);
+    let link = sender.as_ref().map(|sender| sender.link().as_str());
+    let Some(link) = link.or(forwarder.as_ref().map(Forwarder::name)).map(str::to_owned) else {
+        return Ok(Exit::Done);
+    };
     let Some(path) = &config.cache else { return Ok(Exit::Done) };
     let mut store = Store::open_at(path, BUSY_MAX)?.store;
     let office = Office(args.office.clone());
     // Nothing of the caller's is kept: not even its directory.
     std::env::set_current_dir("/")?;
 
-    let link = sender.link().clone();
-    let owner = sender.owner().clone();
-    let took = store.write(|tx| tx.take_office(&link, &office.owner(), &owner, now().plus(OFFICE)))?;
-    if !took {
+    let mut courier = Courier { link, owner: Owner::current(now()), sender, forwarder };
+    let until = now().plus(OFFICE);
+    if !store.write(|tx| tx.take_office(&courier.link, &office.owner(), &courier.owner, until))? {
         return Ok(Exit::Done);
     }
-    let (mut seen, mut claim) =
-        (store.version_of_data()?, store.write(|tx| claim_in_office(&sender, tx, now()))?);
     loop {
-        claim = match claim {
-            Claim::Job(job) => {
-                seen = store.version_of_data()?;
-                sender.attempt(&mut store, &job, claim_in_office)?.1?
-            }
-            Claim::Wait { until, why } if store.is_in_place() => {
+        // Looked at before anything else: what is written in between must not be missed.
+        let seen = store.version_of_data()?;
+        courier.forward(&mut store, end)?;
+        match store.write(|tx| courier.claim(tx, now()))? {
+            Claim::Job(job) => courier.send(&mut store, *job)?,
+            Claim::Wait { until, why } if store.is_in_place() && Instant::now() < end => {
                 // The death of a process that holds a lease does not show in the file.
                 let until = if why == Why::Held { until.min(now().plus(HELD)) } else { until };
                 rest(&store, until, seen)?;
-                // Looked at before claiming: what is written in between must not be missed.
-                seen = store.version_of_data()?;
-                store.write(|tx| claim_in_office(&sender, tx, now()))?
             }
-            // The office of a courier that has nothing to wait for, or whose life is over, is closed already.
+            // The office of a courier that has nothing to wait for is closed already.
             Claim::Nothing => return Ok(Exit::Done),
             Claim::Wait { .. } => {
-                store.write(|tx| tx.leave_office(&link, &owner))?;
+                store.write(|tx| tx.leave_office(&courier.link, &courier.owner))?;
                 return Ok(Exit::Done);
             }
-        };
+        }
     }
 }
 
-/// Claims the next entry. When there is none, the office is closed in the same transaction: whoever records an entry
-/// later finds it closed and appoints another courier.
-fn claim_in_office(sender: &Sender, tx: &Tx<'_>, at: Moment) -> Result<Claim, StoreError> {
-    let (link, owner) = (sender.link(), sender.owner());
-    if !tx.stay_in_office(link, owner, at, at.plus(OFFICE))? {
-        return Ok(Claim::Nothing);
+/// A courier in its office.
+struct Courier {
+    link: String,
+    owner: Owner,
+    sender: Option<Sender>,
+    forwarder: Option<Forwarder>,
+}
+
+impl Courier {
+    /// Sends a message, and those that follow it.
+    fn send(&mut self, store: &mut Store, job: Job) -> Result<(), StoreError> {
+        let Some(mut sender) = self.sender.take() else { return Ok(()) };
+        let mut job = Some(Box::new(job));
+        let mut sent = Ok(());
+        while let Some(present) = job.take() {
+            // Who opens a thread is the database's to say: what it is to be told goes first.
+            let claim = |sender: &Sender, tx: &Tx<'_>, at| match &self.forwarder {
+                Some(_) => Ok(Claim::Nothing),
+                None => self.claim_by(Some(sender), tx, at),
+            };
+            match sender.attempt(store, &present, claim).and_then(|(_, next)| next) {
+                Ok(Claim::Job(next)) => job = Some(next),
+                Ok(_) => {}
+                Err(error) => sent = Err(error),
+            }
+        }
+        self.sender = Some(sender);
+        sent
     }
-    let claim = sender.claim(tx, Scope::All, PATIENCE, at)?;
-    if matches!(claim, Claim::Nothing) {
-        tx.leave_office(link, owner)?;
+
+    /// Tells the database what it is to be told by now.
+    fn forward(&self, store: &mut Store, end: Instant) -> Result<(), StoreError> {
+        let Some(forwarder) = &self.forwarder else { return Ok(()) };
+        let at = now();
+        if store.read(|tx| forwarder.due(tx, at))?.is_some_and(|due_at| due_at <= at) {
+            let deadline = end.min(Instant::now() + PASS_MAX);
+            match forwarder.pass(store, deadline, &mut |_| {}) {
+                Err(Stop::Cache(error)) => return Err(error),
+                // It is tried again when the others try.
+                Ok(_) | Err(Stop::Database(_) | Stop::Crowded) => {}
+            }
+        }
+        Ok(())
     }
-    Ok(claim)
+
+    fn claim(&self, tx: &Tx<'_>, at: Moment) -> Result<Claim, StoreError> {
+        self.claim_by(self.sender.as_ref(), tx, at)
+    }
+
+    /// Claims the next entry. When there is none, and the database has everything, the office is closed in the same
+    /// transaction: whoever records something later finds it closed and appoints another courier.
+    fn claim_by(&self, sender: Option<&Sender>, tx: &Tx<'_>, at: Moment) -> Result<Claim, StoreError> {
+        if !tx.stay_in_office(&self.link, &self.owner, at, at.plus(OFFICE))? {
+            return Ok(Claim::Nothing);
+        }
+        let claim = sender.map_or(Ok(Claim::Nothing), |sender| sender.claim(tx, Scope::All, PATIENCE, at))?;
+        let due_at = self.forwarder.as_ref().map_or(Ok(None), |forwarder| forwarder.due(tx, at))?;
+        match (claim, due_at) {
+            (Claim::Wait { until, .. }, Some(due_at)) if due_at < until => {
+                Ok(Claim::Wait { until: due_at, why: Why::NotDue })
+            }
+            (Claim::Nothing, Some(until)) => Ok(Claim::Wait { until, why: Why::NotDue }),
+            (Claim::Nothing, None) => {
+                tx.leave_office(&self.link, &self.owner)?;
+                Ok(Claim::Nothing)
+            }
+            (claim, _) => Ok(claim),
+        }
+    }
 }
 
 /// Waits until then, or until the cache is no longer as it was seen.

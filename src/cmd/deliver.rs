@@ -128,6 +128,7 @@ impl Sender {
         self.link.credential()
     }
 
+    #[cfg(feature = "postgres")]
     pub(super) fn owner(&self) -> &Owner {
         &self.owner
     }

@@ -9,6 +9,11 @@ mod emit;
 #[cfg(feature = "postgres")]
 mod fleet;
 mod flush;
+#[cfg(feature = "postgres")]
+mod forward;
+#[cfg(not(feature = "postgres"))]
+#[path = "forward_off.rs"]
+mod forward;
 mod generate;
 mod masking;
 mod metrics;

@@ -2,14 +2,17 @@
 
 use serde_json::{Value, json};
 
+use super::forward::Forwarder;
 use crate::args::BackgroundChoice;
 use crate::checkpoint::Task;
+use crate::checkpoint::id::CheckpointKey;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{EntryChange, Plan};
 use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
 use crate::delivery::Destination;
+use crate::store::Store;
 
 /// What became of one checkpoint.
 #[derive(Debug, Clone)]
@@ -25,7 +28,46 @@ pub(super) struct Receipt {
     pub(super) message_ts: Option<String>,
     pub(super) retry_at: Option<Moment>,
     pub(super) error: Option<String>,
+    pub(super) audit: Audited,
     pub(super) warnings: Vec<String>,
+}
+
+/// Whether the audit trail's database has a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audited {
+    /// No database is configured.
+    Off,
+    Sent,
+    /// It waits.
+    Queued,
+}
+
+impl Audited {
+    /// What the cache says of a checkpoint.
+    pub(super) fn of(
+        config: &Config,
+        forwarder: Option<&Forwarder>,
+        store: &mut Store,
+        checkpoint: CheckpointKey,
+    ) -> Self {
+        match forwarder {
+            None if config.has_broken_audit() => Self::Queued,
+            None => Self::Off,
+            Some(forwarder) => match store.read(|tx| forwarder.has(tx, checkpoint)) {
+                Ok(true) => Self::Sent,
+                // What cannot be read is told once more.
+                Ok(false) | Err(_) => Self::Queued,
+            },
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Sent => "sent",
+            Self::Queued => "queued",
+        }
+    }
 }
 
 impl Receipt {
@@ -47,6 +89,7 @@ impl Receipt {
             message_ts: None,
             retry_at: due_at,
             error: None,
+            audit: if config.has_audit() { Audited::Queued } else { Audited::Off },
             warnings: Vec::new(),
         }
     }
@@ -104,8 +147,7 @@ impl Receipt {
             "message_ts": self.message_ts,
             "retry_at": self.retry_at.map(Moment::rfc3339),
             "error": self.error,
-            // No audit database is supported yet, so none is ever on.
-            "audit": "off",
+            "audit": self.audit.name(),
             "warnings": self.warnings,
         })
     }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::{courier, now};
 use crate::checkpoint::Draft;
+#[cfg(feature = "postgres")]
+use crate::checkpoint::Task;
 use crate::checkpoint::context::Level;
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::plan::{self, Notice, Plan, Policy, Route, Stored};
@@ -38,17 +40,22 @@ pub(super) fn plan(stored: &Stored, draft: &Draft, policy: &Policy, at: Moment) 
     plan::plan(stored, draft, policy, (TaskId::new(at), CheckpointId::new(at)), at)
 }
 
+/// What was written down of a draft.
+#[derive(Debug)]
+pub(super) struct Noted {
+    /// The agent's task as it was before.
+    #[cfg(feature = "postgres")]
+    pub(super) before: Option<Task>,
+    pub(super) plan: Plan,
+    pub(super) recorded: Recorded,
+}
+
 /// Writes a draft down, closes the task that it supersedes, and tidies up a little.
-pub(super) fn record(
-    tx: &Tx<'_>,
-    draft: &Draft,
-    policy: &Policy,
-    at: Moment,
-) -> Result<(Plan, Recorded), StoreError> {
+pub(super) fn record(tx: &Tx<'_>, draft: &Draft, policy: &Policy, at: Moment) -> Result<Noted, StoreError> {
     bury(tx, policy, ORPHANS, at)?;
-    let recorded = append(tx, draft, policy, at)?;
+    let noted = append(tx, draft, policy, at)?;
     tx.prune(at.minus(RETENTION))?;
-    Ok(recorded)
+    Ok(noted)
 }
 
 /// The same for several at once, as many as there is time for, at least one.
@@ -64,7 +71,8 @@ pub(super) fn record_many(
     let mut is_pruning = true;
     for draft in drafts {
         let at = now();
-        recorded.push(append(tx, draft, policy, at)?);
+        let noted = append(tx, draft, policy, at)?;
+        recorded.push((noted.plan, noted.recorded));
         // Once for each, as long as there is anything to prune: more goes than comes.
         is_pruning = is_pruning && tx.prune(at.minus(RETENTION))?;
         if begun.elapsed() >= time {
@@ -74,8 +82,10 @@ pub(super) fn record_many(
     Ok(recorded)
 }
 
-fn append(tx: &Tx<'_>, draft: &Draft, policy: &Policy, at: Moment) -> Result<(Plan, Recorded), StoreError> {
-    let plan = plan(&tx.stored(draft)?, draft, policy, at);
+/// Writes a draft down and closes the task that it supersedes.
+pub(super) fn append(tx: &Tx<'_>, draft: &Draft, policy: &Policy, at: Moment) -> Result<Noted, StoreError> {
+    let stored = tx.stored(draft)?;
+    let plan = plan(&stored, draft, policy, at);
     if let Some(superseded) = &plan.superseded {
         tx.append(superseded, at)?;
     }
@@ -83,7 +93,12 @@ fn append(tx: &Tx<'_>, draft: &Draft, policy: &Policy, at: Moment) -> Result<(Pl
     if let (Some(wrapped), None) = (draft.inside, plan.append.task.key) {
         tx.follow(wrapped, recorded.task, at)?;
     }
-    Ok((plan, recorded))
+    Ok(Noted {
+        #[cfg(feature = "postgres")]
+        before: stored.task,
+        plan,
+        recorded,
+    })
 }
 
 /// Marks tasks as lost whose process has ended without a word, so that none stays "working" for ever; says how many.

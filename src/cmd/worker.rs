@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::deliver::{CACHE_MIN, PATIENCE, Sender, again_at};
+use super::forward::Forwarder;
 use super::{BUSY_MAX, now};
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::outbox::{Job, Priority};
@@ -20,6 +21,8 @@ const REST_MAX: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 /// How long a process that is about to end waits for a turn within Slack's limits.
 const SOON: Duration = Duration::from_millis(250);
+/// How long the database may keep messages to Slack waiting.
+const PASS_MAX: Duration = Duration::from_secs(5);
 /// A worker's stack: it renders messages and speaks TLS.
 const STACK: usize = 512 * 1024;
 
@@ -119,18 +122,22 @@ impl Orders {
 }
 
 impl Worker {
-    /// Starts a worker that sends by `sender`; from the cache at `path` if there is one.
-    ///
-    /// # Errors
-    /// No thread can be had.
-    pub(super) fn start(sender: Sender, path: Option<&Path>) -> std::io::Result<Self> {
+    /// Starts a worker that sends to Slack and tells the database what the cache at `path` has for them, if there is one;
+    /// `None` if there is neither Slack nor a database, or no thread can be had.
+    pub(super) fn start(
+        (sender, forwarder): (Option<Sender>, Option<Forwarder>),
+        path: Option<&Path>,
+    ) -> Option<Self> {
+        if sender.is_none() && forwarder.is_none() {
+            return None;
+        }
         let orders = Arc::new(Orders::default());
         let (theirs, path) = (Arc::clone(&orders), path.map(Path::to_owned));
         let thread = thread::Builder::new().name("worker".to_owned()).stack_size(STACK).spawn(move || {
-            work(&theirs, sender, path.as_deref());
+            work(&theirs, (sender, forwarder), path.as_deref());
             theirs.change(|state| state.done = true);
-        })?;
-        Ok(Self { orders, thread })
+        });
+        Some(Self { orders, thread: thread.ok()? })
     }
 
     /// Something was recorded.
@@ -168,7 +175,7 @@ impl Worker {
     }
 }
 
-fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
+fn work(orders: &Orders, (mut sender, forwarder): (Option<Sender>, Option<Forwarder>), path: Option<&Path>) {
     let mut store = None;
     let mut threads = Threads::new();
     loop {
@@ -176,10 +183,12 @@ fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
             let state = orders.lock();
             (state.has_records, state.end.clone())
         };
-        if let Some(end) = &end {
-            sender.end_by(end.by);
+        if let Some(sender) = &mut sender {
+            if let Some(end) = &end {
+                sender.end_by(end.by);
+            }
+            send_loose(orders, sender, &mut threads);
         }
-        send_loose(orders, &mut sender, &mut threads);
         if store.as_ref().is_some_and(|store: &Store| !store.is_in_place()) {
             store = None;
         }
@@ -191,22 +200,49 @@ fn work(orders: &Orders, mut sender: Sender, path: Option<&Path>) {
         }
         let next = match (&mut store, end) {
             (Some(store), Some(end)) => {
-                // All of them in turn: none waits for what holds another one up.
-                let mut look =
-                    || end.scopes.iter().filter_map(|scope| send(orders, store, &mut sender, *scope)).min();
-                while let Some(next) = look()
-                    && next < end.by
-                {
-                    orders.rest(next);
+                // Who opens a thread is the database's to say, so it is told before, and after of what came of it.
+                forward(store, forwarder.as_ref(), (end.by, true));
+                if let Some(sender) = &mut sender {
+                    // All of them in turn: none waits for what holds another one up.
+                    let mut look =
+                        || end.scopes.iter().filter_map(|scope| send(orders, store, sender, *scope)).min();
+                    while let Some(next) = look()
+                        && next < end.by
+                    {
+                        orders.rest(next);
+                    }
+                    forward(store, forwarder.as_ref(), (end.by, true));
                 }
                 return;
             }
             (None, Some(_)) => return,
-            (Some(store), None) => send(orders, store, &mut sender, Scope::All),
+            (Some(store), None) => {
+                let by = Instant::now() + PASS_MAX;
+                forward(store, forwarder.as_ref(), (by, false));
+                let sent = sender.as_mut().and_then(|sender| send(orders, store, sender, Scope::All));
+                let told = forward(store, forwarder.as_ref(), (by, false));
+                sent.into_iter().chain(told).min()
+            }
             (None, None) => None,
         };
         orders.rest(next.unwrap_or_else(|| Instant::now() + REST_MAX));
     }
+}
+
+/// Tells the database what it is to be told by now, or everything if this is the last time; says when it is to be told more.
+fn forward(
+    store: &mut Store,
+    forwarder: Option<&Forwarder>,
+    (by, is_last): (Instant, bool),
+) -> Option<Instant> {
+    let forwarder = forwarder?;
+    let due = |store: &mut Store| store.read(|tx| forwarder.due(tx, now())).ok().flatten();
+    let is_held = |store: &mut Store| !matches!(store.read(|tx| forwarder.held_until(tx, now())), Ok(None));
+    if due(store)? <= now() || is_last && !is_held(store) {
+        // What is left of it is tried again when the others try.
+        let _ = forwarder.pass(store, by, &mut |_| {});
+    }
+    Some(Instant::now() + due(store)?.since(now()).max(POLL))
 }
 
 /// Tries each until it is sent, its answer was lost, it is refused or out of date, or there is no time left.

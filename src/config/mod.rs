@@ -134,6 +134,22 @@ pub(crate) struct Supervision {
 }
 
 impl Config {
+    /// Whether a database of the audit trail is configured, be it one that works.
+    pub(crate) fn has_audit(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return !matches!(self.audit, database::Audit::Off);
+        #[cfg(not(feature = "postgres"))]
+        false
+    }
+
+    /// Whether one is configured that cannot be used: rows wait until that is mended.
+    pub(crate) fn has_broken_audit(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        return matches!(self.audit, database::Audit::Broken);
+        #[cfg(not(feature = "postgres"))]
+        false
+    }
+
     /// Masks the configured secrets and whatever else looks like one.
     pub(crate) fn masker(&self) -> Masker {
         Masker::new(self.secrets.iter().map(Secret::reveal))

@@ -156,7 +156,10 @@ impl Bot<'_> {
             }
         }
         match &job.note {
-            Some(note) => self.post_note(job, note, channel, thread_ts),
+            Some(note) => match &note.given_up {
+                Some((channel, ts)) => self.post_note(job, note, channel, Some(ts)),
+                None => self.post_note(job, note, channel, thread_ts),
+            },
             None => self.post(job, channel, thread_ts),
         }
     }

@@ -223,10 +223,15 @@ fn children(snapshot: &Snapshot, room: usize) -> String {
     bullets.join("\n")
 }
 
-/// One line in a task's thread about a task that was started from it; `permalink` leads to that task's card.
+/// One line in a task's thread about a task that was started from it, or about itself when it goes on elsewhere;
+/// `permalink` leads to that task's card.
 pub(crate) fn note(note: &Note, permalink: Option<&str>) -> Value {
     let id = code(&note.agent_id, AGENT_ID_ROOM);
     let status = note.status;
+    if note.given_up.is_some() {
+        let place = permalink.map_or_else(|| "another thread".to_owned(), |url| format!("<{}>", link(url)));
+        return json!({ "text": format!("➡️ Agent {id} goes on in {place}") });
+    }
     let whither = permalink.map_or_else(String::new, |url| format!(" · <{}>", link(url)));
     let elapsed = match note.elapsed_ms {
         0 => String::new(),

@@ -22,6 +22,9 @@ const NO_CHANNEL: &str = "-";
 /// How soon to look again whether the message is posted that a note or file waits for.
 const PREDECESSOR: Duration = Duration::from_millis(100);
 
+/// How soon to look again whether the thread is there that somebody elsewhere is about to open.
+const OPENER_LOOK: Duration = Duration::from_secs(1);
+
 /// Whose entries a caller wants to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -86,6 +89,8 @@ struct Candidate {
     /// The link that nothing answered by, if that is why it waits.
     failed_via: Option<String>,
     reads_first: bool,
+    /// Until when somebody elsewhere is about to open the task's thread.
+    opener_until: Option<Moment>,
 }
 
 const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, coalesce(t.channel_id, \
@@ -93,7 +98,7 @@ const CANDIDATE: &str = "e.key, e.task, e.kind, e.priority, e.due_at_ms, coalesc
      t.credential, t.lease_owner, \
      t.lease_until_ms, t.card IS NOT NULL, e.attempts, e.kind = 0 AND e.priority = 1 AND EXISTS (SELECT 1 FROM entries n \
      WHERE n.task = e.task AND n.kind = 0 AND n.key > e.key AND n.state < 2), e.failed_via, \
-     e.maybe_sent OR e.state = 1";
+     e.maybe_sent OR e.state = 1, CASE WHEN t.thread_ts IS NULL AND e.kind = 0 THEN t.opener_until_ms END";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     let kind = rows::kind(row, 2)?;
@@ -112,6 +117,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
         outdated: row.get(11)?,
         failed_via: row.get(12)?,
         reads_first: outbox::reads_first(kind, row.get(13)?),
+        opener_until: row.get::<_, Option<i64>>(14)?.map(Moment),
     })
 }
 
@@ -177,6 +183,10 @@ impl Tx<'_> {
             let due_at = candidate.due_at(want);
             if due_at > want.now {
                 wait(due_at, Why::NotDue);
+                continue;
+            }
+            if candidate.opener_until.is_some_and(|until| pace::believable(until, want.now) > want.now) {
+                wait(want.now.plus(OPENER_LOOK), Why::NotDue);
                 continue;
             }
             if let Some(due_at) = self.not_before(candidate.entry, candidate.kind, candidate.task)? {

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::lease::{self, Owner};
 use super::{StoreError, Tx};
-use crate::checkpoint::outbox::{Credential, Link};
+use crate::checkpoint::outbox::Credential;
 use crate::checkpoint::time::Moment;
 
 impl Tx<'_> {
@@ -26,14 +26,14 @@ impl Tx<'_> {
     /// Makes the caller the one courier for this link, unless another one lives.
     pub(crate) fn appoint_courier(
         &self,
-        link: &Link,
+        link: &str,
         owner: &Owner,
         now: Moment,
         until: Moment,
     ) -> Result<bool, StoreError> {
         let present: Option<(String, i64)> = self
             .connection
-            .query_row("SELECT owner, until_ms FROM couriers WHERE link = ?1", [link.as_str()], |row| {
+            .query_row("SELECT owner, until_ms FROM couriers WHERE link = ?1", [link], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .optional()?;
@@ -45,7 +45,7 @@ impl Tx<'_> {
         self.connection.execute(
             "INSERT INTO couriers (link, owner, until_ms) VALUES (?1, ?2, ?3)
              ON CONFLICT (link) DO UPDATE SET owner = ?2, until_ms = ?3",
-            params![link.as_str(), owner.as_str(), until.0],
+            params![link, owner.as_str(), until.0],
         )?;
         Ok(true)
     }
@@ -53,14 +53,14 @@ impl Tx<'_> {
     /// Passes a courier's office from the process that started it to the courier itself; false if it was lost.
     pub(crate) fn take_office(
         &self,
-        link: &Link,
+        link: &str,
         from: &Owner,
         to: &Owner,
         until: Moment,
     ) -> Result<bool, StoreError> {
         let changed = self.connection.execute(
             "UPDATE couriers SET owner = ?3, until_ms = ?4 WHERE link = ?1 AND owner = ?2",
-            params![link.as_str(), from.as_str(), to.as_str(), until.0],
+            params![link, from.as_str(), to.as_str(), until.0],
         )?;
         Ok(changed > 0)
     }
@@ -68,20 +68,20 @@ impl Tx<'_> {
     /// Prolongs a courier's office once half of it is over; false if it was lost to another one.
     pub(crate) fn stay_in_office(
         &self,
-        link: &Link,
+        link: &str,
         owner: &Owner,
         now: Moment,
         until: Moment,
     ) -> Result<bool, StoreError> {
         self.connection.execute(
             "UPDATE couriers SET until_ms = ?4 WHERE link = ?1 AND owner = ?2 AND until_ms < (?3 + ?4) / 2",
-            params![link.as_str(), owner.as_str(), now.0, until.0],
+            params![link, owner.as_str(), now.0, until.0],
         )?;
         let held = self
             .connection
             .query_row(
                 "SELECT 1 FROM couriers WHERE link = ?1 AND owner = ?2",
-                [link.as_str(), owner.as_str()],
+                [link, owner.as_str()],
                 |_| Ok(()),
             )
             .optional()?;
@@ -89,11 +89,9 @@ impl Tx<'_> {
     }
 
     /// Ends a courier's office.
-    pub(crate) fn leave_office(&self, link: &Link, owner: &Owner) -> Result<(), StoreError> {
-        self.connection.execute(
-            "DELETE FROM couriers WHERE link = ?1 AND owner = ?2",
-            params![link.as_str(), owner.as_str()],
-        )?;
+    pub(crate) fn leave_office(&self, link: &str, owner: &Owner) -> Result<(), StoreError> {
+        self.connection
+            .execute("DELETE FROM couriers WHERE link = ?1 AND owner = ?2", params![link, owner.as_str()])?;
         Ok(())
     }
 }

@@ -45,9 +45,29 @@ impl Tx<'_> {
             status: append.checkpoint.status,
             elapsed_ms: append.checkpoint.elapsed_ms,
             card: None,
+            given_up: None,
         };
         let note = Some(to_json(&note));
         self.insert_entry(parent, EntryKind::Note, Priority::Immediate, Some(checkpoint), note, now, now)?;
+        let entry = self.connection.last_insert_rowid();
+        self.connection.execute("UPDATE entries SET about = ?2 WHERE key = ?1", params![entry, task.0])?;
+        Ok(())
+    }
+
+    /// Says in a thread of a task that was given up where the task goes on.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn point_onward(
+        &self,
+        task: TaskKey,
+        (channel, ts): (String, String),
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        let crate::checkpoint::Task { agent_id, snapshot, .. } = self.task(task)?;
+        let given_up = Some((channel, ts));
+        let note = Note { agent_id, status: snapshot.status, elapsed_ms: 0, card: None, given_up };
+        let newest = self.newest(task)?;
+        let note = Some(to_json(&note));
+        self.insert_entry(task, EntryKind::Note, Priority::Immediate, Some(newest), note, now, now)?;
         let entry = self.connection.last_insert_rowid();
         self.connection.execute("UPDATE entries SET about = ?2 WHERE key = ?1", params![entry, task.0])?;
         Ok(())
@@ -106,8 +126,8 @@ impl Tx<'_> {
         let place = self
             .connection
             .query_row(
-                "SELECT channel_id, card FROM tasks WHERE key = ?1",
-                [about.unwrap_or_default()],
+                "SELECT channel_id, CASE WHEN ?2 THEN thread_ts ELSE card END FROM tasks WHERE key = ?1",
+                params![about.unwrap_or_default(), note.given_up.is_some()],
                 |row| Ok((row.get::<_, Option<String>>(0)?, row.get::<_, Option<String>>(1)?)),
             )
             .optional()?;

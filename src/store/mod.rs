@@ -4,6 +4,8 @@
 //! writer begins `IMMEDIATE`, so that writers queue instead of failing half-way; no transaction is ever held across
 //! the network. Callers compose what they need inside one [`Store::write`].
 
+#[cfg(feature = "postgres")]
+mod audit;
 mod claim;
 mod couriers;
 mod family;
@@ -36,6 +38,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use rustix::process::{Resource, getrlimit};
 
 use crate::exit::cause;
+#[cfg(feature = "postgres")]
+pub(crate) use audit::{Batch, Trail, Unsent};
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
 pub(crate) use lease::Owner;
 pub(crate) use record::Recorded;

@@ -10,6 +10,9 @@ const ROWS: i64 = 8;
 /// How many rows of a table one call may look at.
 const WINDOW: i64 = 64;
 
+/// Before every key: tasks of other machines that are over come before all others.
+const FIRST: i64 = i64::MIN;
+
 /// A table whose rows grow old in the order of their keys.
 struct Table {
     name: &'static str,
@@ -25,6 +28,8 @@ const TABLES: [Table; 3] = [
         name: "checkpoints",
         born: "created_at_ms",
         settled: "created_at_ms < ?3 AND delivery NOT IN ('queued', 'unconfirmed')
+             AND key < (SELECT max(key) FROM checkpoints)
+             AND NOT EXISTS (SELECT 1 FROM audits WHERE after < checkpoints.key AND used_at_ms >= ?3)
              AND NOT EXISTS (SELECT 1 FROM entries
                              WHERE task = checkpoints.task AND checkpoint = checkpoints.key AND state < 2)",
     },
@@ -53,6 +58,7 @@ impl Tx<'_> {
             for table in &TABLES {
                 self.prune_table(table, before)?;
             }
+            self.connection.execute("DELETE FROM audit_refusals WHERE created_at_ms < ?1", [before.0])?;
         }
         Ok(is_due)
     }
@@ -65,13 +71,13 @@ impl Tx<'_> {
             .connection
             .query_row("SELECT after FROM prunings WHERE name = ?1", [name], |row| row.get(0))
             .optional()?
-            .unwrap_or(0);
+            .unwrap_or(FIRST);
         let window = format!("SELECT key, {born} FROM {name} WHERE key > ?1 ORDER BY key LIMIT ?2");
         let mut statement = self.connection.prepare(&window)?;
         let window: Vec<(i64, i64)> = statement
             .query_map(params![after, WINDOW], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
-        let Some(&(last, _)) = window.last() else { return self.prune_after(name, after, 0) };
+        let Some(&(last, _)) = window.last() else { return self.prune_after(name, after, FIRST) };
         let deleted = self.connection.execute(
             &format!(
                 "DELETE FROM {name} WHERE key IN
@@ -83,7 +89,7 @@ impl Tx<'_> {
         let at_the_end = (window.len() as i64) < WINDOW || window.iter().any(|(_, born)| *born >= before.0);
         let next = match () {
             () if has_more => after,
-            () if at_the_end => 0,
+            () if at_the_end => FIRST,
             () => last,
         };
         self.prune_after(name, after, next)
@@ -170,10 +176,11 @@ mod tests {
     fn what_must_stay_holds_up_nothing_behind_it() {
         let mut checkpoints = vec![(1, "queued", OLD); 200];
         checkpoints.extend([(2, "sent", OLD); 30]);
-        let (_dir, mut store) = cache(&[(OLD, OLD), (OLD, OLD)], &checkpoints);
+        checkpoints.push((3, "sent", YOUNG));
+        let (_dir, mut store) = cache(&[(OLD, OLD), (OLD, OLD), (OLD, YOUNG)], &checkpoints);
         prune(&mut store, 30);
-        assert_eq!(keys(&mut store, "checkpoints"), (1..=200).collect::<Vec<_>>());
-        assert_eq!(keys(&mut store, "tasks"), [1]);
+        assert_eq!(keys(&mut store, "checkpoints"), (1..=200).chain([231]).collect::<Vec<_>>());
+        assert_eq!(keys(&mut store, "tasks"), [1, 3]);
         // Once it is settled it goes as well.
         store
             .write(|tx| {
@@ -181,7 +188,30 @@ mod tests {
             })
             .expect("settled");
         prune(&mut store, 60);
-        assert_eq!(keys(&mut store, "checkpoints"), Vec::<i64>::new());
+        assert_eq!(keys(&mut store, "checkpoints"), [231]);
+    }
+
+    #[test]
+    fn the_latest_checkpoint_stays_so_that_no_later_one_gets_its_key() {
+        let (_dir, mut store) = cache(&[(OLD, OLD)], &[(1, "sent", OLD), (1, "sent", OLD)]);
+        prune(&mut store, 5);
+        assert_eq!(keys(&mut store, "checkpoints"), [2]);
+    }
+
+    #[test]
+    fn what_a_database_in_use_does_not_have_waits_for_it() {
+        let rows = vec![(1, "sent", OLD); 20];
+        let audits = |used_at: i64| {
+            format!(
+                "INSERT INTO audits (database, cache, after, used_at_ms) VALUES ('d', 'c', 10, {used_at})"
+            )
+        };
+        for (used_at, left) in [(YOUNG, (11..=20).collect::<Vec<i64>>()), (OLD, vec![20])] {
+            let (_dir, mut store) = cache(&[(OLD, OLD)], &rows);
+            store.write(|tx| Ok(tx.connection.execute(&audits(used_at), []).map(|_| ())?)).expect("a trail");
+            prune(&mut store, 9);
+            assert_eq!(keys(&mut store, "checkpoints"), left, "used at {used_at}");
+        }
     }
 
     #[test]

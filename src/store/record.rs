@@ -8,7 +8,7 @@ use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskKey};
 use crate::checkpoint::outbox::{Delivery, EntryKind, Priority, Waiting};
 use crate::checkpoint::plan::{Append, EntryChange, Stored};
 use crate::checkpoint::time::Moment;
-use crate::checkpoint::{Draft, Parent};
+use crate::checkpoint::{Draft, Parent, Task};
 
 /// The rows that an append went to.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,11 @@ impl Tx<'_> {
             self.connection.query_row(&sql, [value], rows::task).optional()
         };
         let within = match draft.within {
-            Some(id) => find("id", &id.to_string())?,
+            Some(id) => match find("id", &id.to_string())? {
+                Some(task) => Some(task),
+                // Known to others by that id.
+                None => find("shared_id", &id.to_string())?,
+            },
             None => None,
         };
         let task = match within {
@@ -38,6 +42,7 @@ impl Tx<'_> {
         let parent = match &draft.parent {
             Some(Parent { task, agent_id }) => {
                 let find = "SELECT coalesce((SELECT key FROM tasks WHERE id = ?1),
+                                (SELECT key FROM tasks WHERE shared_id = ?1 ORDER BY key DESC LIMIT 1),
                                 (SELECT key FROM tasks WHERE agent_id = ?2 ORDER BY key DESC LIMIT 1))";
                 let ids = params![task.to_string(), agent_id];
                 self.connection.query_row(find, ids, |row| row.get::<_, Option<i64>>(0))?.map(TaskKey)
@@ -84,8 +89,53 @@ impl Tx<'_> {
         Ok(Recorded { task, checkpoint, entry })
     }
 
+    /// Takes a checkpoint back that nobody has heard of yet, and with it the task that it opened; another task is put
+    /// back to what it was `before`. False if it is too late for that.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn undo(
+        &self,
+        recorded: &Recorded,
+        (draft, before): (&Draft, Option<&Task>),
+    ) -> Result<bool, StoreError> {
+        let untold = "SELECT delivery IN ('queued', 'coalesced', 'printed', 'off') AND message_ts IS NULL
+                          AND key = (SELECT max(key) FROM checkpoints WHERE task = ?2)
+                      FROM checkpoints WHERE key = ?1 AND id = ?3 AND task = ?2";
+        let ids = params![recorded.checkpoint.0, recorded.task.0, draft.id.to_string()];
+        let is_untold = self.connection.query_row(untold, ids, |row| row.get(0)).optional()?;
+        let continued = before.filter(|before| before.key == Some(recorded.task));
+        if is_untold != Some(true) || (recorded.entry.is_some() && !self.is_waiting_or_ours(recorded)?) {
+            return Ok(false);
+        }
+        let checkpoint = recorded.checkpoint.0;
+        self.connection.execute("DELETE FROM entries WHERE checkpoint = ?1", [checkpoint])?;
+        self.connection.execute("DELETE FROM checkpoints WHERE key = ?1", [checkpoint])?;
+        match continued {
+            Some(before) => drop(self.write_task(before)?),
+            None => drop(self.connection.execute("DELETE FROM tasks WHERE key = ?1", [recorded.task.0])?),
+        }
+        Ok(true)
+    }
+
+    /// Whether nobody else is sending a checkpoint's message.
+    #[cfg(feature = "postgres")]
+    fn is_waiting_or_ours(&self, recorded: &Recorded) -> Result<bool, StoreError> {
+        let state: Option<i64> = self
+            .connection
+            .query_row(
+                "SELECT state FROM entries WHERE key = ?1 AND checkpoint = ?2 AND state < 2",
+                params![recorded.entry.map(|entry| entry.0), recorded.checkpoint.0],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(state == Some(state::WAITING)
+            || state == Some(state::SENDING) && self.is_being_sent_by_us(recorded.checkpoint)?)
+    }
+
     fn save_task(&self, append: &Append) -> Result<TaskKey, StoreError> {
-        let task = &append.task;
+        self.write_task(&append.task)
+    }
+
+    fn write_task(&self, task: &Task) -> Result<TaskKey, StoreError> {
         let snapshot = to_json(&task.snapshot);
         if let Some(key) = task.key {
             self.connection.execute(
@@ -112,8 +162,8 @@ impl Tx<'_> {
         }
         self.connection.execute(
             "INSERT INTO tasks (id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts, card,
-                 credential, started_at_ms, updated_at_ms, ended_at_ms, parent, joined, channel_is_default)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                 credential, started_at_ms, updated_at_ms, ended_at_ms, parent, joined, channel_is_default, opened_anew)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             params![
                 task.id.to_string(),
                 task.agent_id,
@@ -131,6 +181,7 @@ impl Tx<'_> {
                 task.parent.map(|parent| parent.0),
                 task.joined,
                 task.channel_is_default,
+                task.opened_anew,
             ],
         )?;
         Ok(TaskKey(self.connection.last_insert_rowid()))

@@ -108,10 +108,10 @@ impl Tx<'_> {
                 format!("SELECT {} FROM tasks WHERE {condition} = ?1 ORDER BY key DESC LIMIT 1", rows::TASK);
             self.connection.query_row(&sql, [agent_or_task], rows::task).optional()
         };
-        let task = match by("agent_id")? {
-            Some(task) => Some(task),
-            None => by("id")?,
-        };
+        let mut task = None;
+        for name in ["agent_id", "id", "shared_id"] {
+            task = task.map_or_else(|| by(name), |found| Ok(Some(found)))?;
+        }
         task.map(|task| self.report(task)).transpose()
     }
 
@@ -246,7 +246,7 @@ impl Tx<'_> {
 
     /// The agent of a task that is recorded here, and whether that has joined somebody's thread.
     pub(crate) fn agent_of(&self, task: TaskId) -> Result<Option<(String, bool)>, StoreError> {
-        let sql = "SELECT agent_id, joined FROM tasks WHERE id = ?1";
+        let sql = "SELECT agent_id, joined FROM tasks WHERE id = ?1 OR shared_id = ?1 ORDER BY key DESC";
         let found = self.connection.query_row(sql, [task.to_string()], |row| Ok((row.get(0)?, row.get(1)?)));
         Ok(found.optional()?)
     }

@@ -110,6 +110,33 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (credential, name)
     ) WITHOUT ROWID;
     ",
+    // 5: the audit trail: how far each database has come and what it refused; as what a task is known there, whether it
+    // came from there, which of its threads is known there, and how long somebody else may take to open it.
+    "
+    CREATE TABLE audits (
+        database TEXT PRIMARY KEY,
+        cache TEXT NOT NULL,
+        after INTEGER NOT NULL,
+        clock_offset_ms INTEGER,
+        sent_at_ms INTEGER,
+        used_at_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE audit_refusals (
+        database TEXT NOT NULL,
+        checkpoint INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        created_at_ms INTEGER NOT NULL,
+        PRIMARY KEY (database, checkpoint)
+    ) WITHOUT ROWID;
+    ALTER TABLE tasks ADD COLUMN shared_id TEXT;
+    ALTER TABLE tasks ADD COLUMN opened_anew INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN is_import INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tasks ADD COLUMN shared_thread_ts TEXT;
+    ALTER TABLE tasks ADD COLUMN opener_until_ms INTEGER;
+    CREATE INDEX tasks_by_shared_id ON tasks (shared_id) WHERE shared_id IS NOT NULL;
+    CREATE INDEX tasks_with_news ON tasks (key) WHERE thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts;
+    CREATE INDEX tasks_awaiting_thread ON tasks (key) WHERE opener_until_ms IS NOT NULL AND thread_ts IS NULL;
+    ",
 ];
 
 /// The version that this program writes.

@@ -124,7 +124,8 @@ impl Tx<'_> {
     pub(crate) fn follow(&self, wrapped: TaskId, task: TaskKey, now: Moment) -> Result<(), StoreError> {
         self.connection.execute(
             "UPDATE tasks SET (watcher, parent, seen_at_ms) = (first.watcher, first.parent, ?3)
-             FROM (SELECT watcher, parent FROM tasks WHERE id = ?2) AS first WHERE key = ?1",
+             FROM (SELECT watcher, parent FROM tasks
+                   WHERE key = coalesce((SELECT key FROM tasks WHERE id = ?2), (SELECT key FROM tasks WHERE shared_id = ?2))) AS first WHERE key = ?1",
             params![task.0, wrapped.to_string(), now.0],
         )?;
         Ok(())

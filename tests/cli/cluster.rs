@@ -17,7 +17,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Gid, Uid, User, geteuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, User, geteuid};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -183,6 +184,8 @@ pub(crate) struct Cluster {
     port: u16,
     authority: Authority,
     databases: AtomicU32,
+    /// The guardians of those that were started after one was killed.
+    revived: Vec<Guarded>,
 }
 
 impl Cluster {
@@ -236,6 +239,8 @@ impl Cluster {
             "-E",
             "UTF8",
             "--locale=C",
+            // Small, so that a disk can be small too.
+            "--wal-segsize=1",
             "--no-sync",
         ]);
         let made = as_servant(&mut initdb).output().expect("initdb");
@@ -255,7 +260,8 @@ impl Cluster {
             let port = free_port();
             let process = Self::serve(dir.clone(), port);
             if let Some(process) = process {
-                let cluster = Self { process, port, authority, databases: AtomicU32::new(0) };
+                let cluster =
+                    Self { process, port, authority, databases: AtomicU32::new(0), revived: Vec::new() };
                 for (user, _) in USERS {
                     cluster.sql(&format!("CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'"));
                 }
@@ -294,6 +300,66 @@ impl Cluster {
         // Its directory is used again.
         let _ = process.guardian.kill();
         None
+    }
+
+    /// One on whose disk no file grows beyond 4 MiB, until [`Cluster::make_room`].
+    #[track_caller]
+    pub(crate) fn start_with_little_room() -> Self {
+        let cluster = Self::start();
+        cluster.limit_files("4194304");
+        cluster
+    }
+
+    /// Ends the limit for connections that begin from now on.
+    #[track_caller]
+    pub(crate) fn make_room(&self) {
+        self.limit_files("unlimited");
+    }
+
+    #[track_caller]
+    fn limit_files(&self, bytes: &str) {
+        let pid = self.pid().to_string();
+        let fsize = format!("--fsize={bytes}:unlimited");
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &pid, &fsize]);
+        let limited = as_servant(&mut prlimit).status().expect("prlimit");
+        assert!(limited.success(), "{fsize}");
+    }
+
+    /// The server's first process.
+    #[track_caller]
+    fn pid(&self) -> i32 {
+        let file =
+            fs::read_to_string(self.process.dir.join("data/postmaster.pid")).expect("a running server");
+        file.lines().next().and_then(|line| line.trim().parse().ok()).expect("its number")
+    }
+
+    /// Kills the server with its connections, as a power loss would.
+    #[track_caller]
+    pub(crate) fn kill(&self) {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        for pid in std::iter::once(pid).chain(children) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let since = Instant::now();
+        while ask(&self.process.dir, self.port, "postgres", "SELECT 1").is_ok() {
+            assert!(since.elapsed() < PATIENCE, "the server goes on");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Starts it again after [`Cluster::kill`], on the same port.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        let dir = self.process.dir.clone();
+        // Its guardian has not noticed the death of the first one, so that these say it is alive.
+        fs::remove_file(dir.join("data/postmaster.pid")).expect("the file of the one that was killed");
+        let _ = fs::remove_file(dir.join(format!(".s.PGSQL.{}.lock", self.port)));
+        // The log of the one that was killed says that it was ready.
+        let process = Self::serve(dir, self.port).expect("the port");
+        self.revived.push(process);
     }
 
     /// What a statement of the superuser answers, one row a line, its columns separated by `|`.

@@ -52,14 +52,14 @@ fn what_could_not_be_sent_before_is_sent_now() {
     leave(&sandbox, "b", "two");
     assert!(slack.requests().is_empty());
     let output = sandbox.cmd(["flush", "--json"]).run().success().stderr_is("");
-    assert_eq!(output.json(), json!({ "sent": 2, "rejected": 0, "waiting": 0 }));
+    assert_eq!(output.json(), json!({ "sent": 2, "rejected": 0, "waiting": 0, "audit": null }));
     assert_eq!(slack.roots().len(), 2);
     assert_eq!(
         (delivery(&sandbox, "a"), delivery(&sandbox, "b")),
         (vec!["sent".into()], vec!["sent".into()])
     );
     let output = sandbox.cmd(["flush", "--json"]).run().success().stderr_is("");
-    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 0 }));
+    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 0, "audit": null }));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_wrong_default_channel_can_be_mended_for_what_was_refused() {
 
     sandbox.cmd(["flush", "--channel", CHANNEL]).run().code(64).stderr_has("--rejected");
     let output = sandbox.cmd(["flush", "--rejected", "--channel", CHANNEL, "--json"]).run().success();
-    assert_eq!(output.stderr_is("").json(), json!({ "sent": 2, "rejected": 0, "waiting": 0 }));
+    assert_eq!(output.stderr_is("").json(), json!({ "sent": 2, "rejected": 0, "waiting": 0, "audit": null }));
     // What has a thread stays in it.
     assert_eq!((slack.roots().len(), slack.messages(CHANNEL).len()), (2, 3));
 }
@@ -119,7 +119,7 @@ fn rejected_messages_are_sent_again_only_when_asked() {
 
     slack.add_channel("later", "C0LATER000", false, false, true);
     let output = sandbox.cmd(["flush", "--rejected", "--json"]).run().success().stderr_is("");
-    assert_eq!(output.json(), json!({ "sent": 1, "rejected": 0, "waiting": 0 }));
+    assert_eq!(output.json(), json!({ "sent": 1, "rejected": 0, "waiting": 0, "audit": null }));
     assert_eq!(slack.messages("later").len(), 1);
     assert_eq!(delivery(&sandbox, "bot"), ["sent"]);
 }
@@ -135,7 +135,7 @@ fn what_is_left_at_the_deadline_is_told_with_75() {
         .stderr_has("agent-checkpoint: 1 still waiting at the deadline: ")
         .stderr_has("503");
     let output = sandbox.cmd(["flush", "--deadline", "0", "--json"]).run().code(75);
-    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 1 }));
+    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 1, "audit": null }));
     assert_eq!(delivery(&sandbox, "bot"), ["queued"]);
 }
 
@@ -156,7 +156,7 @@ fn without_a_destination_it_refuses_only_if_something_waits() {
     let bare = |args: &[&str]| sandbox.cmd(args).env_remove("SLACK_BOT_TOKEN").run();
     bare(&["flush"]).success().silent();
     let output = bare(&["flush", "--json"]).success().stderr_is("");
-    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 0 }));
+    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 0, "audit": null }));
     leave(&sandbox, "a", "one");
     leave(&sandbox, "b", "two");
     bare(&["flush"]).code(78).stdout_is("").stderr_is(
@@ -181,7 +181,7 @@ fn messages_for_another_workspace_are_left_alone() {
          hint: run flush with the token or webhook that they were recorded with\n",
     );
     let output = sandbox.cmd(["flush", "--json", "--rejected"]).run().success();
-    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 1 }));
+    assert_eq!(output.json(), json!({ "sent": 0, "rejected": 0, "waiting": 1, "audit": null }));
     assert_eq!(slack.roots().len(), 1);
     assert!(slack.roots()[0].text.contains("`ours`"), "{}", slack.roots()[0].text);
     assert_eq!(delivery(&sandbox, "theirs"), ["queued"]);

@@ -1,6 +1,10 @@
 //! One integration binary that drives the real program.
 
 #[cfg(feature = "postgres")]
+mod audit;
+#[cfg(feature = "postgres")]
+mod audit_outage;
+#[cfg(feature = "postgres")]
 mod audit_rows;
 mod bad_input;
 mod cache;
@@ -48,6 +52,8 @@ mod run_nested;
 mod run_terminal;
 mod scene;
 mod settings;
+#[cfg(feature = "postgres")]
+mod shared;
 mod show;
 mod stream;
 mod stream_delivery;

@@ -2,17 +2,23 @@
 
 mod draft;
 mod dry_run;
+#[cfg(feature = "postgres")]
+mod share;
 mod stateless;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender};
-use super::receipt::{Receipt, broken, conversation};
+use super::forward::Forwarder;
+use super::receipt::{Audited, Receipt, broken, conversation};
+use super::record::Noted;
 use super::{DAY, configure, courier, now, open, record, report_problems, unpack, wrapper};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
 use crate::checkpoint::Draft;
-use crate::checkpoint::outbox::{Delivery, EntryKind, Priority};
+#[cfg(feature = "postgres")]
+use crate::checkpoint::Task;
+use crate::checkpoint::outbox::{Delivery, EntryKind, Link, Priority};
 use crate::checkpoint::plan::{EntryChange, Notice, Plan};
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
@@ -51,7 +57,11 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         config: &config,
         ui: &ui,
         draft: &draft,
+        link: sender.as_ref().map(|sender| sender.link().clone()),
         sender,
+        forwarder: Forwarder::new(&config),
+        #[cfg(feature = "postgres")]
+        started,
         warnings: action.cut.into_iter().collect(),
         outcome: None,
         is_left_alone: config.background == BackgroundChoice::Never,
@@ -79,6 +89,12 @@ struct Emission<'a> {
     draft: &'a Draft,
     /// `None` when nothing is configured, or nothing that works.
     sender: Option<Sender>,
+    /// How messages go, once the sender is at work.
+    link: Option<Link>,
+    /// `None` when no database is configured, or none that works.
+    forwarder: Option<Forwarder>,
+    #[cfg(feature = "postgres")]
+    started: Instant,
     warnings: Vec<String>,
     /// What became of our own message when it was last tried, which the cache may not know.
     outcome: Option<Outcome>,
@@ -101,11 +117,16 @@ fn claim_within(
 
 /// What the recording transaction did.
 struct Outset {
+    /// The agent's task as it was before.
+    #[cfg(feature = "postgres")]
+    before: Option<Task>,
     plan: Plan,
     recorded: Recorded,
     claim: Claim,
     /// The courier that has to be started, if any.
     courier: Option<courier::Office>,
+    /// The database is to be told now.
+    is_told: bool,
 }
 
 impl Emission<'_> {
@@ -127,8 +148,15 @@ impl Emission<'_> {
                 return self.without_store(&error, known);
             }
         };
+        #[cfg(feature = "postgres")]
+        let outset = self.share(&mut store, outset);
         self.notice(&outset.plan.notices);
-        let office = match self.deliver(&mut store, outset.claim, &outset.recorded, &outset.plan) {
+        let delivered = self.deliver(&mut store, outset.claim, &outset.recorded, &outset.plan);
+        #[cfg(feature = "postgres")]
+        if outset.is_told {
+            self.share_thread(&mut store, outset.recorded.task);
+        }
+        let office = match delivered.and_then(|()| self.appoint(&mut store)) {
             Ok(office) => outset.courier.or(office),
             Err(error) => {
                 // The checkpoint is recorded and its entry is leased to us: the next call takes it up again.
@@ -151,31 +179,68 @@ impl Emission<'_> {
         let at = now();
         let policy = record::policy(self.config);
         store.write(|tx| {
-            let (plan, recorded) = record::record(tx, self.draft, &policy, at)?;
-            let due = plan.append.checkpoint.delivery == Delivery::Queued;
-            let (claim, courier) = match &self.sender {
-                Some(sender) if due && self.config.background != BackgroundChoice::Always => {
-                    (sender.claim(tx, Scope::Task(recorded.task), PATIENCE, at)?, None)
-                }
-                Some(sender) if recorded.entry.is_some() => {
-                    (Claim::Nothing, courier::appoint(tx, self.config, sender.link(), at)?)
-                }
-                _ => (Claim::Nothing, None),
-            };
-            Ok(Outset { plan, recorded, claim, courier })
+            let noted = record::record(tx, self.draft, &policy, at)?;
+            let mut outset = self.begin(tx, noted, at)?;
+            if let Some(forwarder) = &self.forwarder {
+                outset.is_told = self.tells(&outset.plan) && forwarder.held_until(tx, at)?.is_none();
+            }
+            if !outset.is_told && matches!(outset.claim, Claim::Nothing) {
+                let way = (self.link.as_ref(), self.forwarder.as_ref());
+                outset.courier = courier::appoint(tx, self.config, way, at)?;
+            }
+            Ok(outset)
         })
     }
 
-    /// Sends what is due, as far as the caller's patience goes; the courier that must be started for the rest comes
-    /// back.
+    /// Claims the entry of what was written down, if it is due.
+    fn begin(&self, tx: &Tx<'_>, noted: Noted, at: Moment) -> Result<Outset, StoreError> {
+        let Noted { plan, recorded, .. } = noted;
+        let is_due = plan.append.checkpoint.delivery == Delivery::Queued;
+        let claim = match &self.sender {
+            Some(sender) if is_due && self.config.background != BackgroundChoice::Always => {
+                sender.claim(tx, Scope::Task(recorded.task), PATIENCE, at)?
+            }
+            _ => Claim::Nothing,
+        };
+        Ok(Outset {
+            #[cfg(feature = "postgres")]
+            before: noted.before,
+            plan,
+            recorded,
+            claim,
+            courier: None,
+            is_told: false,
+        })
+    }
+
+    /// Whether the database is to be told at once: of what is posted now, and of what begins or ends a task or needs
+    /// somebody. All else goes with the next of these, or with the courier.
+    fn tells(&self, plan: &Plan) -> bool {
+        let append = &plan.append;
+        let is_urgent =
+            append.task.key.is_none() || append.checkpoint.status.is_immediate() || self.draft.force;
+        let is_posted = append.checkpoint.delivery == Delivery::Queued;
+        self.config.background != BackgroundChoice::Always && (is_urgent || is_posted)
+    }
+
+    /// The courier that must be started for what is left.
+    fn appoint(&self, store: &mut Store) -> Result<Option<courier::Office>, StoreError> {
+        let link = self.link.as_ref();
+        if self.config.background == BackgroundChoice::Never || link.is_none() && self.forwarder.is_none() {
+            return Ok(None);
+        }
+        store.write(|tx| courier::appoint(tx, self.config, (link, self.forwarder.as_ref()), now()))
+    }
+
+    /// Sends what is due, as far as the caller's patience goes.
     fn deliver(
         &mut self,
         store: &mut Store,
         mut claim: Claim,
         recorded: &Recorded,
         plan: &Plan,
-    ) -> Result<Option<courier::Office>, StoreError> {
-        let Some(mut sender) = self.sender.take() else { return Ok(None) };
+    ) -> Result<(), StoreError> {
+        let Some(mut sender) = self.sender.take() else { return Ok(()) };
         store.wait_at_most(sender.time_for_the_cache());
         let urgent = matches!(&plan.append.entry, EntryChange::Insert { priority: Priority::Immediate, .. });
         // Whoever leaves nothing to a courier, or wants to know, tries for as long as there is time.
@@ -223,10 +288,7 @@ impl Emission<'_> {
                 Claim::Wait { .. } | Claim::Nothing => break,
             };
         }
-        if self.config.background == BackgroundChoice::Never {
-            return Ok(None);
-        }
-        store.write(|tx| courier::appoint(tx, self.config, sender.link(), now()))
+        Ok(())
     }
 
     fn is_settled(&self, store: &mut Store, recorded: &Recorded) -> Result<bool, StoreError> {
@@ -282,6 +344,7 @@ impl Emission<'_> {
             message_ts,
             retry_at: due_at.filter(|_| waits),
             error: reason.or_else(|| self.failure().or_else(|| broken(self.config)).filter(|_| waits)),
+            audit: Audited::of(self.config, self.forwarder.as_ref(), store, recorded.checkpoint),
             warnings: self.warnings.clone(),
         }
     }
@@ -310,7 +373,8 @@ impl Emission<'_> {
     /// Prints what is to be printed and decides the exit code.
     fn finish(&self, mut receipt: Receipt) -> anyhow::Result<Exit> {
         let refused = receipt.delivery == Delivery::Rejected;
-        let late = matches!(receipt.delivery, Delivery::Queued | Delivery::Unconfirmed);
+        let late = matches!(receipt.delivery, Delivery::Queued | Delivery::Unconfirmed)
+            || receipt.audit == Audited::Queued;
         if let Some((message, advice)) = receipt.trouble(self.config, self.is_left_alone) {
             self.ui.warn(&message, Some(advice));
             receipt.warnings.push(message);

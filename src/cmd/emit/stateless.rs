@@ -10,7 +10,7 @@ use crate::args::BackgroundChoice;
 use crate::checkpoint::outbox::{Delivery, Job};
 use crate::checkpoint::plan::Stored;
 use crate::cmd::deliver::{Sender, again_at};
-use crate::cmd::receipt::Receipt;
+use crate::cmd::receipt::{Audited, Receipt};
 use crate::cmd::{now, record};
 use crate::delivery::{Outcome, Retry};
 use crate::exit::{Exit, Failure};
@@ -26,7 +26,8 @@ impl Emission<'_> {
         let known = known.unwrap_or_default();
         let plan = record::plan(&known, self.draft, &record::policy(self.config), now());
         self.notice(&plan.notices);
-        let mut receipt = Receipt { task_id: None, retry_at: None, ..Receipt::of(&plan, self.config) };
+        let mut receipt =
+            Receipt { task_id: None, retry_at: None, audit: Audited::Off, ..Receipt::of(&plan, self.config) };
         let task = plan.append.task;
         let delivered = match (plan.append.checkpoint.delivery, self.sender.take()) {
             (Delivery::Printed, _) => Ok(()),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use self::reporter::{Ending, News, Place, Report, Voice, Word};
+use super::receipt::Audited;
 use super::{BUSY_MAX, configure, courier, open, report_problems, wrapper};
 use crate::args::{BackgroundChoice, GlobalArgs, RunArgs};
 use crate::checkpoint::mask::Masker;
@@ -370,6 +371,7 @@ impl Watch<'_> {
             Delivery::Rejected => Exit::Config,
             _ if config.is_wrong() => Exit::Config,
             Delivery::Queued | Delivery::Unconfirmed => Exit::NotYet,
+            _ if receipt.audit == Audited::Queued => Exit::NotYet,
             _ => Exit::Child(code),
         }
     }

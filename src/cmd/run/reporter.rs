@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::super::deliver::Sender;
-use super::super::receipt::{Receipt, conversation};
+use super::super::forward::Forwarder;
+use super::super::receipt::{Audited, Receipt, conversation};
+use super::super::record::Noted;
 use super::super::worker::{self, Worker};
 use super::super::{busy_max, courier, now, open, record, unpack, wrapper};
 use super::Settings;
@@ -225,10 +227,11 @@ impl<'a> Reporter<'a> {
             Some(plan) => plan.append.task,
             None => record::plan(&Stored::default(), &start, &record::policy(config), now()).append.task,
         };
-        let worker = sends(settings)
-            .then(|| Sender::new(config, false, None))
-            .flatten()
-            .and_then(|sender| Worker::start(sender.watched(&settings.ui), config.cache.as_deref()).ok());
+        let sender = sends(settings).then(|| Sender::new(config, false, None)).flatten();
+        let sender = sender.map(|sender| sender.watched(&settings.ui));
+        let is_online = config.background != BackgroundChoice::Always;
+        let forwarder = is_online.then(|| Forwarder::new(config)).flatten();
+        let worker = Worker::start((sender, forwarder), config.cache.as_deref());
         let tasks = task.key.into_iter().collect();
         let reporter = Self { settings, store, worker, start, task, tasks, me, warnings };
         let _ = place.send(place_of(&reporter.task));
@@ -335,7 +338,7 @@ impl<'a> Reporter<'a> {
             let is_new = stored.is_none();
             let draft = if is_new { anew } else { draft };
             let (task, recorded) = if says_more(stored.as_ref(), &draft) {
-                let (plan, recorded) = record::record(tx, &draft, &policy, now())?;
+                let Noted { plan, recorded, .. } = record::record(tx, &draft, &policy, now())?;
                 if is_new {
                     tx.watch(recorded.task, &self.me, now())?;
                 }
@@ -416,6 +419,7 @@ impl<'a> Reporter<'a> {
             message_ts: None,
             retry_at: None,
             error: None,
+            audit: Audited::Off,
             warnings: self.warnings.clone(),
         };
         match loose {
@@ -448,9 +452,10 @@ impl<'a> Reporter<'a> {
                 standing.delivery = Delivery::Unconfirmed;
                 standing.reason = Some("there was no time to wait for the answer".to_owned());
             }
-            Ok((tx.checkpoint_id(last)?, standing, tx.task(key)?))
+            Ok((last, tx.checkpoint_id(last)?, standing, tx.task(key)?))
         });
-        if let Ok((id, standing, task)) = found {
+        if let Ok((last, id, standing, task)) = found {
+            receipt.audit = Audited::of(config, Forwarder::new(config).as_ref(), store, last);
             receipt.checkpoint_id = id.to_string();
             receipt.delivery = standing.delivery;
             receipt.message_ts = standing.message_ts;
@@ -506,7 +511,8 @@ fn record_start(
             }
         }
     }
-    let (mut plan, recorded) = record::record(tx, start, &record::policy(&settings.config), now())?;
+    let Noted { mut plan, recorded, .. } =
+        record::record(tx, start, &record::policy(&settings.config), now())?;
     tx.watch(recorded.task, me, now())?;
     plan.append.task.key = Some(recorded.task);
     let _ = place.send(place_of(&plan.append.task));

@@ -16,6 +16,7 @@ use self::input::{End, Input, LINE_MAX, Line};
 use self::keeper::Keeper;
 use self::memory::Memory;
 use super::deliver::Sender;
+use super::forward::Forwarder;
 use super::receipt::{Receipt, broken};
 use super::worker::{self, Worker};
 use super::{configure, courier, environment, now, record, report_problems, wrapper};
@@ -23,7 +24,7 @@ use crate::args::{BackgroundChoice, GlobalArgs, StreamArgs};
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
-use crate::checkpoint::outbox::{Delivery, Link};
+use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{EntryChange, Plan, Policy};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::Moment;
@@ -72,7 +73,7 @@ struct Stream<'a> {
     memory: Memory,
     worker: Option<Worker>,
     /// Whose couriers are to be appointed on the way, when no worker sends.
-    couriers: Option<Link>,
+    couriers: Option<courier::Links>,
     tasks: BTreeSet<i64>,
     /// The agents whose first line opened a new task, where that was asked for.
     opened: Option<HashSet<String>>,
@@ -95,17 +96,12 @@ struct Taken {
 impl<'a> Stream<'a> {
     fn new(config: &'a Config, ui: &'a Ui, args: &StreamArgs) -> Self {
         let mut keeper = Keeper::open(config, ui);
-        let sends = !config.no_post && config.background != BackgroundChoice::Always;
-        let worker = sends
-            .then(|| Sender::new(config, false, None))
-            .flatten()
-            .and_then(|sender| Worker::start(sender.watched(ui), config.cache.as_deref()).ok());
-        let couriers = match &config.target {
-            Target::Slack(destination) if worker.is_none() && !config.no_post => {
-                Some(destination.link(&config.network))
-            }
-            _ => None,
-        };
+        let is_online = config.background != BackgroundChoice::Always;
+        let sender = (is_online && !config.no_post).then(|| Sender::new(config, false, None)).flatten();
+        let forwarder = is_online.then(|| Forwarder::new(config)).flatten();
+        let sender = sender.map(|sender| sender.watched(ui));
+        let worker = Worker::start((sender, forwarder), config.cache.as_deref());
+        let couriers = worker.is_none().then(|| courier::Links::of(config));
         let masker = config.masker();
         let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
         let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
@@ -233,10 +229,9 @@ impl<'a> Stream<'a> {
         let (policy, config, couriers) = (&self.policy, self.config, &self.couriers);
         let written = self.keeper.write(|tx| {
             let recorded = record::record_many(tx, drafts, policy, RECORD_TIME)?;
-            let waits = recorded.iter().any(|(_, recorded)| recorded.entry.is_some());
             let office = match couriers {
-                Some(link) if waits => courier::appoint(tx, config, link, now())?,
-                _ => None,
+                Some(links) => courier::appoint(tx, config, links.ways(), now())?,
+                None => None,
             };
             Ok((recorded, office))
         });
@@ -245,7 +240,7 @@ impl<'a> Stream<'a> {
             self.ui.warn(&format!("could not start a courier: {error}"), None);
         }
         if let Some(worker) = &self.worker
-            && recorded.iter().any(|(plan, _)| is_news(plan))
+            && (self.config.has_audit() || recorded.iter().any(|(plan, _)| is_news(plan)))
         {
             worker.wake();
         }
@@ -338,10 +333,18 @@ impl<'a> Stream<'a> {
             let persistent = self.config.background == BackgroundChoice::Never || self.config.strict;
             self.lost += worker.finish(worker::End { by, persistent, scopes }).lost;
         }
+        let mut is_untold = self.config.has_broken_audit();
         let (waiting, refused) = match self.keeper.store() {
-            Some(store) if !self.config.no_post => {
+            Some(store) => {
                 courier::leave_the_rest(store, self.config, self.ui);
-                store.read(|tx| tx.unsent(&tasks)).unwrap_or_default()
+                if let Some(forwarder) = Forwarder::new(self.config) {
+                    is_untold = store.read(|tx| forwarder.due(tx, now())).map_or(true, |due| due.is_some());
+                }
+                if self.config.no_post {
+                    (0, 0)
+                } else {
+                    store.read(|tx| tx.unsent(&tasks)).unwrap_or_default()
+                }
             }
             _ => (0, 0),
         };
@@ -354,7 +357,7 @@ impl<'a> Stream<'a> {
             End::Over if self.bad_lines > 0 => Exit::BadInput,
             End::Over if !self.config.strict => Exit::Done,
             End::Over if refused > 0 || self.config.is_wrong() => Exit::Config,
-            End::Over if waiting > 0 => Exit::NotYet,
+            End::Over if waiting > 0 || is_untold => Exit::NotYet,
             End::Over => Exit::Done,
         }
     }

@@ -10,6 +10,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::Problem;
 use crate::checkpoint::parse::Invalid;
 use crate::secret::Secret;
@@ -149,6 +151,15 @@ pub(crate) struct Keepalive {
     pub(crate) count: Option<u32>,
     /// The longest that sent data may stay unacknowledged.
     pub(crate) unacknowledged: Option<Duration>,
+}
+
+impl Database {
+    /// What tells it from other databases, whoever connects to it and how; holds no secret.
+    pub(crate) fn fingerprint(&self) -> String {
+        let hosts: Vec<String> = self.hosts.iter().map(Host::to_string).collect();
+        let name = format!("{}/{}", hosts.join(","), self.name);
+        Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).simple().to_string()
+    }
 }
 
 impl fmt::Display for Host {

@@ -7,21 +7,21 @@ const OFFICE: Duration = Duration::from_secs(30);
 impl Cache {
     fn appoint(&mut self, credential: u32, who: &Owner) -> bool {
         let (now, until) = (self.now, self.now.plus(OFFICE));
-        self.write(|tx| tx.appoint_courier(&link(credential), who, now, until))
+        self.write(|tx| tx.appoint_courier(link(credential).as_str(), who, now, until))
     }
 
     fn take(&mut self, from: &Owner, to: &Owner) -> bool {
         let until = self.now.plus(OFFICE);
-        self.write(|tx| tx.take_office(&link(1), from, to, until))
+        self.write(|tx| tx.take_office(link(1).as_str(), from, to, until))
     }
 
     fn stay(&mut self, who: &Owner) -> bool {
         let (now, until) = (self.now, self.now.plus(OFFICE));
-        self.write(|tx| tx.stay_in_office(&link(1), who, now, until))
+        self.write(|tx| tx.stay_in_office(link(1).as_str(), who, now, until))
     }
 
     fn leave(&mut self, who: &Owner) {
-        self.write(|tx| tx.leave_office(&link(1), who));
+        self.write(|tx| tx.leave_office(link(1).as_str(), who));
     }
 }
 
@@ -34,7 +34,10 @@ fn there_is_one_courier_for_a_link() {
     assert!(!cache.appoint(1, &second));
     assert!(cache.appoint(2, &second), "another credential has its own");
     let (now, until, other) = (cache.now, cache.now.plus(OFFICE), Link::new(workspace(1), "another proxy"));
-    assert!(cache.write(|tx| tx.appoint_courier(&other, &second, now, until)), "another way has its own");
+    assert!(
+        cache.write(|tx| tx.appoint_courier(other.as_str(), &second, now, until)),
+        "another way has its own"
+    );
     cache.leave(&second);
     assert!(!cache.appoint(1, &second), "nobody ends another's office");
     cache.leave(&first);

@@ -37,6 +37,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a command may run. A hang then fails its test instead of the whole run.
 const RUN_LIMIT: Duration = Duration::from_mins(1);
 
+/// The library that shows a program another time, by `LD_PRELOAD` and `FAKETIME`.
+#[cfg(feature = "postgres")]
+#[track_caller]
+pub(crate) fn faketime() -> PathBuf {
+    let found = std::fs::read_dir("/usr/lib").expect("libraries").flatten();
+    let inside = |entry: std::fs::DirEntry| entry.path().join("faketime/libfaketime.so.1");
+    found.map(inside).find(|path| path.exists()).expect("libfaketime, which tests/run installs")
+}
+
 /// Asks again and again until there is an answer.
 ///
 /// # Panics

@@ -1,5 +1,7 @@
 //! `flush`: deliver everything that waits, as fast as Slack's limits allow.
 
+mod trail;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,8 +32,12 @@ fn flush(config: &Config, ui: &Ui, args: &FlushArgs, started: Instant) -> anyhow
     let mut store = open_or_fail(config, ui)?;
     record::bury_all(&mut store, config, ui);
     let deadline = args.deadline.and_then(|deadline| started.checked_add(deadline));
+    let mut trail = trail::TrailFlush::new(config, args.rejected, deadline);
+    // Who opens a thread is the database's to say, so it is told before, and after of what came of it.
+    trail.tell(&mut store, ui)?;
     let Some(mut sender) = Sender::new(config, true, deadline).map(|sender| sender.watched(ui)) else {
-        return without_destination(&mut store, config.json, ui);
+        trail.tell_all(&mut store, ui)?;
+        return without_destination(&mut store, config.json, &trail, ui);
     };
     let found = store.write(|tx| {
         if let Some(channel) = &args.channel {
@@ -78,12 +84,17 @@ fn flush(config: &Config, ui: &Ui, args: &FlushArgs, started: Instant) -> anyhow
             Claim::Nothing => break,
         };
     }
+    trail.tell_all(&mut store, ui)?;
     let left = store.read(|tx| tx.left(sender.credential(), found.began))?;
     if config.json {
         let waiting = left.ours + left.foreign;
-        ui.answer(&json!({ "sent": sent, "rejected": refused, "waiting": waiting }).to_string())?;
-    } else if found.ours > 0 || refused > 0 {
-        ui.answer(&format!("{sent} sent, {refused} refused, {} still waiting", left.ours))?;
+        let answer = json!({ "sent": sent, "rejected": refused, "waiting": waiting, "audit": trail.json() });
+        ui.answer(&answer.to_string())?;
+    } else {
+        if found.ours > 0 || refused > 0 {
+            ui.answer(&format!("{sent} sent, {refused} refused, {} still waiting", left.ours))?;
+        }
+        trail.answer(ui)?;
     }
     if left.foreign > 0 {
         ui.warn(
@@ -95,20 +106,32 @@ fn flush(config: &Config, ui: &Ui, args: &FlushArgs, started: Instant) -> anyhow
         let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
         let hint = "give a longer --deadline, or run flush again later";
         ui.wrong(&format!("{} still waiting at the deadline{reason}", left.ours), Some(hint));
+        trail.complain(ui);
         return Ok(Exit::NotYet);
     }
-    Ok(if refused > 0 { Exit::Config } else { Exit::Done })
+    let exit = trail.complain(ui);
+    Ok(if refused > 0 { Exit::Config } else { exit })
 }
 
 /// With nowhere to send to, all is well only if nothing waits.
-fn without_destination(store: &mut Store, json: bool, ui: &Ui) -> anyhow::Result<Exit> {
+fn without_destination(
+    store: &mut Store,
+    json: bool,
+    trail: &trail::TrailFlush,
+    ui: &Ui,
+) -> anyhow::Result<Exit> {
     let waiting = store.read(|tx| tx.problems())?.waiting.map_or(0, |wait| wait.count);
     if waiting == 0 {
         if json {
-            ui.answer(&json!({ "sent": 0, "rejected": 0, "waiting": 0 }).to_string())?;
+            let answer = json!({ "sent": 0, "rejected": 0, "waiting": 0, "audit": trail.json() });
+            ui.answer(&answer.to_string())?;
+        } else {
+            trail.answer(ui)?;
         }
-        return Ok(Exit::Done);
+        return Ok(trail.complain(ui));
     }
+    trail.answer(ui)?;
+    trail.complain(ui);
     Err(Failure::new(
         Exit::Config,
         format!("{waiting} messages wait, but no Slack destination is configured"),

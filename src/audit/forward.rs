@@ -1,0 +1,337 @@
+//! Telling a database: a batch of rows in one transaction that may be sent again without effect.
+//!
+//! All of a batch is one statement, and the statement goes out together with the beginning and the end of its
+//! transaction, so that a batch costs one round trip and no transaction is ever open while we think.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join3;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::connect::Client;
+use super::trouble::Trouble;
+use crate::checkpoint::audit::{ArtifactRow, CheckpointRow, StoredRow, TaskRow};
+use crate::checkpoint::id::TaskId;
+
+/// How long a statement may take, be there more time: a server that stalls is another time's business.
+const STATEMENT_MAX: Duration = Duration::from_secs(60);
+
+/// The columns that [`stored`] reads, in its order; `t` is the row of `agent_tasks`.
+const STORED: &str = "t.id::text, t.agent_id, t.task_type, t.task_name, t.repo_scope, t.status, t.progress, \
+     t.slack_channel, t.slack_thread_ts, (extract(epoch FROM t.created_at) * 1000)::bigint, \
+     (extract(epoch FROM t.started_at) * 1000)::bigint, (extract(epoch FROM t.completed_at) * 1000)::bigint, \
+     (extract(epoch FROM t.updated_at) * 1000)::bigint, t.metadata::text";
+
+/// How many columns [`STORED`] has.
+const STORED_COLUMNS: usize = 14;
+
+/// The columns of a task that its latest checkpoint decides.
+const DECIDED: [&str; 9] = [
+    "task_type",
+    "task_name",
+    "repo_scope",
+    "status",
+    "progress",
+    "completed_at",
+    "result_summary",
+    "error_message",
+    "artifacts",
+];
+
+/// Which states a task can be in that nobody has ended: an agent has one such task at most.
+const OPEN: &str = "('pending', 'approved', 'running')";
+
+/// What a database says of itself, and of an agent.
+#[derive(Debug)]
+pub(crate) struct Hello {
+    /// Its clock, in milliseconds since 1970, when it was asked.
+    pub(crate) clock: i64,
+    /// The version of its schema.
+    pub(crate) version: i32,
+    /// The task that was asked for.
+    pub(crate) task: Option<StoredRow>,
+}
+
+/// The rows of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) tasks: Vec<TaskRow>,
+    pub(crate) checkpoints: Vec<CheckpointRow>,
+    pub(crate) artifacts: Vec<ArtifactRow>,
+}
+
+/// Asks for its clock and its schema's version, and for the agent's latest task, where one is asked for: the open one if
+/// there is one.
+///
+/// # Errors
+/// What the server says, such as that there is no such schema, or that the deadline is over.
+pub(crate) fn hello(
+    client: &mut Client,
+    agent_id: Option<&str>,
+    deadline: Instant,
+) -> Result<Hello, Trouble> {
+    let clock = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+                 (SELECT coalesce(max(version), 0)::int FROM agent_checkpoint_schema)";
+    let Some(agent_id) = agent_id else {
+        let sql = format!("SELECT {clock}");
+        let row = one(client, &sql, &[], deadline)?;
+        return Ok(Hello { clock: row.get(0), version: row.get(1), task: None });
+    };
+    // Two looks by index instead of one through all of an agent's tasks.
+    let sql = format!(
+        "SELECT {clock}, {STORED} FROM (SELECT 1) AS one LEFT JOIN agent_tasks t ON t.id = coalesce(
+             (SELECT id FROM agent_tasks WHERE agent_id = $1 AND status IN {OPEN} LIMIT 1),
+             (SELECT id FROM agent_tasks WHERE agent_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1))"
+    );
+    let row = one(client, &sql, &[(&agent_id, Type::TEXT)], deadline)?;
+    let task = row.get::<_, Option<&str>>(2).is_some().then(|| stored(&row, 2));
+    Ok(Hello { clock: row.get(0), version: row.get(1), task })
+}
+
+/// The open tasks of these agents.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn open_tasks(
+    client: &mut Client,
+    agents: &[String],
+    deadline: Instant,
+) -> Result<Vec<StoredRow>, Trouble> {
+    let sql =
+        format!("SELECT {STORED} FROM agent_tasks t WHERE t.agent_id = ANY ($1) AND t.status IN {OPEN}");
+    let rows = many(client, &sql, &[(&agents, Type::TEXT_ARRAY)], deadline)?;
+    Ok(rows.iter().map(|row| stored(row, 0)).collect())
+}
+
+/// A task.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result<Option<StoredRow>, Trouble> {
+    let sql = format!("SELECT {STORED} FROM agent_tasks t WHERE t.id = $1::text::uuid");
+    let rows = many(client, &sql, &[(&id.to_string(), Type::TEXT)], deadline)?;
+    Ok(rows.first().map(|row| stored(row, 0)))
+}
+
+/// Tells the rows of a batch; says what the database has of its tasks now.
+///
+/// # Errors
+/// What the server says, or that the deadline is over; nothing is changed then, or all of it, if the answer was lost.
+pub(crate) fn tell(client: &mut Client, rows: &Rows, deadline: Instant) -> Result<Vec<StoredRow>, Trouble> {
+    let told = many(client, &statement(), &parameters(rows).borrowed(), deadline)?;
+    Ok(told.iter().map(|row| stored(row, 0)).collect())
+}
+
+fn one(
+    client: &mut Client,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+    deadline: Instant,
+) -> Result<Row, Trouble> {
+    let place = client.place().to_owned();
+    let rows = many(client, sql, parameters, deadline)?;
+    rows.into_iter().next().ok_or_else(|| Trouble::no_answer(&place))
+}
+
+/// Runs one statement in a transaction of its own, with limits that hold on the server too: one that is given up here
+/// must not go on there, waiting for a lock with a connection that others need.
+fn many(
+    client: &mut Client,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+    deadline: Instant,
+) -> Result<Vec<Row>, Trouble> {
+    let left =
+        deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), STATEMENT_MAX);
+    let (deadline, left) = (Instant::now() + left, left.as_millis());
+    let begin = format!("BEGIN; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {left}");
+    client.run(deadline, async |client| -> Result<Vec<Row>, Error> {
+        let all = join3(
+            client.batch_execute(&begin),
+            client.query_typed(sql, parameters),
+            client.batch_execute("COMMIT"),
+        );
+        let (begun, rows, ended) = all.await;
+        begun?;
+        let rows = rows?;
+        ended?;
+        Ok(rows)
+    })
+}
+
+fn stored(row: &Row, at: usize) -> StoredRow {
+    debug_assert!(row.len() >= at + STORED_COLUMNS);
+    StoredRow {
+        id: Uuid::parse_str(row.get(at)).unwrap_or_default(),
+        agent_id: row.get(at + 1),
+        task_type: row.get::<_, Option<String>>(at + 2).unwrap_or_default(),
+        task_name: row.get(at + 3),
+        repo_scope: row.get(at + 4),
+        status: row.get::<_, Option<String>>(at + 5).unwrap_or_default(),
+        progress: row.get::<_, Option<i32>>(at + 6).unwrap_or(0),
+        slack_channel: row.get(at + 7),
+        slack_thread_ts: row.get(at + 8),
+        created_at: row.get::<_, Option<i64>>(at + 9).unwrap_or(0),
+        started_at: row.get(at + 10),
+        completed_at: row.get(at + 11),
+        updated_at: row.get::<_, Option<i64>>(at + 12).unwrap_or(0),
+        metadata: row.get(at + 13),
+    }
+}
+
+/// The statement that takes a batch, its tasks, checkpoints and artifacts as arrays of columns.
+fn statement() -> String {
+    // Which of two checkpoints is the later one; see `checkpoint::audit::Latest`.
+    let ours = |row: &str| format!("{row}.metadata -> 'agent_checkpoint'");
+    let latest = |row: &str, what: &str| format!("({}) -> 'latest' ->> '{what}'", ours(row));
+    let newer = format!(
+        "CASE WHEN {} = {} THEN ({})::bigint >= ({})::bigint ELSE ({})::bigint >= coalesce(({})::bigint, 0) END",
+        latest("t", "cache"),
+        latest("excluded", "cache"),
+        latest("excluded", "key"),
+        latest("t", "key"),
+        latest("excluded", "at_ms"),
+        latest("t", "at_ms"),
+    );
+    // What was ended is never revived.
+    let ended = "('completed', 'cancelled')";
+    let decides = format!("{newer} AND (t.status NOT IN {ended} OR excluded.status IN {ended})");
+    // The first thread that is told of stays, unless whoever replaces it knew it.
+    let takes_thread = format!(
+        "excluded.slack_thread_ts IS NOT NULL AND (t.slack_thread_ts IS NULL
+             OR t.slack_thread_ts IN (excluded.slack_thread_ts, ({}) ->> 'replaces'))",
+        ours("excluded")
+    );
+    let mut set = String::new();
+    for column in DECIDED {
+        let _ = write!(set, "{column} = CASE WHEN {decides} THEN excluded.{column} ELSE t.{column} END, ");
+    }
+    let _ = write!(
+        set,
+        "updated_at = CASE WHEN {decides} THEN excluded.updated_at ELSE t.updated_at END,
+         started_at = coalesce(t.started_at, excluded.started_at),
+         slack_channel = CASE WHEN {takes_thread} THEN excluded.slack_channel
+             ELSE coalesce(t.slack_channel, excluded.slack_channel) END,
+         slack_thread_ts = CASE WHEN {takes_thread} THEN excluded.slack_thread_ts ELSE t.slack_thread_ts END,
+         metadata = CASE WHEN jsonb_typeof(t.metadata) = 'object' THEN t.metadata ELSE '{{}}' END
+             || jsonb_build_object('agent_checkpoint',
+                 CASE WHEN {decides} OR {theirs} IS NULL THEN {mine} ELSE {theirs} END
+                 || jsonb_build_object('slack',
+                     CASE WHEN {takes_thread} OR {theirs} -> 'slack' IS NULL THEN {mine} -> 'slack'
+                     ELSE {theirs} -> 'slack' END))",
+        theirs = ours("t"),
+        mine = ours("excluded"),
+    );
+    let at = |column: &str| format!("timestamptz 'epoch' + {column} * interval '1 millisecond'");
+    format!(
+        "WITH tasks AS (
+             INSERT INTO agent_tasks AS t (id, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel,
+                 slack_thread_ts, created_at, started_at, completed_at, updated_at, result_summary, error_message,
+                 artifacts, metadata)
+             SELECT id::uuid, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel,
+                 slack_thread_ts, {started}, {started}, {completed}, {updated}, result_summary, error_message,
+                 artifacts::jsonb, metadata::jsonb
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[],
+                     $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
+                     $16::text[])
+                 AS g (id, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel, slack_thread_ts,
+                     started_at, completed_at, updated_at, result_summary, error_message, artifacts, metadata)
+             ON CONFLICT (id) DO UPDATE SET {set}
+             RETURNING t.*
+         ), checkpoints AS (
+             INSERT INTO agent_checkpoints (id, task_id, agent_id, checkpoint_type, action_description, progress,
+                 tokens_used, context_limit, status, elapsed_seconds, error_message, retry_count, created_at, metadata)
+             SELECT id::uuid, task_id::uuid, agent_id, checkpoint_type, action_description, progress, tokens_used,
+                 context_limit, status, elapsed_seconds, error_message, 0, {created}, metadata::jsonb
+             FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::int[], $23::int[],
+                     $24::int[], $25::text[], $26::int[], $27::text[], $28::bigint[], $29::text[])
+                 AS g (id, task_id, agent_id, checkpoint_type, action_description, progress, tokens_used, context_limit,
+                     status, elapsed_seconds, error_message, created_at, metadata)
+             ON CONFLICT (id) DO NOTHING
+         ), artifacts AS (
+             INSERT INTO task_artifacts (id, task_id, agent_id, artifact_type, artifact_name, artifact_url, created_at,
+                 metadata)
+             SELECT id::uuid, task_id::uuid, agent_id, artifact_type, artifact_name, artifact_url, {created},
+                 metadata::jsonb
+             FROM unnest($30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::text[], $36::bigint[],
+                     $37::text[])
+                 AS g (id, task_id, agent_id, artifact_type, artifact_name, artifact_url, created_at, metadata)
+             ON CONFLICT (id) DO NOTHING
+         )
+         SELECT {STORED} FROM tasks t",
+        started = at("started_at"),
+        completed = at("completed_at"),
+        updated = at("updated_at"),
+        created = at("created_at"),
+    )
+}
+
+/// The columns of a batch, in the order of the statement's parameters.
+struct Parameters<'a>(Vec<(Box<dyn ToSql + Sync + 'a>, Type)>);
+
+impl<'a> Parameters<'a> {
+    fn text<R>(&mut self, rows: &'a [R], column: impl Fn(&'a R) -> &'a str) {
+        self.0.push((Box::new(rows.iter().map(column).collect::<Vec<_>>()), Type::TEXT_ARRAY));
+    }
+
+    fn maybe_text<R>(&mut self, rows: &'a [R], column: impl Fn(&'a R) -> Option<&'a str>) {
+        self.0.push((Box::new(rows.iter().map(column).collect::<Vec<_>>()), Type::TEXT_ARRAY));
+    }
+
+    fn number<R>(&mut self, rows: &'a [R], column: impl Fn(&'a R) -> Option<i32>) {
+        self.0.push((Box::new(rows.iter().map(column).collect::<Vec<_>>()), Type::INT4_ARRAY));
+    }
+
+    fn moment<R>(&mut self, rows: &'a [R], column: impl Fn(&'a R) -> Option<i64>) {
+        self.0.push((Box::new(rows.iter().map(column).collect::<Vec<_>>()), Type::INT8_ARRAY));
+    }
+
+    fn borrowed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.0.iter().map(|(values, kind)| (&**values, kind.clone())).collect()
+    }
+}
+
+fn parameters(Rows { tasks, checkpoints, artifacts }: &Rows) -> Parameters<'_> {
+    let mut all = Parameters(Vec::with_capacity(37));
+    all.text(tasks, |row| &row.id);
+    all.text(tasks, |row| &row.agent_id);
+    all.text(tasks, |row| &row.task_type);
+    all.text(tasks, |row| &row.task_name);
+    all.maybe_text(tasks, |row| row.repo_scope.as_deref());
+    all.text(tasks, |row| row.status);
+    all.number(tasks, |row| Some(row.progress));
+    all.maybe_text(tasks, |row| row.slack_channel.as_deref());
+    all.maybe_text(tasks, |row| row.slack_thread_ts.as_deref());
+    all.moment(tasks, |row| Some(row.started_at));
+    all.moment(tasks, |row| row.completed_at);
+    all.moment(tasks, |row| Some(row.updated_at));
+    all.maybe_text(tasks, |row| row.result_summary.as_deref());
+    all.maybe_text(tasks, |row| row.error_message.as_deref());
+    all.maybe_text(tasks, |row| row.artifacts.as_deref());
+    all.text(tasks, |row| &row.metadata);
+    all.text(checkpoints, |row| &row.id);
+    all.text(checkpoints, |row| &row.task_id);
+    all.text(checkpoints, |row| &row.agent_id);
+    all.text(checkpoints, |row| row.checkpoint_type);
+    all.maybe_text(checkpoints, |row| row.action_description.as_deref());
+    all.number(checkpoints, |row| Some(row.progress));
+    all.number(checkpoints, |row| row.tokens_used);
+    all.number(checkpoints, |row| Some(row.context_limit));
+    all.text(checkpoints, |row| row.status);
+    all.number(checkpoints, |row| Some(row.elapsed_seconds));
+    all.maybe_text(checkpoints, |row| row.error_message.as_deref());
+    all.moment(checkpoints, |row| Some(row.created_at));
+    all.text(checkpoints, |row| &row.metadata);
+    all.text(artifacts, |row| &row.id);
+    all.text(artifacts, |row| &row.task_id);
+    all.text(artifacts, |row| &row.agent_id);
+    all.text(artifacts, |row| row.artifact_type);
+    all.maybe_text(artifacts, |row| row.artifact_name.as_deref());
+    all.text(artifacts, |row| &row.artifact_url);
+    all.moment(artifacts, |row| Some(row.created_at));
+    all.text(artifacts, |row| &row.metadata);
+    all
+}

@@ -1,0 +1,104 @@
+//! Two views of an agent: what this cache has of it, and what everybody who shares the database has.
+
+use super::audit::SharedTask;
+use super::plan::continues;
+use super::status::TaskState;
+use super::{Draft, Task};
+
+/// What the database's view of an agent means for a checkpoint that was planned without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing that we did not know, or nothing that concerns it.
+    Keep,
+    /// The cache is stale: take the task over as it stands there, and plan anew.
+    TakeOver,
+    /// Here and there another task is open: whichever it is that goes on, it is not ours.
+    GiveWay,
+}
+
+/// Judges what the database has of an agent. `mine` is the agent's latest task here, as it was before the checkpoint, and
+/// `cache` the name of this cache there.
+pub(crate) fn judge(mine: Option<&Task>, theirs: &SharedTask, draft: &Draft, cache: &str) -> Verdict {
+    let told_by_us = theirs.latest.as_ref().is_some_and(|latest| latest.cache == cache);
+    match mine {
+        Some(mine) if mine.id == theirs.task.id => {
+            let is_closed = |task: &Task| matches!(task.state, TaskState::Completed | TaskState::Cancelled);
+            let is_newer = theirs.task.updated_at > mine.updated_at;
+            let was_ended = is_closed(&theirs.task) && !is_closed(mine);
+            if !told_by_us && (was_ended || is_newer && !is_closed(mine)) {
+                Verdict::TakeOver
+            } else {
+                Verdict::Keep
+            }
+        }
+        Some(mine) if mine.state == TaskState::Running => {
+            if theirs.task.state == TaskState::Running {
+                Verdict::GiveWay
+            } else {
+                Verdict::Keep
+            }
+        }
+        mine => {
+            let concerns_it = theirs.task.state == TaskState::Running || continues(&theirs.task, draft);
+            let is_newer = mine.is_none_or(|mine| theirs.task.updated_at > mine.updated_at);
+            if concerns_it && is_newer { Verdict::TakeOver } else { Verdict::Keep }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::audit::Latest;
+    use crate::checkpoint::id::TaskId;
+    use crate::checkpoint::status::Status;
+    use crate::checkpoint::time::Moment;
+
+    fn task(id: u128, state: TaskState, updated_at: i64) -> Task {
+        let id = TaskId(uuid::Uuid::from_u128(id));
+        let blank = Task::blank(id, "bot".to_owned(), "task".to_owned(), Moment(0));
+        Task { state, updated_at: Moment(updated_at), ..blank }
+    }
+
+    #[test]
+    fn what_the_database_says_wins_over_a_stale_cache_and_over_nothing_else() {
+        use TaskState::{Cancelled, Completed, Failed, Running};
+        use Verdict::{GiveWay, Keep, TakeOver};
+        let working = Status::Working;
+        // (mine: id, state, updated at; theirs: id, state, updated at, told by us; draft's status; verdict)
+        let cases = [
+            // Nothing here: an open or failed task there goes on, a closed one is joined by what closes.
+            (None, (1, Running, 5, false), working, TakeOver),
+            (None, (1, Failed, 5, false), working, TakeOver),
+            (None, (1, Failed, 5, false), Status::Starting, Keep),
+            (None, (1, Completed, 5, false), working, Keep),
+            (None, (1, Completed, 5, false), Status::Complete, TakeOver),
+            (None, (1, Cancelled, 5, false), Status::Cancelled, TakeOver),
+            // The same task: only what another cache told, and only what is newer.
+            (Some((1, Running, 5)), (1, Running, 5, true), working, Keep),
+            (Some((1, Running, 5)), (1, Running, 4, false), working, Keep),
+            (Some((1, Running, 5)), (1, Running, 6, false), working, TakeOver),
+            (Some((1, Running, 5)), (1, Completed, 4, false), working, TakeOver),
+            (Some((1, Completed, 5)), (1, Running, 6, false), working, Keep),
+            // Another task.
+            (Some((2, Running, 5)), (1, Running, 4, false), working, GiveWay),
+            (Some((2, Running, 5)), (1, Completed, 9, false), working, Keep),
+            (Some((2, Completed, 5)), (1, Running, 6, false), working, TakeOver),
+            (Some((2, Completed, 5)), (1, Running, 4, false), working, Keep),
+            (Some((2, Completed, 5)), (1, Failed, 6, false), working, TakeOver),
+            (Some((2, Completed, 5)), (1, Completed, 6, false), working, Keep),
+        ];
+        for (mine, (id, state, updated_at, by_us), status, verdict) in cases {
+            let mine = mine.map(|(id, state, updated_at)| task(id, state, updated_at));
+            let cache = if by_us { "ours" } else { "another" }.to_owned();
+            let latest = Some(Latest { cache, key: 1, at_ms: updated_at });
+            let theirs = SharedTask { task: task(id, state, updated_at), latest };
+            let draft = Draft::of("bot", status);
+            assert_eq!(
+                judge(mine.as_ref(), &theirs, &draft, "ours"),
+                verdict,
+                "{mine:?} {theirs:?} {status:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Between recording and sending: the agent's task as everybody who shares the database has it.
+//!
+//! A checkpoint is on disk before any socket is opened. What the database then says may mean that it belongs to another
+//! task: as long as nobody has heard of it, it is planned anew.
+
+use std::time::{Duration, Instant};
+
+use super::{Emission, Outset};
+use crate::checkpoint::audit::SharedTask;
+use crate::checkpoint::id::TaskKey;
+use crate::checkpoint::outbox::Settlement;
+use crate::checkpoint::reconcile::{Verdict, judge};
+use crate::checkpoint::status::TaskState;
+use crate::cmd::forward::{Session, Stop, resolve};
+use crate::cmd::{now, record};
+use crate::exit::one_line;
+use crate::store::{Claim, Store, StoreError, Tx};
+
+/// Which part of the deadline the database may have; the rest is Slack's.
+const SHARE: u32 = 3;
+/// The least that it gets.
+const SHARE_MIN: Duration = Duration::from_millis(200);
+
+impl Emission<'_> {
+    /// Tells the database of the checkpoint, and plans it anew where that shows it to belong elsewhere.
+    pub(super) fn share(&mut self, store: &mut Store, mut outset: Outset) -> Outset {
+        if !outset.is_told {
+            return outset;
+        }
+        let Some(forwarder) = self.forwarder.take() else { return outset };
+        let deadline = self.audit_deadline();
+        let shared =
+            forwarder.open(store, Some(&self.draft.agent_id), deadline).and_then(|(mut session, theirs)| {
+                let shared = self.reconcile(store, &mut session, &mut outset, theirs);
+                session.close(store)?;
+                shared
+            });
+        let shared = forwarder.remember(store, shared);
+        self.forwarder = Some(forwarder);
+        self.report(shared);
+        outset
+    }
+
+    /// Tells the database where the thread is, once it is open.
+    pub(super) fn share_thread(&mut self, store: &mut Store, task: TaskKey) {
+        let Some(forwarder) = &self.forwarder else { return };
+        if !store.read(|tx| tx.has_news(task)).unwrap_or(false) {
+            return;
+        }
+        let deadline = self.audit_deadline();
+        let shared = forwarder.open(store, None, deadline).and_then(|(mut session, _)| {
+            let told = session.tell_thread(store, task);
+            session.close(store)?;
+            told
+        });
+        let shared = forwarder.remember(store, shared);
+        self.report(shared);
+    }
+
+    fn audit_deadline(&self) -> Instant {
+        let left = (self.started + self.config.deadline.min(crate::cmd::DAY))
+            .saturating_duration_since(Instant::now());
+        Instant::now() + (left / SHARE).max(SHARE_MIN)
+    }
+
+    fn report(&mut self, shared: Result<(), Stop>) {
+        let Err(stop) = shared else { return };
+        match (stop.words(), stop) {
+            (Some((message, hint)), _) => {
+                let message = format!("recorded, but not in the audit trail yet (queued): {message}");
+                self.warn(one_line(&message), Some(&hint));
+            }
+            (None, Stop::Cache(error)) => self.ui.detail(&format!("could not use the cache: {error}")),
+            (None, _) => self.ui.detail("the audit trail is told later: others are telling it"),
+        }
+    }
+
+    fn reconcile(
+        &self,
+        store: &mut Store,
+        session: &mut Session<'_>,
+        outset: &mut Outset,
+        theirs: Option<SharedTask>,
+    ) -> Result<(), Stop> {
+        if let Some(mut theirs) = theirs {
+            self.leave_foreign_thread(&mut theirs);
+            self.adapt(store, session, outset, &theirs)?;
+        }
+        session.tell_one(store, outset.recorded.checkpoint)?;
+        self.look_again(store, outset)?;
+        Ok(())
+    }
+
+    /// A thread of another workspace, or of a bot where we have a webhook, is no place for our messages.
+    fn leave_foreign_thread(&self, theirs: &mut SharedTask) {
+        let task = &mut theirs.task;
+        let ours = self.link.as_ref().map(crate::checkpoint::outbox::Link::credential);
+        if let (Some(ours), Some(recorded)) = (ours, &task.credential)
+            && !ours.shares_threads_with(recorded)
+        {
+            (task.channel, task.channel_id, task.thread_ts, task.credential) = (None, None, None, None);
+        }
+    }
+
+    fn adapt(
+        &self,
+        store: &mut Store,
+        session: &mut Session<'_>,
+        outset: &mut Outset,
+        theirs: &SharedTask,
+    ) -> Result<(), Stop> {
+        let before = outset.before.clone();
+        let cache = session.trail.cache.clone();
+        match judge(before.as_ref(), theirs, self.draft, &cache) {
+            Verdict::Keep => {}
+            Verdict::TakeOver => self.plan_anew(store, outset, |tx| {
+                let key = tx.import(theirs)?;
+                resolve::await_opener(tx, key, theirs, now())
+            })?,
+            Verdict::GiveWay => {
+                let Some((mine, key)) = before.and_then(|before| Some((before.id, before.key?))) else {
+                    return Ok(());
+                };
+                // Ours may have been ended there, or never have come there.
+                let known = session.task(mine)?.filter(|known| known.task.state != TaskState::Running);
+                self.plan_anew(store, outset, |tx| match &known {
+                    Some(known) => {
+                        tx.end_elsewhere(key, known)?;
+                        let key = tx.import(theirs)?;
+                        resolve::await_opener(tx, key, theirs, now())
+                    }
+                    None => resolve::merge(tx, key, theirs, &cache, now()),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the checkpoint back and plans it once more, after the cache was brought up to date; unless somebody has heard
+    /// of it.
+    fn plan_anew(
+        &self,
+        store: &mut Store,
+        outset: &mut Outset,
+        prepare: impl FnOnce(&Tx<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), Stop> {
+        let policy = record::policy(self.config);
+        let anew = store.write(|tx| {
+            if !tx.undo(&outset.recorded, (self.draft, outset.before.as_ref()))? {
+                return Ok(None);
+            }
+            if let Some(sender) = &self.sender {
+                tx.release(outset.recorded.task, sender.owner())?;
+            }
+            prepare(tx)?;
+            let at = now();
+            let noted = record::append(tx, self.draft, &policy, at)?;
+            Ok(Some(self.begin(tx, noted, at)?))
+        })?;
+        if let Some(anew) = anew {
+            *outset = Outset { is_told: true, ..anew };
+        }
+        Ok(())
+    }
+
+    /// What was claimed may be out of date: the task's thread, or its name, was learnt since.
+    fn look_again(&self, store: &mut Store, outset: &mut Outset) -> Result<(), StoreError> {
+        let key = outset.recorded.task;
+        let task = store.read(|tx| tx.task(key))?;
+        let is_same = match &outset.claim {
+            Claim::Job(job) => job.task.thread_ts == task.thread_ts && job.task.id == task.id,
+            _ => true,
+        };
+        if let (false, Claim::Job(job), Some(sender)) = (is_same, &outset.claim, &self.sender) {
+            outset.claim = store.write(|tx| {
+                let at = now();
+                tx.settle(job, &Settlement::Released { at }, at)?;
+                tx.release(key, sender.owner())?;
+                sender.claim(tx, crate::store::Scope::Task(key), super::PATIENCE, at)
+            })?;
+        }
+        (outset.plan.append.task.id, outset.plan.append.task.thread_ts) = (task.id, task.thread_ts);
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! `flush` to the audit trail: everything that waits, as fast as the database takes it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cmd::forward::{Forwarder, Stop, Told};
+use crate::cmd::now;
+use crate::config::Config;
+use crate::delivery::retry;
+use crate::exit::Exit;
+use crate::store::{Store, StoreError};
+use crate::ui::Ui;
+
+/// Longer than anybody waits.
+const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What becomes of the rows that wait.
+pub(super) struct TrailFlush {
+    /// `None` when no database is configured.
+    forwarder: Option<Forwarder>,
+    rejected: bool,
+    deadline: Option<Instant>,
+    told: Told,
+    waiting: u64,
+    /// Why the first of those were refused that were.
+    reasons: Vec<String>,
+    failures: u32,
+    /// What stopped it last.
+    stop: Option<Stop>,
+}
+
+impl TrailFlush {
+    pub(super) fn new(config: &Config, rejected: bool, deadline: Option<Instant>) -> Self {
+        let forwarder = Forwarder::new(config);
+        let told = Told::default();
+        Self { forwarder, rejected, deadline, told, waiting: 0, reasons: Vec::new(), failures: 0, stop: None }
+    }
+
+    fn by(&self) -> Instant {
+        self.deadline.unwrap_or_else(|| Instant::now() + FOR_EVER)
+    }
+
+    /// Tries once.
+    pub(super) fn tell(&mut self, store: &mut Store, ui: &Ui) -> Result<(), StoreError> {
+        let by = self.by();
+        let Some(forwarder) = &self.forwarder else { return Ok(()) };
+        let all = forwarder.unsent(store)?.waiting;
+        let shows = ui.shows_progress();
+        let mut before = 0;
+        let passed = forwarder.flush(store, self.rejected, by, &mut |done| {
+            before = done;
+            if shows {
+                ui.progress("forwarding", done, all.max(done));
+            }
+        });
+        if shows && before > 0 {
+            ui.end_progress();
+        }
+        self.rejected = false;
+        match passed {
+            Ok(told) => {
+                (self.told.sent, self.told.refused) =
+                    (self.told.sent + told.sent, self.told.refused + told.refused);
+                self.stop = None;
+            }
+            Err(Stop::Cache(error)) => return Err(error),
+            Err(stop) => {
+                // What went through before it stopped is there.
+                self.told.sent += all.saturating_sub(forwarder.unsent(store)?.waiting);
+                self.stop = Some(stop);
+            }
+        }
+        self.waiting = forwarder.unsent(store)?.waiting;
+        if self.told.refused > 0 {
+            self.reasons = forwarder.refusals(store)?;
+        }
+        Ok(())
+    }
+
+    /// Tries until nothing is left, the deadline is over, or somebody has to mend something first.
+    pub(super) fn tell_all(&mut self, store: &mut Store, ui: &Ui) -> Result<(), StoreError> {
+        loop {
+            self.tell(store, ui)?;
+            match &self.stop {
+                None => return Ok(()),
+                Some(stop) if stop.needs_somebody() => return Ok(()),
+                Some(_) => {}
+            }
+            let wait = retry::network_rest(self.failures, now()).since(now());
+            if wait >= self.by().saturating_duration_since(Instant::now()) {
+                return Ok(());
+            }
+            self.failures += 1;
+            thread::sleep(wait);
+        }
+    }
+
+    /// The answer's part for programs; null without a database.
+    pub(super) fn json(&self) -> Value {
+        match self.forwarder {
+            None => Value::Null,
+            Some(_) => json!({
+                "sent": self.told.sent,
+                "rejected": self.told.refused,
+                "waiting": self.waiting,
+            }),
+        }
+    }
+
+    /// The answer's line for people, where there is anything to say.
+    pub(super) fn answer(&self, ui: &Ui) -> anyhow::Result<()> {
+        let Told { sent, refused } = self.told;
+        if sent + refused + self.waiting > 0 {
+            let line = format!("audit trail: {sent} sent, {refused} refused, {} still waiting", self.waiting);
+            ui.answer(&line)?;
+        }
+        Ok(())
+    }
+
+    /// Says what is wrong, and what that is for the caller.
+    pub(super) fn complain(&self, ui: &Ui) -> Exit {
+        if self.told.refused > 0 {
+            let reasons = self.reasons.join("; ");
+            let message =
+                format!("the database refused {} checkpoints for good: {reasons}", self.told.refused);
+            let hint = "once the cause is mended, run agent-checkpoint flush --rejected";
+            ui.wrong(&message, Some(hint));
+        }
+        match &self.stop {
+            Some(stop) => {
+                let (message, hint) = stop.words().unwrap_or_else(|| {
+                    let hint = "run flush again later".to_owned();
+                    ("others are telling the audit trail all the time".to_owned(), hint)
+                });
+                ui.wrong(&format!("the audit trail is not up to date: {message}"), Some(&hint));
+                if stop.needs_somebody() { Exit::Config } else { Exit::NotYet }
+            }
+            None if self.told.refused > 0 => Exit::Config,
+            None => Exit::Done,
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! Forwarding: what the cache has and the audit trail's database has not goes there, in batches.
+//!
+//! The same for `emit`, `flush`, the courier and the worker, which differ in when they do it and how long they wait. A
+//! database may lag and never blocks: after a failure everyone who shares the cache leaves it alone for a while.
+
+pub(super) mod resolve;
+
+use std::cell::Cell;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::now;
+use crate::audit::connect::{Client, connect};
+use crate::audit::forward::{self, Rows};
+use crate::audit::{Trouble, schema};
+use crate::checkpoint::audit::{AuditCheckpoint, ClockOffset, SharedTask, StoredRow};
+use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
+use crate::checkpoint::mask::Masker;
+use crate::checkpoint::time::{Moment, millis};
+use crate::config::Config;
+use crate::config::database::{Audit, Database};
+use crate::delivery::retry;
+use crate::store::{Batch, Owner, Store, StoreError, Trail, Tx, Unsent};
+
+/// How many processes that share a cache speak with a database at once.
+const SEATS: u32 = 4;
+/// How often to look whether one of them is done.
+const POLL: Duration = Duration::from_millis(5);
+/// How much longer than its work a seat is kept, should its holder die.
+const SEAT_MARGIN: Duration = Duration::from_secs(5);
+/// How many checkpoints a batch has at most, and about how many bytes.
+const BATCH: (usize, usize) = (2000, 4 * 1024 * 1024);
+/// How many of them a call takes along that has something of its own to tell.
+const ALONG: (usize, usize) = (200, 256 * 1024);
+/// How long what is not urgent waits for company, so that a busy agent is no connection for each checkpoint.
+pub(super) const REST: Duration = Duration::from_secs(10);
+/// How often one process connects at most, whatever there is to tell.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often it asks after a thread that somebody else is about to open.
+const LOOK: Duration = Duration::from_secs(1);
+/// How much the measured clock may differ from the one before by chance, beside the time that its answer took.
+const CLOCK_NOISE: Duration = Duration::from_millis(50);
+/// How long a connection may take: Slack waits meanwhile.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// Among how many refused rows reasons are looked for, and how many of them are told.
+const REASONS_LOOK: u64 = 100;
+const REASONS_MAX: usize = 3;
+/// How often a batch is told again since somebody else was quicker with something.
+const OVERTAKEN_MAX: u32 = 20;
+
+/// Forwards rows to one database.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    database: Box<Database>,
+    /// What the cache knows the database by; holds no secret.
+    name: String,
+    owner: Owner,
+    masker: Masker,
+    /// When this process last told everything.
+    passed_at: Cell<Option<Moment>>,
+}
+
+/// Why forwarding stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Cache(StoreError),
+    Database(Trouble),
+    /// Others are speaking with the database already.
+    Crowded,
+}
+
+/// What became of rows.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Checkpoints that the database has now.
+    pub(super) sent: u64,
+    /// Checkpoints that it refused for good.
+    pub(super) refused: u64,
+}
+
+/// A connection while rows are told.
+pub(super) struct Session<'a> {
+    forwarder: &'a Forwarder,
+    client: Client,
+    seat: String,
+    offset: ClockOffset,
+    pub(super) trail: Trail,
+    /// A checkpoint that was planned with what the database has of its agent.
+    judged: Option<CheckpointKey>,
+    deadline: Instant,
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Cache(error)
+    }
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Self {
+        Self::Database(trouble)
+    }
+}
+
+impl Stop {
+    /// Whether it stays as it is until somebody mends it.
+    pub(super) fn needs_somebody(&self) -> bool {
+        matches!(self, Self::Database(trouble) if trouble.needs_somebody())
+    }
+
+    /// What failed and how to mend it, where it is the database.
+    pub(super) fn words(&self) -> Option<(String, String)> {
+        match self {
+            Self::Database(trouble) if trouble.is_about_schema() => {
+                let message = format!("the database lacks the audit trail's tables: {}", trouble.message);
+                Some((message, "run agent-checkpoint db migrate".to_owned()))
+            }
+            Self::Database(Trouble { message, hint, .. }) => Some((message.clone(), hint.clone())),
+            Self::Cache(_) | Self::Crowded => None,
+        }
+    }
+}
+
+impl Forwarder {
+    /// For the configured database; `None` when there is none that can be used.
+    pub(super) fn new(config: &Config) -> Option<Self> {
+        let Audit::Database(database) = &config.audit else { return None };
+        Some(Self {
+            name: format!("audit|{}", database.fingerprint()),
+            database: database.clone(),
+            owner: Owner::current(now()),
+            masker: config.masker(),
+            passed_at: Cell::new(None),
+        })
+    }
+
+    /// What the cache knows the database by.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn hold(&self) -> String {
+        format!("{}|hold", self.name)
+    }
+
+    /// Until when everybody leaves the database alone.
+    pub(super) fn held_until(&self, tx: &Tx<'_>, at: Moment) -> Result<Option<Moment>, StoreError> {
+        let until = tx.held_until(&self.hold(), at)?;
+        Ok((until > at).then_some(until))
+    }
+
+    /// When the database is to be told what waits for it; `None` if nothing does.
+    pub(super) fn due(&self, tx: &Tx<'_>, at: Moment) -> Result<Option<Moment>, StoreError> {
+        let held_until = self.held_until(tx, at)?.unwrap_or(at);
+        let Some(trail) = tx.known_trail(&self.name)? else { return Ok(Some(held_until)) };
+        let after = |moment: Option<Moment>, rest| moment.map_or(at, |moment| moment.min(at).plus(rest));
+        let due_at = if tx.trail_waits(&trail)? {
+            // A moment that a clock wrote which was set back since is not waited for.
+            let rest = if tx.has_urgent_audit(&trail)? { Duration::ZERO } else { REST };
+            after(trail.sent_at, rest).max(after(self.passed_at.get(), PAUSE))
+        } else if tx.awaited_threads(at)?.is_empty() {
+            return Ok(None);
+        } else {
+            after(self.passed_at.get(), LOOK)
+        };
+        Ok(Some(due_at.max(held_until)))
+    }
+
+    /// Whether a checkpoint is in the database.
+    pub(super) fn has(&self, tx: &Tx<'_>, checkpoint: CheckpointKey) -> Result<bool, StoreError> {
+        tx.is_audited(&self.name, checkpoint)
+    }
+
+    /// Tells everything that waits, and hears what became of tasks elsewhere. `progress` is told how many rows are
+    /// through.
+    pub(super) fn pass(
+        &self,
+        store: &mut Store,
+        deadline: Instant,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Told, Stop> {
+        self.passed_at.set(Some(now()));
+        let passed = self.open(store, None, deadline).and_then(|(mut session, _)| {
+            let told = session.tell_all(store, progress);
+            let heard = session.hear(store);
+            session.close(store)?;
+            let told = told?;
+            heard?;
+            Ok(told)
+        });
+        self.remember(store, passed)
+    }
+
+    /// The same for somebody who waits for it; with `rejected`, what was refused as well.
+    pub(super) fn flush(
+        &self,
+        store: &mut Store,
+        rejected: bool,
+        deadline: Instant,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Told, Stop> {
+        let due = store.read(|tx| {
+            let refused = if rejected { tx.audit_refusals(&self.name, 1)?.len() } else { 0 };
+            Ok(refused > 0 || self.due(tx, now())?.is_some())
+        })?;
+        if !due {
+            return Ok(Told::default());
+        }
+        let passed = self.open(store, None, deadline).and_then(|(mut session, _)| {
+            let again = if rejected { session.tell_refused(store) } else { Ok(Told::default()) };
+            let told = again.and_then(|again| {
+                let told = session.tell_all(store, progress)?;
+                Ok(Told { sent: again.sent + told.sent, refused: again.refused + told.refused })
+            });
+            session.close(store)?;
+            told
+        });
+        self.remember(store, passed)
+    }
+
+    /// Why rows were refused: the first few reasons, each once.
+    pub(super) fn refusals(&self, store: &mut Store) -> Result<Vec<String>, StoreError> {
+        let found = store.read(|tx| tx.audit_refusals(&self.name, REASONS_LOOK))?;
+        let mut reasons: Vec<String> = found.into_iter().map(|(_, reason)| reason).collect();
+        reasons.dedup();
+        reasons.truncate(REASONS_MAX);
+        Ok(reasons)
+    }
+
+    /// How many rows the database lacks.
+    pub(super) fn unsent(&self, store: &mut Store) -> Result<Unsent, StoreError> {
+        store.read(|tx| tx.unsent_audit(&self.name))
+    }
+
+    /// After a failure nobody who shares the cache tries for a while; after a success everybody may.
+    pub(super) fn remember<T>(&self, store: &mut Store, done: Result<T, Stop>) -> Result<T, Stop> {
+        let hold = self.hold();
+        match &done {
+            Ok(_) => {
+                if store.read(|tx| tx.failures(&hold))? > 0 {
+                    store.write_relaxed(|tx| tx.lift(&hold))?;
+                }
+            }
+            Err(Stop::Database(_)) => {
+                store.write_relaxed(|tx| {
+                    let at = now();
+                    tx.hold(&hold, retry::network_rest(tx.failures(&hold)?, at), at)
+                })?;
+            }
+            Err(Stop::Cache(_) | Stop::Crowded) => {}
+        }
+        done
+    }
+
+    /// Connects, and asks for an agent's latest task on the way.
+    pub(super) fn open(
+        &self,
+        store: &mut Store,
+        agent_id: Option<&str>,
+        deadline: Instant,
+    ) -> Result<(Session<'_>, Option<SharedTask>), Stop> {
+        let (seat, trail) = self.take_seat(store, deadline)?;
+        match self.connect(trail, agent_id, &seat, deadline) {
+            Ok(opened) => Ok(opened),
+            Err(trouble) => {
+                store.write_relaxed(|tx| tx.leave_seat(&seat, &self.owner))?;
+                Err(Stop::Database(trouble))
+            }
+        }
+    }
+
+    fn take_seat(&self, store: &mut Store, deadline: Instant) -> Result<(String, Trail), Stop> {
+        loop {
+            let at = now();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let until = at.plus(left.min(super::BUSY_MAX) + SEAT_MARGIN);
+            let taken = store.write_relaxed(|tx| {
+                let trail = tx.trail(&self.name, at)?;
+                Ok((tx.take_seat(&self.name, SEATS, &self.owner, (at, until))?, trail))
+            })?;
+            match taken {
+                (Some(seat), trail) => return Ok((seat, trail)),
+                (None, _) if left <= POLL => return Err(Stop::Crowded),
+                (None, _) => thread::sleep(POLL),
+            }
+        }
+    }
+
+    fn connect(
+        &self,
+        trail: Trail,
+        agent_id: Option<&str>,
+        seat: &str,
+        deadline: Instant,
+    ) -> Result<(Session<'_>, Option<SharedTask>), Trouble> {
+        let connect_by = deadline.min(Instant::now() + CONNECT_MAX);
+        let mut client = connect(&self.database, connect_by)?;
+        let asked = now();
+        let hello = forward::hello(&mut client, agent_id, connect_by)?;
+        let answered = now();
+        if hello.version < 1 {
+            return Err(Trouble::no_schema(client.place(), hello.version, schema::version()));
+        }
+        let offset = offset(hello.clock, (asked, answered), trail.offset);
+        let seat = seat.to_owned();
+        let session = Session { forwarder: self, client, seat, offset, trail, judged: None, deadline };
+        let found = hello.task.map(|row| row.task(offset));
+        Ok((session, found))
+    }
+}
+
+/// What corrects this machine's clock. The one from before stands as long as it may be right: of two moments of one
+/// machine the later one must not come to lie before the earlier one by chance.
+fn offset(clock: i64, (asked, answered): (Moment, Moment), before: Option<ClockOffset>) -> ClockOffset {
+    let took = answered.since(asked);
+    let here = asked.plus(took / 2);
+    let measured = clock.saturating_sub(here.0);
+    let doubt = i64::try_from(millis(took / 2 + CLOCK_NOISE)).unwrap_or(i64::MAX);
+    match before {
+        Some(before) if (measured - before.0).abs() <= doubt => before,
+        _ => ClockOffset(measured),
+    }
+}
+
+impl Session<'_> {
+    /// Tells everything that waits.
+    fn tell_all(&mut self, store: &mut Store, progress: &mut dyn FnMut(u64)) -> Result<Told, Stop> {
+        let mut told = Told::default();
+        let mut before: Option<Batch> = None;
+        loop {
+            let batch = store.read(|tx| tx.audit_batch(&self.trail, BATCH.0, BATCH.1))?;
+            // What nothing came of is left for another time.
+            if batch.is_empty() || before.as_ref() == Some(&batch) {
+                return Ok(told);
+            }
+            let count = batch.checkpoints.len() as u64;
+            let refused = self.tell(store, &batch)?;
+            told.refused += refused;
+            told.sent += count - refused;
+            progress(told.sent + told.refused);
+            before = Some(batch);
+        }
+    }
+
+    /// Tells what was refused once more.
+    fn tell_refused(&mut self, store: &mut Store) -> Result<Told, Stop> {
+        let name = &self.forwarder.name;
+        let mut told = Told::default();
+        for (checkpoint, _) in store.read(|tx| tx.audit_refusals(name, u64::MAX))? {
+            let batch = Batch { up_to: None, ..store.read(|tx| tx.audit_of(&self.trail, checkpoint))? };
+            let refused = if batch.is_empty() { 0 } else { self.tell(store, &batch)? };
+            if refused == 0 {
+                store.write_relaxed(|tx| tx.forget_refusal(name, checkpoint))?;
+            }
+            told.sent += u64::from(refused == 0 && !batch.is_empty());
+            told.refused += refused;
+        }
+        Ok(told)
+    }
+
+    /// Tells a checkpoint, and what waits before it as far as that is little; says whether the database has it now.
+    pub(super) fn tell_one(&mut self, store: &mut Store, checkpoint: CheckpointKey) -> Result<bool, Stop> {
+        let batch = store.read(|tx| {
+            let batch = tx.audit_batch(&self.trail, ALONG.0, ALONG.1)?;
+            let has_it = batch.checkpoints.iter().any(|told| told.key == checkpoint);
+            if has_it { Ok(batch) } else { tx.audit_of(&self.trail, checkpoint) }
+        })?;
+        self.judged = Some(checkpoint);
+        let refused = self.tell(store, &batch)?;
+        Ok(refused == 0)
+    }
+
+    /// Tells where a task's thread is.
+    pub(super) fn tell_thread(&mut self, store: &mut Store, task: TaskKey) -> Result<(), Stop> {
+        let told = store.read(|tx| tx.audit_task(task))?;
+        self.tell(store, &Batch { tasks: vec![told], ..Batch::default() })?;
+        Ok(())
+    }
+
+    /// Tells a batch, writes down that it is there, and takes over what the database says of its tasks. Says how many
+    /// checkpoints were refused.
+    fn tell(&mut self, store: &mut Store, batch: &Batch) -> Result<u64, Stop> {
+        let mut batch = batch.clone();
+        let mut overtaken = 0;
+        // A task may have begun, and even ended, in ignorance of one that is open there.
+        let begins = |told: &AuditCheckpoint| told.is_first && Some(told.key) != self.judged;
+        if batch.checkpoints.iter().any(begins) && self.resolve(store, &batch)? {
+            batch = store.read(|tx| tx.batch_again(&batch))?;
+        }
+        let told = loop {
+            match self.send(&batch) {
+                // Another task of an agent of ours is open there.
+                Err(trouble)
+                    if trouble.is_conflict()
+                        && overtaken < OVERTAKEN_MAX
+                        && self.resolve(store, &batch)? =>
+                {
+                    overtaken += 1;
+                    batch = store.read(|tx| tx.batch_again(&batch))?;
+                }
+                told => break told,
+            }
+        };
+        let mut refused = 0;
+        match told {
+            Ok(rows) => self.settle(store, &batch, rows)?,
+            Err(trouble) if trouble.is_about_rows() => {
+                refused = self.tell_halves(store, &batch, &trouble)?;
+                self.settle(store, &batch, Vec::new())?;
+            }
+            Err(trouble) => return Err(Stop::Database(trouble)),
+        }
+        if let Some(up_to) = batch.up_to {
+            self.trail.after = self.trail.after.max(up_to);
+        }
+        Ok(refused)
+    }
+
+    /// Finds what the server refuses and sets it aside; the rest goes on.
+    fn tell_halves(&mut self, store: &mut Store, batch: &Batch, trouble: &Trouble) -> Result<u64, Stop> {
+        if let Some((first, second)) = batch.halves() {
+            return Ok(self.tell(store, &first)? + self.tell(store, &second)?);
+        }
+        let reason = self.forwarder.masker.mask(&trouble.message);
+        let name = &self.forwarder.name;
+        store.write(|tx| {
+            for checkpoint in &batch.checkpoints {
+                tx.refuse_audit(name, checkpoint.key, &reason, now())?;
+            }
+            // A thread alone is not worth a second try.
+            batch.tasks.iter().filter_map(|told| told.task.key).try_for_each(|task| tx.forget_news(task))
+        })?;
+        Ok(batch.checkpoints.len() as u64)
+    }
+
+    fn send(&mut self, batch: &Batch) -> Result<Vec<StoredRow>, Trouble> {
+        let offset = self.offset;
+        let rows = Rows {
+            tasks: batch.tasks.iter().map(|told| told.row(&self.trail.cache, offset)).collect(),
+            checkpoints: batch.checkpoints.iter().map(|told| told.row(offset)).collect(),
+            artifacts: batch.checkpoints.iter().flat_map(|told| told.artifacts(offset)).collect(),
+        };
+        forward::tell(&mut self.client, &rows, self.deadline)
+    }
+
+    /// Writes down what the database has now. A power loss may undo it: then it is told once more, to no effect.
+    fn settle(&mut self, store: &mut Store, batch: &Batch, rows: Vec<StoredRow>) -> Result<(), Stop> {
+        let shared: Vec<SharedTask> = rows.into_iter().map(|row| row.task(self.offset)).collect();
+        store.write_relaxed(|tx| {
+            let at = now();
+            tx.audited(&self.forwarder.name, batch, self.offset, at)?;
+            for told in &batch.tasks {
+                let (Some(key), Some(theirs)) =
+                    (told.task.key, shared.iter().find(|theirs| theirs.task.id == told.task.id))
+                else {
+                    continue;
+                };
+                resolve::hear(tx, key, theirs, told.task.thread_ts.as_deref(), &self.trail.cache, at)?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Asks after the threads that others are about to open.
+    fn hear(&mut self, store: &mut Store) -> Result<(), Stop> {
+        for (key, id) in store.read(|tx| tx.awaited_threads(now()))? {
+            if let Some(theirs) = self.task(id)? {
+                let cache = &self.trail.cache;
+                store.write(|tx| resolve::hear(tx, key, &theirs, None, cache, now()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A task as the database has it.
+    pub(super) fn task(&mut self, id: TaskId) -> Result<Option<SharedTask>, Stop> {
+        let row = forward::task(&mut self.client, id, self.deadline)?;
+        Ok(row.map(|row| row.task(self.offset)))
+    }
+
+    /// Ends the connection and gives the place to somebody else.
+    pub(super) fn close(self, store: &mut Store) -> Result<(), StoreError> {
+        let Self { forwarder, client, seat, .. } = self;
+        drop(client);
+        store.write_relaxed(|tx| tx.leave_seat(&seat, &forwarder.owner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_corrected_and_does_not_waver() {
+        let at = |clock, asked, answered, before: Option<i64>| {
+            offset(clock, (Moment(asked), Moment(answered)), before.map(ClockOffset)).0
+        };
+        assert_eq!(at(8_200_050, 1_000_000, 1_000_100, None), 7_200_000);
+        // As long as it may be right, it stays.
+        assert_eq!(at(8_200_050, 1_000_000, 1_000_100, Some(7_200_090)), 7_200_090);
+        assert_eq!(at(8_200_050, 1_000_000, 1_000_100, Some(7_200_101)), 7_200_000);
+    }
+}

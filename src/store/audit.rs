@@ -1,0 +1,537 @@
+//! The audit trail: how far a database has come, what it is to be told next, and what it told us.
+//!
+//! There is no entry for each row: keys are given out in the order of commits, so that one number says what a database
+//! has. What it refuses for good is set aside by key.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::record::to_json;
+use super::rows::{self, state};
+use super::{Owner, StoreError, Tx, lease};
+use crate::checkpoint::Task;
+use crate::checkpoint::audit::{AuditCheckpoint, AuditTask, ClockOffset, SharedTask};
+use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskId, TaskKey};
+use crate::checkpoint::time::Moment;
+use crate::pace;
+
+/// How often it is written down that a database is in use, in milliseconds: a day.
+const USED: i64 = 24 * 3600 * 1000;
+/// How many tasks at once are told of again for nothing but their thread.
+const NEWS_MAX: i64 = 500;
+
+/// How far a database has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trail {
+    /// This cache's name there.
+    pub(crate) cache: String,
+    /// It has every checkpoint up to this one.
+    pub(crate) after: CheckpointKey,
+    /// By how much this machine's clock differed when that was measured last.
+    pub(crate) offset: Option<ClockOffset>,
+    /// When it was last told something.
+    pub(crate) sent_at: Option<Moment>,
+}
+
+/// What a database is told at once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Batch {
+    pub(crate) tasks: Vec<AuditTask>,
+    pub(crate) checkpoints: Vec<AuditCheckpoint>,
+    /// With this batch it has every checkpoint up to here; `None` for a batch that leaves a gap.
+    pub(crate) up_to: Option<CheckpointKey>,
+}
+
+/// Rows that a database does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Unsent {
+    pub(crate) waiting: u64,
+    /// When the oldest of them was recorded.
+    pub(crate) since: Option<Moment>,
+    pub(crate) refused: u64,
+}
+
+impl Tx<'_> {
+    /// How far this database has come; begins with it if it is new.
+    pub(crate) fn trail(&self, database: &str, now: Moment) -> Result<Trail, StoreError> {
+        let find =
+            "SELECT cache, after, clock_offset_ms, sent_at_ms, used_at_ms FROM audits WHERE database = ?1";
+        let found = self
+            .connection
+            .query_row(find, [database], |row| Ok((trail(row)?, row.get::<_, i64>(4)?)))
+            .optional()?;
+        match found {
+            Some((trail, used_at)) => {
+                // A clock that was set back counts as well.
+                if (now.0 - used_at).abs() > USED {
+                    let sql = "UPDATE audits SET used_at_ms = ?2 WHERE database = ?1";
+                    self.connection.execute(sql, params![database, now.0])?;
+                }
+                Ok(trail)
+            }
+            None => {
+                let cache = uuid::Uuid::new_v4().to_string();
+                self.connection.execute(
+                    "INSERT INTO audits (database, cache, after, used_at_ms) VALUES (?1, ?2, 0, ?3)",
+                    params![database, cache, now.0],
+                )?;
+                Ok(Trail { cache, after: CheckpointKey(0), offset: None, sent_at: None })
+            }
+        }
+    }
+
+    /// The same of a database that may be new, of which nothing is written down then.
+    pub(crate) fn known_trail(&self, database: &str) -> Result<Option<Trail>, StoreError> {
+        let find = "SELECT cache, after, clock_offset_ms, sent_at_ms FROM audits WHERE database = ?1";
+        Ok(self.connection.query_row(find, [database], trail).optional()?)
+    }
+
+    /// Whether the database lacks anything that it is to have.
+    pub(crate) fn trail_waits(&self, trail: &Trail) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE key > ?1)
+                       OR EXISTS (SELECT 1 FROM tasks WHERE thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts)";
+        Ok(self.connection.query_row(sql, [trail.after.0], |row| row.get(0))?)
+    }
+
+    /// Whether anything waits that others should hear of without delay: a task that begins or ends, one that needs a
+    /// person, a thread.
+    pub(crate) fn has_urgent_audit(&self, trail: &Trail) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tasks WHERE thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts)
+                OR EXISTS (SELECT 1 FROM checkpoints c WHERE key > ?1
+                       AND (status IN ('error', 'complete', 'cancelled', 'waiting_approval', 'blocked')
+                            OR NOT EXISTS (SELECT 1 FROM checkpoints f WHERE f.task = c.task AND f.key < c.key)))";
+        Ok(self.connection.query_row(sql, [trail.after.0], |row| row.get(0))?)
+    }
+
+    /// Until when everybody who shares the cache leaves something alone, as [`Tx::hold`] has it.
+    pub(crate) fn held_until(&self, name: &str, now: Moment) -> Result<Moment, StoreError> {
+        Ok(pace::believable(self.pace(name)?.hold_until, now))
+    }
+
+    /// How many rows the database lacks; counts them.
+    pub(crate) fn unsent_audit(&self, database: &str) -> Result<Unsent, StoreError> {
+        let after: Option<i64> = self
+            .connection
+            .query_row("SELECT after FROM audits WHERE database = ?1", [database], |row| row.get(0))
+            .optional()?;
+        let sql = "SELECT count(*), min(created_at_ms) FROM checkpoints WHERE key > ?1";
+        let (waiting, since) = self.connection.query_row(sql, [after.unwrap_or(0)], |row| {
+            Ok((rows::count(row, 0)?, row.get::<_, Option<i64>>(1)?.map(Moment)))
+        })?;
+        let sql = "SELECT count(*) FROM audit_refusals WHERE database = ?1";
+        let refused = self.connection.query_row(sql, [database], |row| rows::count(row, 0))?;
+        Ok(Unsent { waiting, since, refused })
+    }
+
+    /// The next rows: at most `count` checkpoints and, beyond the first, `size` bytes of them; and tasks whose thread it
+    /// does not know.
+    pub(crate) fn audit_batch(&self, trail: &Trail, count: usize, size: usize) -> Result<Batch, StoreError> {
+        let mut batch = Batch::default();
+        let mut taken = 0;
+        let sql = format!("{} WHERE c.key > ?1 ORDER BY c.key LIMIT ?2", checkpoints_with_tasks());
+        let mut statement = self.connection.prepare(&sql)?;
+        let limit = i64::try_from(count).unwrap_or(i64::MAX);
+        for row in statement.query_map(params![trail.after.0, limit], checkpoint_with_task)? {
+            let (task, checkpoint) = row?;
+            taken += checkpoint.size();
+            if !batch.checkpoints.is_empty() && taken > size {
+                break;
+            }
+            batch.up_to = Some(checkpoint.key);
+            batch.checkpoints.push(checkpoint);
+            self.add_task(&mut batch, task)?;
+        }
+        let sql = "SELECT key FROM tasks WHERE thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts ORDER BY key DESC LIMIT ?1";
+        let mut statement = self.connection.prepare(sql)?;
+        let with_news: Vec<i64> =
+            statement.query_map([NEWS_MAX], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for task in with_news {
+            self.add_task(&mut batch, TaskKey(task))?;
+        }
+        batch.in_order();
+        Ok(batch)
+    }
+
+    /// The same checkpoints as a batch has, and their tasks as they are now.
+    pub(crate) fn batch_again(&self, batch: &Batch) -> Result<Batch, StoreError> {
+        let mut again = Batch { up_to: batch.up_to, ..Batch::default() };
+        let sql = format!("{} WHERE c.key = ?1", checkpoints_with_tasks());
+        let mut statement = self.connection.prepare(&sql)?;
+        for told in &batch.checkpoints {
+            // One may have been planned anew meanwhile: then its row is another.
+            if let Some((task, told)) = statement.query_row([told.key.0], checkpoint_with_task).optional()? {
+                again.checkpoints.push(told);
+                self.add_task(&mut again, task)?;
+            }
+        }
+        again.in_order();
+        Ok(again)
+    }
+
+    /// One checkpoint and its task, whatever goes before it.
+    pub(crate) fn audit_of(&self, trail: &Trail, checkpoint: CheckpointKey) -> Result<Batch, StoreError> {
+        let sql = format!("{} WHERE c.key = ?1", checkpoints_with_tasks());
+        let found = self.connection.query_row(&sql, [checkpoint.0], checkpoint_with_task).optional()?;
+        let mut batch = Batch::default();
+        if let Some((task, found)) = found {
+            let gap = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE key > ?1 AND key < ?2)";
+            let has_gap: bool =
+                self.connection.query_row(gap, params![trail.after.0, checkpoint.0], |row| row.get(0))?;
+            batch.up_to = (!has_gap).then_some(checkpoint);
+            batch.checkpoints.push(found);
+            self.add_task(&mut batch, task)?;
+        }
+        Ok(batch)
+    }
+
+    /// A task as it is to be told.
+    pub(crate) fn audit_task(&self, key: TaskKey) -> Result<AuditTask, StoreError> {
+        let task = self.task(key)?;
+        let sql =
+            "SELECT shared_thread_ts, coalesce((SELECT max(key) FROM checkpoints WHERE task = tasks.key), 0)
+                   FROM tasks WHERE key = ?1";
+        let (shared_thread_ts, newest) =
+            self.connection.query_row(sql, [key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(AuditTask { opened_anew: task.opened_anew, task, newest: CheckpointKey(newest), shared_thread_ts })
+    }
+
+    fn add_task(&self, batch: &mut Batch, key: TaskKey) -> Result<(), StoreError> {
+        if batch.tasks.iter().all(|known| known.task.key != Some(key)) {
+            batch.tasks.push(self.audit_task(key)?);
+        }
+        Ok(())
+    }
+
+    /// The database has the batch.
+    pub(crate) fn audited(
+        &self,
+        database: &str,
+        batch: &Batch,
+        offset: ClockOffset,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE audits SET after = max(after, ?2), clock_offset_ms = ?3, sent_at_ms = ?4 WHERE database = ?1",
+            params![database, batch.up_to.map_or(0, |key| key.0), offset.0, now.0],
+        )?;
+        Ok(())
+    }
+
+    /// The database refuses a checkpoint for good, and why.
+    pub(crate) fn refuse_audit(
+        &self,
+        database: &str,
+        checkpoint: CheckpointKey,
+        reason: &str,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO audit_refusals (database, checkpoint, reason, created_at_ms) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (database, checkpoint) DO UPDATE SET reason = ?3",
+            params![database, checkpoint.0, reason, now.0],
+        )?;
+        Ok(())
+    }
+
+    /// What a database refused: checkpoints and why, the oldest first.
+    pub(crate) fn audit_refusals(
+        &self,
+        database: &str,
+        limit: u64,
+    ) -> Result<Vec<(CheckpointKey, String)>, StoreError> {
+        let sql =
+            "SELECT checkpoint, reason FROM audit_refusals WHERE database = ?1 ORDER BY checkpoint LIMIT ?2";
+        let mut statement = self.connection.prepare(sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = statement
+            .query_map(params![database, limit], |row| Ok((CheckpointKey(row.get(0)?), row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// A refused checkpoint is told after all, or is no longer there.
+    pub(crate) fn forget_refusal(&self, database: &str, checkpoint: CheckpointKey) -> Result<(), StoreError> {
+        let sql = "DELETE FROM audit_refusals WHERE database = ?1 AND checkpoint = ?2";
+        self.connection.execute(sql, params![database, checkpoint.0])?;
+        Ok(())
+    }
+
+    /// Whether the database has a checkpoint.
+    pub(crate) fn is_audited(&self, database: &str, checkpoint: CheckpointKey) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM audits WHERE database = ?1 AND after >= ?2)
+                       AND NOT EXISTS (SELECT 1 FROM audit_refusals WHERE database = ?1 AND checkpoint = ?2)";
+        Ok(self.connection.query_row(sql, params![database, checkpoint.0], |row| row.get(0))?)
+    }
+
+    /// Takes one of a few places: so many processes speak with the database at once, and no more.
+    pub(crate) fn take_seat(
+        &self,
+        database: &str,
+        seats: u32,
+        owner: &Owner,
+        (now, until): (Moment, Moment),
+    ) -> Result<Option<String>, StoreError> {
+        let find = "SELECT owner, until_ms FROM couriers WHERE link = ?1";
+        for seat in 0..seats {
+            let name = format!("{database}|{seat}");
+            let holder: Option<(String, i64)> =
+                self.connection.query_row(find, [&name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let is_taken = holder.is_some_and(|(holder, held_until)| {
+                lease::keeps_out(Some(&holder), Some(Moment(held_until)), owner, now)
+            });
+            if !is_taken {
+                self.connection.execute(
+                    "INSERT INTO couriers (link, owner, until_ms) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (link) DO UPDATE SET owner = ?2, until_ms = ?3",
+                    params![name, owner.as_str(), until.0],
+                )?;
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives the place up.
+    pub(crate) fn leave_seat(&self, seat: &str, owner: &Owner) -> Result<(), StoreError> {
+        let sql = "DELETE FROM couriers WHERE link = ?1 AND owner = ?2";
+        self.connection.execute(sql, params![seat, owner.as_str()])?;
+        Ok(())
+    }
+
+    /// Takes over what the database says of a task's thread: the one that is known there goes on. Says which thread of
+    /// ours is given up for it, as its channel and `ts`.
+    pub(crate) fn share_thread(
+        &self,
+        key: TaskKey,
+        shared: &SharedTask,
+        sent: Option<&str>,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        let AuditTask { task, shared_thread_ts: known, .. } = self.audit_task(key)?;
+        let theirs = &shared.task;
+        if theirs.thread_ts == known {
+            return Ok(None);
+        }
+        let Some(thread_ts) = theirs.thread_ts.as_ref().filter(|_| theirs.thread_ts != task.thread_ts) else {
+            let sql = "UPDATE tasks SET shared_thread_ts = ?2 WHERE key = ?1";
+            self.connection.execute(sql, params![key.0, theirs.thread_ts])?;
+            return Ok(None);
+        };
+        let is_foreign = task.credential.as_ref().zip(theirs.credential.as_ref());
+        if is_foreign.is_some_and(|(ours, recorded)| !ours.shares_threads_with(recorded)) {
+            self.forget_news(key)?;
+            return Ok(None);
+        }
+        // Since we told of ours, another one has come: that is told next.
+        if task.thread_ts.as_deref() != sent {
+            return Ok(None);
+        }
+        self.connection.execute(
+            "UPDATE tasks SET thread_ts = ?2, shared_thread_ts = ?2, channel = coalesce(?3, channel),
+                 channel_id = coalesce(?4, channel_id), card = ?5, joined = ?6, channel_is_default = 0,
+                 opener_until_ms = NULL
+             WHERE key = ?1",
+            params![
+                key.0,
+                thread_ts,
+                theirs.channel,
+                theirs.channel_id,
+                rows::card_column(&theirs.card),
+                theirs.joined
+            ],
+        )?;
+        let channel = task.channel_id.or(task.channel);
+        Ok(channel.zip(task.thread_ts).filter(|_| task.credential.is_some()))
+    }
+
+    /// Whether the database does not know the task's thread.
+    pub(crate) fn has_news(&self, key: TaskKey) -> Result<bool, StoreError> {
+        let sql =
+            "SELECT thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts FROM tasks WHERE key = ?1";
+        Ok(self.connection.query_row(sql, [key.0], |row| row.get(0))?)
+    }
+
+    /// A thread is not told of any more.
+    pub(crate) fn forget_news(&self, key: TaskKey) -> Result<(), StoreError> {
+        let sql = "UPDATE tasks SET shared_thread_ts = thread_ts WHERE key = ?1";
+        self.connection.execute(sql, [key.0])?;
+        Ok(())
+    }
+
+    /// Until then nobody here opens a thread for the task: somebody else is about to.
+    pub(crate) fn await_thread(&self, key: TaskKey, until: Moment) -> Result<(), StoreError> {
+        let sql = "UPDATE tasks SET opener_until_ms = ?2 WHERE key = ?1 AND thread_ts IS NULL";
+        self.connection.execute(sql, params![key.0, until.0])?;
+        Ok(())
+    }
+
+    /// Tasks whose thread somebody else is about to open.
+    pub(crate) fn awaited_threads(&self, now: Moment) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
+        let sql = "SELECT key, coalesce(shared_id, id) FROM tasks
+                   WHERE opener_until_ms IS NOT NULL AND thread_ts IS NULL AND opener_until_ms > ?1";
+        let mut statement = self.connection.prepare(sql)?;
+        let found = statement
+            .query_map([now.0], |row| Ok((TaskKey(row.get(0)?), TaskId(rows::uuid(row, 1)?))))?
+            .collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// A task was ended elsewhere: it is over here as well, and what waits of it to be shown is outdated.
+    pub(crate) fn end_elsewhere(&self, key: TaskKey, shared: &SharedTask) -> Result<(), StoreError> {
+        let theirs = &shared.task;
+        self.connection.execute(
+            "UPDATE tasks SET state = ?2, snapshot = ?3, updated_at_ms = ?4, ended_at_ms = ?5 WHERE key = ?1",
+            params![
+                key.0,
+                theirs.state.name(),
+                to_json(&theirs.snapshot),
+                theirs.updated_at.0,
+                theirs.ended_at.unwrap_or(theirs.updated_at).0
+            ],
+        )?;
+        let outdated = "SELECT key FROM entries
+             WHERE task = ?1 AND state = ?2 AND (kind = 1 OR kind = 0 AND priority = 1)";
+        let mut statement = self.connection.prepare(outdated)?;
+        let keys: Vec<i64> = statement
+            .query_map(params![key.0, state::WAITING], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for entry in keys {
+            self.drop_outdated(EntryKey(entry))?;
+        }
+        Ok(())
+    }
+
+    /// A task turns out to be one that is open already: from now on it goes by that one's id, with what that one knows.
+    pub(crate) fn merge(&self, key: TaskKey, shared: &SharedTask, merged: &Task) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE tasks SET shared_id = ?2, is_import = 1, task_type = ?3, snapshot = ?4, started_at_ms = ?5,
+                 opened_anew = 0
+             WHERE key = ?1",
+            params![
+                key.0,
+                shared.task.id.to_string(),
+                merged.task_type,
+                to_json(&merged.snapshot),
+                merged.started_at.0
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Puts a task into the cache that is known elsewhere; or brings the one that is here up to it.
+    pub(crate) fn import(&self, shared: &SharedTask) -> Result<TaskKey, StoreError> {
+        self.import_as(shared, None)
+    }
+
+    /// The same for one that is over: its agent's latest task here stays the latest.
+    pub(crate) fn import_older(&self, shared: &SharedTask) -> Result<TaskKey, StoreError> {
+        let sql = "SELECT min(coalesce(min(key), 0), 0) - 1 FROM tasks";
+        let lowest = self.connection.query_row(sql, [], |row| row.get(0))?;
+        self.import_as(shared, Some(lowest))
+    }
+
+    fn import_as(&self, shared: &SharedTask, new_key: Option<i64>) -> Result<TaskKey, StoreError> {
+        let theirs = &shared.task;
+        let find = "SELECT key FROM tasks WHERE coalesce(shared_id, id) = ?1 AND (id = ?1 OR shared_id = ?1)
+                    ORDER BY key DESC LIMIT 1";
+        let id = theirs.id.to_string();
+        let known: Option<i64> = self.connection.query_row(find, [&id], |row| row.get(0)).optional()?;
+        let sql = match known {
+            Some(_) => {
+                "UPDATE tasks SET agent_id = ?3, task_type = ?4, state = ?5, snapshot = ?6, channel = ?7, channel_id = ?8,
+                     thread_ts = ?9, shared_thread_ts = ?9, card = ?10, credential = ?11, started_at_ms = ?12,
+                     updated_at_ms = ?13, ended_at_ms = ?14, joined = ?15
+                 WHERE key = ?1 AND ?2 = ?2"
+            }
+            None => {
+                "INSERT INTO tasks (key, id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts,
+                     shared_thread_ts, card, credential, started_at_ms, updated_at_ms, ended_at_ms, joined, is_import)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 1)"
+            }
+        };
+        self.connection.execute(
+            sql,
+            params![
+                known.or(new_key),
+                id,
+                theirs.agent_id,
+                theirs.task_type,
+                theirs.state.name(),
+                to_json(&theirs.snapshot),
+                theirs.channel,
+                theirs.channel_id,
+                theirs.thread_ts,
+                rows::card_column(&theirs.card),
+                theirs.credential.as_ref().map(|credential| credential.as_str()),
+                theirs.started_at.0,
+                theirs.updated_at.0,
+                theirs.ended_at.map(|at| at.0),
+                theirs.joined,
+            ],
+        )?;
+        Ok(TaskKey(known.or(new_key).unwrap_or_else(|| self.connection.last_insert_rowid())))
+    }
+}
+
+impl Batch {
+    /// Tasks always in the same order, so that two who write the same ones never wait for each other; each once, the
+    /// latest of those that turned out to be one.
+    fn in_order(&mut self) {
+        self.tasks.sort_by_key(|told| (told.task.id.0, std::cmp::Reverse(told.task.key.map(|key| key.0))));
+        self.tasks.dedup_by_key(|told| told.task.id);
+    }
+
+    /// The two halves, or the tasks alone where no more than one checkpoint is left.
+    pub(crate) fn halves(&self) -> Option<(Self, Self)> {
+        let middle = self.checkpoints.len() / 2;
+        if middle == 0 {
+            return None;
+        }
+        let part = |checkpoints: &[AuditCheckpoint]| Self {
+            tasks: self
+                .tasks
+                .iter()
+                .filter(|told| checkpoints.iter().any(|checkpoint| checkpoint.task == told.task.id))
+                .cloned()
+                .collect(),
+            checkpoints: checkpoints.to_vec(),
+            up_to: None,
+        };
+        let (first, second) = self.checkpoints.split_at(middle);
+        Some((part(first), part(second)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.checkpoints.is_empty()
+    }
+}
+
+fn trail(row: &rusqlite::Row<'_>) -> rusqlite::Result<Trail> {
+    Ok(Trail {
+        cache: row.get(0)?,
+        after: CheckpointKey(row.get(1)?),
+        offset: row.get::<_, Option<i64>>(2)?.map(ClockOffset),
+        sent_at: row.get::<_, Option<i64>>(3)?.map(Moment),
+    })
+}
+
+fn checkpoints_with_tasks() -> String {
+    let columns: Vec<String> =
+        rows::CHECKPOINT.split(',').map(|column| format!("c.{}", column.trim())).collect();
+    format!(
+        "SELECT {}, c.task, coalesce(t.shared_id, t.id), t.agent_id, t.is_import = 0 AND NOT EXISTS
+             (SELECT 1 FROM checkpoints f WHERE f.task = c.task AND f.key < c.key)
+         FROM checkpoints c JOIN tasks t ON t.key = c.task",
+        columns.join(", ")
+    )
+}
+
+fn checkpoint_with_task(row: &rusqlite::Row<'_>) -> rusqlite::Result<(TaskKey, AuditCheckpoint)> {
+    let checkpoint = rows::checkpoint(row)?;
+    let told = AuditCheckpoint {
+        key: checkpoint.key.unwrap_or(CheckpointKey(0)),
+        task: TaskId(rows::uuid(row, 17)?),
+        agent_id: row.get(18)?,
+        is_first: row.get(19)?,
+        checkpoint,
+    };
+    Ok((TaskKey(row.get(16)?), told))
+}

@@ -1,0 +1,323 @@
+//! The audit trail: what is recorded is in the database, once, in order, whole.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, PASSWORD, Pooler};
+use crate::fake_slack::FakeSlack;
+use crate::support::{Sandbox, wait_for};
+
+/// A machine whose rows go to a database.
+pub(crate) struct Machine {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) url: String,
+}
+
+impl Machine {
+    pub(crate) fn of(url: &str) -> Self {
+        let sandbox = Sandbox::new();
+        sandbox.env("DATABASE_URL", url);
+        Self { sandbox, url: url.to_owned() }
+    }
+
+    pub(crate) fn with_slack(url: &str, slack: &FakeSlack) -> Self {
+        let machine = Self::of(url);
+        machine.sandbox.slack(slack);
+        machine
+    }
+
+    /// `emit --json` of the agent `bot`, unless the words name another; its receipt.
+    #[track_caller]
+    pub(crate) fn emit<const N: usize>(&self, words: [&str; N]) -> Value {
+        let mut line = vec!["emit", "--json"];
+        if !words.contains(&"-a") {
+            line.extend(["-a", "bot"]);
+        }
+        line.extend(words);
+        self.sandbox.cmd(line).run().success().lacks(PASSWORD).json()
+    }
+
+    /// The same without the database.
+    #[track_caller]
+    pub(crate) fn emit_alone<const N: usize>(&self, words: [&str; N]) -> Value {
+        self.sandbox.env("DATABASE_URL", "");
+        let receipt = self.emit(words);
+        self.sandbox.env("DATABASE_URL", &self.url);
+        receipt
+    }
+
+    /// `flush --json`; its answer.
+    #[track_caller]
+    pub(crate) fn flush(&self) -> Value {
+        self.sandbox.cmd(["flush", "--json"]).run().success().lacks(PASSWORD).json()
+    }
+}
+
+/// A database with the tables, and its URL for the tables' owner.
+#[track_caller]
+pub(crate) fn database(cluster: &Cluster) -> (String, String) {
+    let database = cluster.database();
+    let url = cluster.url("ana", &database);
+    Sandbox::new().cmd(["db", "migrate"]).env("DATABASE_URL", &url).run().success();
+    (database, url)
+}
+
+/// Checkpoints in the order of the trail, as `ACTION|PROGRESS`.
+#[track_caller]
+pub(crate) fn trail(cluster: &Cluster, database: &str) -> Vec<String> {
+    let sql = "SELECT action_description, progress FROM agent_checkpoints
+               ORDER BY created_at, (metadata -> 'agent_checkpoint' ->> 'seq')::int";
+    cluster.sql_in(database, sql).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_recorded_is_in_the_database_at_once() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    let first = machine.emit(["-s", "starting", "-t", "Deploy", "--repo", "acme/rocket", "Begin"]);
+    assert_eq!(first["audit"], "sent");
+    let words =
+        ["-s", "error", "-p", "40", "--tokens", "150000", "--error", "exit 1", "--meta", "k=v", "Tests"];
+    assert_eq!(machine.emit(words)["audit"], "sent");
+    let words = ["-s", "complete", "--artifact", "PR=https://example.com/1", "--artifact", "out.txt", "Done"];
+    assert_eq!(machine.emit(words)["audit"], "sent");
+
+    let task =
+        "SELECT id, agent_id, task_type, task_name, repo_scope, status, progress, completed_at IS NOT NULL,
+                    result_summary, error_message, artifacts FROM agent_tasks";
+    let id = first["task_id"].as_str().expect("an id");
+    let artifacts = r#"[{"name": "PR", "target": "https://example.com/1"}, {"target": "out.txt"}]"#;
+    assert_eq!(
+        cluster.sql_in(&database, task),
+        format!("{id}|bot|task|Deploy|acme/rocket|completed|100|t|Done||{artifacts}")
+    );
+    let checkpoints = "SELECT checkpoint_type, action_description, progress, tokens_used, context_limit, status,
+                           error_message, retry_count, metadata ->> 'k' FROM agent_checkpoints ORDER BY created_at";
+    assert_eq!(
+        cluster.sql_in(&database, checkpoints).lines().collect::<Vec<_>>(),
+        [
+            "start|Begin|0||200000|starting||0|",
+            "error|Tests|40|150000|200000|error|exit 1|0|v",
+            "complete|Done|100|150000|200000|complete||0|",
+        ]
+    );
+    let made = "SELECT artifact_type, artifact_name, artifact_url FROM task_artifacts ORDER BY artifact_url";
+    assert_eq!(cluster.sql_in(&database, made), "url|PR|https://example.com/1\nfile||out.txt");
+    let keys = "SELECT count(*) FROM (SELECT id FROM agent_tasks UNION SELECT id FROM agent_checkpoints
+                    UNION SELECT id FROM task_artifacts) AS ids WHERE substr(id::text, 15, 1) = '7'";
+    assert_eq!(cluster.sql_in(&database, keys), "6");
+}
+
+#[test]
+fn rows_from_before_the_database_follow_and_go_once() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    for n in 0..5 {
+        let receipt = machine.emit_alone(["-p", &n.to_string(), &format!("step {n}")]);
+        assert_eq!(receipt["audit"], "off");
+    }
+    assert_eq!(machine.flush()["audit"], json!({ "sent": 5, "rejected": 0, "waiting": 0 }));
+    let all = ["step 0|0", "step 1|1", "step 2|2", "step 3|3", "step 4|4"];
+    assert_eq!(trail(cluster, &database), all);
+    assert_eq!(machine.flush()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 0 }));
+    // A cache that has forgotten how far it was tells all of it again, to no effect.
+    let cache = machine.sandbox.cache_path();
+    rusqlite::Connection::open(cache)
+        .expect("the cache")
+        .execute("DELETE FROM audits", [])
+        .expect("forgotten");
+    assert_eq!(machine.flush()["audit"]["sent"], 5);
+    assert_eq!(trail(cluster, &database), all);
+    assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_tasks"), "1");
+}
+
+#[test]
+fn a_routine_checkpoint_opens_no_connection() {
+    let (cluster, slack) = (Cluster::shared(), FakeSlack::start());
+    let (database, url) = database(cluster);
+    let machine = Machine::with_slack(&url, &slack);
+    assert_eq!(machine.emit(["-s", "starting", "Begin"])["audit"], "sent");
+    let before = cluster.statements(&database).len();
+    for _ in 0..3 {
+        let receipt = machine.emit(["-s", "working", "On it"]);
+        assert_eq!((&receipt["audit"], &receipt["delivery"]), (&json!("queued"), &json!("coalesced")));
+    }
+    assert_eq!(cluster.statements(&database).len(), before);
+    // What ends the task takes them along.
+    assert_eq!(machine.emit(["-s", "complete", "Done"])["audit"], "sent");
+    assert_eq!(trail(cluster, &database).len(), 5);
+}
+
+#[test]
+fn a_courier_takes_what_was_held_back() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+    assert_eq!(machine.emit(["-s", "starting", "Begin"])["audit"], "sent");
+    assert_eq!(machine.emit(["-s", "working", "On it"])["audit"], "queued");
+    wait_for("the courier's rows", || (trail(cluster, &database).len() == 2).then_some(()));
+}
+
+#[test]
+fn with_background_always_a_courier_does_it_all() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "always");
+    assert_eq!(machine.emit(["-s", "starting", "Begin"])["audit"], "queued");
+    wait_for("the courier's rows", || (trail(cluster, &database).len() == 1).then_some(()));
+}
+
+#[test]
+fn run_and_stream_tell_the_database_too() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    let command = ["run", "--json", "-a", "runner", "--", "sh", "-c", "echo out >&2; exit 3"];
+    let run = machine.sandbox.cmd(command).run().code(3);
+    assert_eq!(run.json()["audit"], "sent");
+    let lines =
+        "{\"status\":\"starting\",\"agent_id\":\"s\"}\n{\"status\":\"complete\",\"agent_id\":\"s\"}\n";
+    machine.sandbox.cmd(["stream", "--strict"]).stdin(lines).run().success();
+    let sql = "SELECT agent_id, checkpoint_type, status FROM agent_checkpoints ORDER BY created_at,
+                   (metadata -> 'agent_checkpoint' ->> 'seq')::int";
+    assert_eq!(
+        cluster.sql_in(&database, sql).lines().collect::<Vec<_>>(),
+        ["runner|start|starting", "runner|error|error", "s|start|starting", "s|complete|complete"]
+    );
+    let tail =
+        "SELECT metadata -> 'agent_checkpoint' ->> 'tail' FROM agent_checkpoints WHERE status = 'error'";
+    assert_eq!(cluster.sql_in(&database, tail), "out");
+}
+
+#[test]
+fn an_older_checkpoint_that_comes_late_never_sets_a_task_back() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let (ours, other) = (Machine::of(&url), Machine::of(&url));
+    ours.emit(["-s", "starting", "-p", "10", "Begin"]);
+    ours.emit_alone(["-s", "working", "-p", "30", "Offline"]);
+    // It goes on elsewhere meanwhile, and only then the row from before arrives.
+    other.emit(["-s", "working", "-p", "60", "-f", "Elsewhere"]);
+    assert_eq!(ours.flush()["audit"]["sent"], 1);
+    let task = "SELECT progress, metadata -> 'agent_checkpoint' -> 'snapshot' -> 'action' ->> 'text' FROM agent_tasks";
+    assert_eq!(cluster.sql_in(&database, task), "60|Elsewhere");
+    assert_eq!(trail(cluster, &database), ["Begin|10", "Offline|30", "Elsewhere|60"]);
+}
+
+#[test]
+fn machines_with_wrong_clocks_are_ordered_rightly() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let (ours, late, early) = (Machine::of(&url), Machine::of(&url), Machine::of(&url));
+    for (machine, shift) in [(&late, "-2h"), (&early, "+2h")] {
+        machine.sandbox.env("LD_PRELOAD", crate::support::faketime());
+        machine.sandbox.env("FAKETIME", shift).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    }
+    ours.emit(["-s", "starting", "-p", "1", "one"]);
+    early.emit(["-s", "working", "-f", "-p", "2", "two"]);
+    late.emit(["-s", "working", "-f", "-p", "3", "three"]);
+    ours.emit(["-s", "working", "-f", "-p", "4", "four"]);
+    early.emit(["-s", "working", "-f", "-p", "5", "five"]);
+    late.emit(["-s", "complete", "six"]);
+    assert_eq!(trail(cluster, &database), ["one|1", "two|2", "three|3", "four|4", "five|5", "six|100"]);
+    let task = "SELECT count(*), min(status), bool_and(abs(extract(epoch FROM completed_at - now())) < 60),
+                    bool_and(abs(extract(epoch FROM started_at - now())) < 60) FROM agent_tasks";
+    assert_eq!(cluster.sql_in(&database, task), "1|completed|t|t");
+}
+
+#[test]
+fn twenty_machines_at_once_lose_nothing() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machines: Vec<Machine> = (0..20).map(|_| Machine::of(&url)).collect();
+    thread::scope(|scope| {
+        for (n, machine) in machines.iter().enumerate() {
+            scope.spawn(move || {
+                machine.emit(["-a", &format!("own-{n}"), "-s", "starting", "alone"]);
+                machine.emit(["-a", "common", "-s", "working", "-f", &format!("from {n}")]);
+                machine.emit(["-a", &format!("own-{n}"), "-s", "complete", "done"]);
+            });
+        }
+    });
+    for machine in &machines {
+        assert_eq!(machine.flush()["audit"]["waiting"], 0);
+    }
+    let count = |sql: &str| cluster.sql_in(&database, sql);
+    assert_eq!(count("SELECT count(*), count(DISTINCT task_id) FROM agent_checkpoints"), "60|21");
+    assert_eq!(
+        count("SELECT status, count(*) FROM agent_tasks GROUP BY 1 ORDER BY 1"),
+        "completed|20\nrunning|1"
+    );
+}
+
+#[test]
+fn a_pooler_between_is_good_enough() {
+    let cluster = Cluster::shared();
+    let pooler = Pooler::start(cluster);
+    let (database, _) = database(cluster);
+    let machine = Machine::of(&pooler.url(&database));
+    machine.emit(["-s", "starting", "Begin"]);
+    machine.emit_alone(["-s", "working", "Between"]);
+    assert_eq!(machine.emit(["-s", "complete", "Done"])["audit"], "sent");
+    assert_eq!(trail(cluster, &database), ["Begin|0", "Between|0", "Done|100"]);
+    let named = cluster
+        .statements(&database)
+        .into_iter()
+        .filter(|line| line.starts_with("execute ") && !line.starts_with("execute <unnamed>"));
+    assert_eq!(named.collect::<Vec<_>>(), Vec::<String>::new());
+}
+
+#[test]
+fn long_values_are_cut_to_the_columns_and_kept_whole_beside() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    let (name, kind, repo) = ("é".repeat(600), "t".repeat(60), "r".repeat(300));
+    let artifact = format!("{}=https://example.com/1", "a".repeat(300));
+    let words = [
+        "-t",
+        &name,
+        "--task-type",
+        &kind,
+        "--repo",
+        &repo,
+        "--artifact",
+        &artifact,
+        "--tokens",
+        "9999999999",
+    ];
+    machine.emit(words);
+    let widths = "SELECT length(task_name), length(task_type), length(repo_scope) FROM agent_tasks";
+    assert_eq!(cluster.sql_in(&database, widths), "500|50|255");
+    let whole = "SELECT w ->> 'task_name', w ->> 'task_type', w ->> 'repo_scope' FROM agent_tasks,
+                     LATERAL (SELECT metadata -> 'agent_checkpoint' -> 'whole' AS w) AS o";
+    assert_eq!(cluster.sql_in(&database, whole), format!("{name}|{kind}|{repo}"));
+    let made =
+        "SELECT length(artifact_name), length(metadata -> 'agent_checkpoint' -> 'whole' ->> 'artifact_name')
+                FROM task_artifacts";
+    assert_eq!(cluster.sql_in(&database, made), "255|300");
+    assert_eq!(cluster.sql_in(&database, "SELECT tokens_used FROM agent_checkpoints"), "2147483647");
+}
+
+#[test]
+fn a_database_from_before_takes_rows_and_keeps_its_own() {
+    let cluster = Cluster::shared();
+    let database = cluster.database();
+    cluster.sql_in(&database, &format!("SET ROLE ana; {}", crate::db::OLD));
+    let url = cluster.url("ana", &database);
+    let machine = Machine::of(&url);
+    Sandbox::new().cmd(["db", "migrate"]).env("DATABASE_URL", &url).run().success();
+    // An agent with a row that another program left open goes on in it.
+    assert_eq!(machine.emit(["-a", "busy", "-s", "complete", "Done"])["audit"], "sent");
+    machine.emit(["-a", "done", "-s", "starting", "Again"]);
+    let tasks = "SELECT agent_id, task_name, status FROM agent_tasks ORDER BY 1, 3";
+    assert_eq!(
+        cluster.sql_in(&database, tasks),
+        "busy|Tests|completed\ndone|Docs|completed\ndone|done|running"
+    );
+}

@@ -1,0 +1,171 @@
+//! The audit trail when its database is away, slow, full or of another opinion: nobody waits for it and nothing is lost.
+
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::audit::{Machine, database, trail};
+use crate::cluster::{Cluster, PASSWORD};
+use crate::fake_slack::FakeSlack;
+use crate::support::{Sandbox, wait_for};
+
+/// Nothing listens there.
+const NOBODY: &str = "postgres://ana@127.0.0.1:1/nowhere";
+
+#[test]
+fn without_a_server_a_checkpoint_is_recorded_and_posted() {
+    let slack = FakeSlack::start();
+    let machine = Machine::with_slack(NOBODY, &slack);
+    let receipt = machine.emit(["-s", "starting", "Begin"]);
+    assert_eq!((&receipt["audit"], &receipt["delivery"]), (&json!("queued"), &json!("sent")));
+    let warned = receipt["warnings"][0].as_str().expect("a warning");
+    assert_eq!(
+        warned,
+        "recorded, but not in the audit trail yet (queued): 127.0.0.1:1 refused the connection"
+    );
+    // Within the back-off nobody tries, so nobody warns either; to a strict caller it is not done.
+    let receipt = machine.emit(["-s", "blocked", "Go on"]);
+    assert_eq!((&receipt["audit"], &receipt["warnings"]), (&json!("queued"), &json!([])));
+    machine.sandbox.cmd(["emit", "-a", "bot", "--strict", "-f", "Strictly"]).run().code(75);
+    let flush = machine.sandbox.cmd(["flush", "--json", "--deadline", "1s"]).run().code(75);
+    assert_eq!(flush.json()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 3 }));
+}
+
+#[test]
+fn what_waited_for_a_server_is_there_when_it_comes_back() {
+    let mut cluster = Cluster::start();
+    let (database, url) = database(&cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "Begin"]);
+    cluster.kill();
+    assert_eq!(machine.emit(["-s", "error", "-p", "50", "Alone"])["audit"], "queued");
+    cluster.restart();
+    // Back-off or not, flush tries.
+    assert_eq!(machine.flush()["audit"], json!({ "sent": 1, "rejected": 0, "waiting": 0 }));
+    assert_eq!(trail(&cluster, &database), ["Begin|0", "Alone|50"]);
+    // And so does the next call, now that it is over.
+    assert_eq!(machine.emit(["-s", "complete", "Done"])["audit"], "sent");
+}
+
+#[test]
+fn a_server_that_is_killed_in_mid_batch_has_every_row_once_in_the_end() {
+    let mut cluster = Cluster::start();
+    let (database, url) = database(&cluster);
+    let machine = Machine::of(&url);
+    let lines: String = (0..20_000)
+        .map(|n| format!("{{\"agent_id\":\"a{}\",\"status\":\"working\",\"action\":\"step {n}\"}}\n", n % 7))
+        .collect();
+    machine.sandbox.env("DATABASE_URL", "");
+    machine.sandbox.cmd(["stream"]).stdin(lines).run().success();
+    machine.sandbox.env("DATABASE_URL", &url);
+    let count = "SELECT count(*) FROM agent_checkpoints";
+    let flush = machine.sandbox.cmd(["flush", "--json"]).spawn();
+    wait_for("a first batch", || (cluster.sql_in(&database, count) != "0").then_some(()));
+    cluster.kill();
+    cluster.restart();
+    let output = flush.wait_with_output().expect("an output");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((output.status.code(), &answer["audit"]["waiting"]), (Some(0), &json!(0)));
+    assert_eq!(cluster.sql_in(&database, count), "20000");
+    let tasks = "SELECT count(*), count(DISTINCT agent_id) FROM agent_tasks";
+    assert_eq!(cluster.sql_in(&database, tasks), "7|7");
+}
+
+#[test]
+fn a_locked_table_keeps_nobody_waiting_and_no_connection_is_left_behind() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    crate::db::with_lock(cluster, &database, || {
+        let since = Instant::now();
+        assert_eq!(machine.emit(["--deadline", "3s", "-s", "starting", "Begin"])["audit"], "queued");
+        assert!(since.elapsed().as_secs() < 3, "{:?}", since.elapsed());
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'agent-checkpoint'
+                           AND datname = current_database()";
+        wait_for("the end of what waited", || (cluster.sql_in(&database, waiting) == "0").then_some(()));
+    });
+    assert_eq!(machine.flush()["audit"]["waiting"], 0);
+    assert_eq!(trail(cluster, &database), ["Begin|0"]);
+}
+
+#[test]
+fn what_somebody_has_to_mend_is_named_and_rows_wait_until_it_is() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let bare = cluster.database();
+    let older = cluster.database();
+    cluster.sql_in(&older, &format!("SET ROLE ana; {}", crate::db::OLD));
+    let wrong = url.replace("s3cret", "wrong");
+    for (url, words, hint) in [
+        (wrong, "refused the password of user 'ana'", "mend user or password"),
+        (cluster.url("ana", &bare), "lacks the audit trail's tables", "run agent-checkpoint db migrate"),
+        (cluster.url("ana", &older), "lacks the audit trail's tables", "run agent-checkpoint db migrate"),
+        (cluster.url("trusted", &database), "does not let user 'trusted'", "granted"),
+    ] {
+        let machine = Machine::of(&url);
+        let output = machine.sandbox.cmd(["emit", "-a", "bot", "Hello"]).run().success().lacks(PASSWORD);
+        output.stderr_has(words).stderr_has(hint);
+        let output = machine.sandbox.cmd(["flush"]).run().code(78).lacks(PASSWORD);
+        output.stderr_has(words).stderr_has(hint);
+        machine.sandbox.env("DATABASE_URL", cluster.url("ana", &database));
+        assert_eq!(machine.flush()["audit"]["waiting"], 0, "{words}");
+    }
+    assert_eq!(trail(cluster, &database).len(), 4);
+}
+
+#[test]
+fn a_row_that_the_server_refuses_is_set_aside_and_the_rest_goes_on() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    cluster.sql_in(
+        &database,
+        "ALTER TABLE agent_checkpoints ADD CONSTRAINT sober CHECK (action_description NOT LIKE '%poison%')",
+    );
+    let machine = Machine::of(&url);
+    for n in 0..50 {
+        let action = if n % 20 == 7 { format!("poison {n}") } else { format!("step {n}") };
+        machine.emit_alone(["-a", &format!("a{}", n % 3), &action]);
+    }
+    let output = machine.sandbox.cmd(["flush", "--json"]).run().code(78).stderr_has("refused 3 checkpoints");
+    assert_eq!(output.json()["audit"], json!({ "sent": 47, "rejected": 3, "waiting": 0 }));
+    assert_eq!(trail(cluster, &database).len(), 47);
+    assert_eq!(machine.flush()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 0 }));
+    cluster.sql_in(&database, "ALTER TABLE agent_checkpoints DROP CONSTRAINT sober");
+    let again = machine.sandbox.cmd(["flush", "--json", "--rejected"]).run().success().json();
+    assert_eq!(again["audit"], json!({ "sent": 3, "rejected": 0, "waiting": 0 }));
+    assert_eq!(trail(cluster, &database).len(), 50);
+}
+
+#[test]
+fn a_server_whose_disk_is_full_gets_the_rows_once_there_is_room() {
+    let cluster = Cluster::start_with_little_room();
+    let (database, url) = database(&cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "Begin"]);
+    machine.sandbox.env("DATABASE_URL", "");
+    for n in 0..4_u64 {
+        // Noise, which no compression makes small.
+        let mut state = n + 1;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'!' + u8::try_from(state >> 58).expect("six bits"))
+        });
+        let action: String = noise.take(1_500_000).collect();
+        machine.sandbox.cmd(["emit", "-a", "bot", "-s", "working", "-"]).stdin(action).run().success();
+    }
+    machine.sandbox.env("DATABASE_URL", &url);
+    let full = machine.sandbox.cmd(["flush", "--json", "--deadline", "2s"]).run().code(75);
+    let left = full.stderr_has("refused").json()["audit"]["waiting"].as_u64().expect("a number");
+    assert!(left > 0);
+    cluster.make_room();
+    assert_eq!(machine.flush()["audit"]["waiting"], 0);
+    assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "5");
+}
+
+#[test]
+fn a_refused_setting_is_named_and_rows_wait() {
+    let machine = Machine::of("mysql://somewhere");
+    let output = machine.sandbox.cmd(["emit", "-a", "bot", "--json", "Hello"]).run().success();
+    assert_eq!(output.stderr_has("DATABASE_URL").json()["audit"], "queued");
+    Sandbox::new().cmd(["flush"]).env("DATABASE_URL", "mysql://somewhere").run().code(78);
+}

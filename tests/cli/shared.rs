@@ -1,0 +1,207 @@
+//! Shared threads: an agent goes on elsewhere in its task and its thread.
+
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::audit::{Machine, database};
+use crate::cluster::Cluster;
+use crate::fake_slack::FakeSlack;
+use crate::support::wait_for;
+
+/// Two machines with one database and one Slack.
+struct Pair {
+    cluster: &'static Cluster,
+    database: String,
+    slack: FakeSlack,
+    ours: Machine,
+    other: Machine,
+}
+
+impl Pair {
+    #[track_caller]
+    fn new() -> Self {
+        let (cluster, slack) = (Cluster::shared(), FakeSlack::start());
+        let (database, url) = database(cluster);
+        let (ours, other) = (Machine::with_slack(&url, &slack), Machine::with_slack(&url, &slack));
+        Self { cluster, database, slack, ours, other }
+    }
+
+    /// The tasks there, as `STATUS|THREAD`, the oldest first.
+    #[track_caller]
+    fn tasks(&self) -> Vec<String> {
+        let sql = "SELECT status, slack_thread_ts FROM agent_tasks ORDER BY created_at, id";
+        self.cluster.sql_in(&self.database, sql).lines().map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn checkpoints(&self) -> String {
+        self.cluster.sql_in(&self.database, "SELECT count(*), count(DISTINCT task_id) FROM agent_checkpoints")
+    }
+}
+
+fn place(receipt: &Value) -> (&Value, &Value, &Value) {
+    (&receipt["task_id"], &receipt["channel"], &receipt["thread_ts"])
+}
+
+#[test]
+fn an_agent_that_continues_on_another_machine_finds_its_task_and_its_thread() {
+    let pair = Pair::new();
+    let words = ["-s", "starting", "-t", "Deploy", "-p", "20", "--tokens", "1000", "Begin"];
+    let first = pair.ours.emit(words);
+    let second = pair.other.emit(["-s", "blocked", "Stuck"]);
+    assert_eq!(place(&first), place(&second));
+    assert_eq!((&second["progress"], &second["audit"]), (&json!(20), &json!("sent")));
+    // And back again, with what was said there.
+    pair.other.emit(["-s", "working", "-p", "70", "-f", "On it"]);
+    let third = pair.ours.emit(["-s", "blocked", "Stuck again"]);
+    assert_eq!((place(&third), &third["progress"]), (place(&first), &json!(70)));
+    assert_eq!(pair.slack.roots().len(), 1);
+    let thread = pair.slack.thread(first["thread_ts"].as_str().expect("a thread"));
+    assert_eq!(thread.len(), 4);
+    assert!(
+        thread[1].text.contains("Task: Deploy") && thread[1].text.contains("1,000"),
+        "{}",
+        thread[1].text
+    );
+    assert_eq!(pair.checkpoints(), "4|1");
+}
+
+#[test]
+fn a_repeated_end_joins_the_task_that_was_closed_elsewhere() {
+    let pair = Pair::new();
+    pair.ours.emit(["-s", "starting", "Begin"]);
+    let first = pair.ours.emit(["-s", "complete", "Done"]);
+    let second = pair.other.emit(["-s", "complete", "Done too"]);
+    assert_eq!(place(&first), place(&second));
+    assert_eq!((pair.tasks().len(), pair.checkpoints()), (1, "3|1".to_owned()));
+}
+
+#[test]
+fn a_task_that_was_ended_elsewhere_is_never_revived() {
+    let pair = Pair::new();
+    let first = pair.ours.emit(["-s", "starting", "Begin"]);
+    pair.other.emit(["-s", "cancelled", "Enough"]);
+    let next = pair.ours.emit(["-s", "blocked", "Go on"]);
+    assert_ne!((&first["task_id"], &first["thread_ts"]), (&next["task_id"], &next["thread_ts"]));
+    let states: Vec<String> =
+        pair.tasks().iter().filter_map(|task| Some(task.split_once('|')?.0.to_owned())).collect();
+    assert_eq!(states, ["cancelled", "running"]);
+    assert_eq!(pair.slack.roots().len(), 2);
+    // The card of the one that was ended stays as it was.
+    let card = pair.slack.card(first["thread_ts"].as_str().expect("a thread"));
+    assert!(card.text.contains("CANCELLED"), "{}", card.text);
+}
+
+#[test]
+fn an_error_on_one_machine_is_recovered_from_on_another() {
+    let pair = Pair::new();
+    let first = pair.ours.emit(["-s", "error", "--error", "exit 1", "Tests"]);
+    let second = pair.other.emit(["-s", "working", "-f", "Again"]);
+    assert_eq!(place(&first), place(&second));
+    let third = pair.ours.emit(["-s", "complete", "Done"]);
+    assert_eq!(place(&first), place(&third));
+    assert_eq!(pair.tasks().len(), 1);
+    assert!(pair.tasks()[0].starts_with("completed|"));
+}
+
+#[test]
+fn a_new_task_replaces_one_that_runs_elsewhere() {
+    let pair = Pair::new();
+    let first = pair.ours.emit(["-s", "starting", "Begin"]);
+    let second = pair.other.emit(["--new", "-s", "starting", "Afresh"]);
+    assert_ne!(first["task_id"], second["task_id"]);
+    let states: Vec<String> =
+        pair.tasks().iter().filter_map(|task| Some(task.split_once('|')?.0.to_owned())).collect();
+    assert_eq!(states, ["cancelled", "running"]);
+    let third = pair.ours.emit(["-s", "blocked", "Where am I"]);
+    assert_eq!(place(&second), place(&third));
+}
+
+#[test]
+fn machines_that_open_an_agent_at_the_same_moment_get_one_task_and_one_thread() {
+    let cluster = Cluster::shared();
+    let slack = FakeSlack::start();
+    let (database, url) = database(cluster);
+    let machines: Vec<Machine> = (0..6).map(|_| Machine::with_slack(&url, &slack)).collect();
+    for machine in &machines {
+        machine.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+    }
+    thread::scope(|scope| {
+        for (n, machine) in machines.iter().enumerate() {
+            scope.spawn(move || machine.emit(["-s", "starting", &format!("from {n}")]));
+        }
+    });
+    let sent = || slack.calls("chat.postMessage").len();
+    wait_for("everybody's message", || (sent() >= 6).then_some(()));
+    for machine in &machines {
+        machine.flush();
+    }
+    assert_eq!(slack.roots().len(), 1, "{:#?}", slack.roots());
+    let thread = slack.roots()[0].ts.clone();
+    assert_eq!(slack.thread(&thread).len(), 6);
+    let tasks = "SELECT count(*), min(slack_thread_ts) FROM agent_tasks";
+    assert_eq!(cluster.sql_in(&database, tasks), format!("1|{thread}"));
+    let rows = "SELECT count(*), count(DISTINCT task_id) FROM agent_checkpoints";
+    assert_eq!(cluster.sql_in(&database, rows), "6|1");
+}
+
+#[test]
+fn what_went_apart_during_an_outage_is_one_again_with_a_line_that_leads_on() {
+    let pair = Pair::new();
+    let ours = pair.ours.emit(["-s", "starting", "-t", "Deploy", "-p", "30", "Here"]);
+    // Over there the database is away, so that the agent opens a thread of its own.
+    let theirs = pair.other.emit_alone(["-s", "working", "There"]);
+    assert_ne!(ours["thread_ts"], theirs["thread_ts"]);
+    assert_eq!(pair.slack.roots().len(), 2);
+    pair.other.flush();
+    let thread = ours["thread_ts"].as_str().expect("a thread");
+    assert_eq!(pair.tasks(), [format!("running|{thread}")]);
+    assert_eq!(pair.checkpoints(), "2|1");
+    // From there a line leads on.
+    let left = pair.slack.thread(theirs["thread_ts"].as_str().expect("a thread"));
+    let line = &left.last().expect("a line").text;
+    assert!(line.contains("goes on in") && line.contains(&thread.replace('.', "")), "{line}");
+    // And what comes next stands where the task goes on, with what both said.
+    let next = pair.other.emit(["-s", "blocked", "Together"]);
+    assert_eq!((place(&next), &next["progress"]), (place(&ours), &json!(30)));
+    let card = pair.slack.card(thread);
+    assert!(card.text.contains("Deploy") && card.text.contains("Together"), "{}", card.text);
+}
+
+#[test]
+fn a_new_task_that_was_opened_during_an_outage_still_replaces_the_other() {
+    let pair = Pair::new();
+    pair.ours.emit(["-s", "starting", "Here"]);
+    let theirs = pair.other.emit_alone(["--new", "-s", "starting", "There"]);
+    pair.other.flush();
+    let states: Vec<String> =
+        pair.tasks().iter().filter_map(|task| Some(task.split_once('|')?.0.to_owned())).collect();
+    assert_eq!(states, ["cancelled", "running"]);
+    let next = pair.ours.emit(["-s", "blocked", "Where"]);
+    assert_eq!(next["task_id"], theirs["task_id"]);
+}
+
+#[test]
+fn a_thread_of_another_workspace_is_left_alone() {
+    let pair = Pair::new();
+    pair.ours.sandbox.env("SLACK_BOT_TOKEN", "");
+    // The task is known there without a thread; this machine opens one.
+    let first = pair.ours.emit(["-s", "starting", "Here"]);
+    assert_eq!(first["delivery"], "printed");
+    let second = pair.other.emit(["-s", "blocked", "There"]);
+    assert_eq!((&first["task_id"], &second["delivery"]), (&second["task_id"], &json!("sent")));
+    assert!(second["thread_ts"].is_string());
+}
+
+#[test]
+fn a_wrapped_command_goes_on_in_the_shared_task_as_well() {
+    let pair = Pair::new();
+    let first = pair.ours.emit(["-s", "starting", "Begin"]);
+    let run = pair.other.sandbox.cmd(["run", "--json", "-a", "bot", "--", "true"]).run().success().json();
+    assert_eq!(run["thread_ts"], first["thread_ts"]);
+    assert_eq!(pair.slack.roots().len(), 1);
+    pair.other.flush();
+    assert_eq!(pair.tasks().len(), 1);
+    assert!(pair.tasks()[0].starts_with("completed|"));
+}

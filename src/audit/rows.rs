@@ -83,13 +83,14 @@ pub(super) fn listed(row: &Row) -> Result<Listed, Error> {
         text("task_type", 2)?.unwrap_or_default(),
         started_at,
     );
+    let slack = ours.get("slack").and_then(Value::as_object).cloned().unwrap_or_default();
     let task = Task {
         state,
         snapshot,
-        channel: string(&ours, "channel").or(row.try_get(7)?),
-        channel_id: string(&ours, "channel_id"),
+        channel: string(&slack, "channel").or(row.try_get(7)?),
+        channel_id: string(&slack, "channel_id"),
         thread_ts: row.try_get(8)?,
-        card: string(&ours, "card").filter(|card| card != "frozen").map_or(Card::Missing, Card::At),
+        card: string(&slack, "card").filter(|card| card != "frozen").map_or(Card::Missing, Card::At),
         updated_at: moment(row, 12)?.unwrap_or(started_at),
         ended_at,
         ..blank

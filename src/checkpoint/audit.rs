@@ -430,7 +430,7 @@ impl StoredRow {
 /// How a task is shown of which nothing but its state is known.
 fn shown_as(state: TaskState) -> Status {
     match state {
-        TaskState::Running => Status::Working,
+        TaskState::Running | TaskState::Pending | TaskState::Approved => Status::Working,
         TaskState::Failed => Status::Error,
         TaskState::Completed => Status::Complete,
         TaskState::Cancelled => Status::Cancelled,

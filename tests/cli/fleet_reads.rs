@@ -4,12 +4,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::audit_rows::forward;
 use crate::cluster::{Cluster, PASSWORD, Pooler};
 use crate::db::{OLD, migrate, with_lock};
 use crate::support::{Output, Sandbox, wait_for};
 
 /// A database with the tables, and its URL.
+/// Tells the database what a cache holds.
+fn forward(cluster: &Cluster, database: &str, sandbox: &Sandbox) {
+    let url = cluster.url("ana", database);
+    sandbox.cmd(["flush"]).env("DATABASE_URL", url).run().success();
+}
+
 fn prepared() -> (&'static Cluster, String, String) {
     let cluster = Cluster::shared();
     let database = cluster.database();

@@ -4,8 +4,6 @@
 mod audit;
 #[cfg(feature = "postgres")]
 mod audit_outage;
-#[cfg(feature = "postgres")]
-mod audit_rows;
 mod bad_input;
 mod cache;
 mod card;

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::outbox::{Credential, Job, Link};
 use crate::checkpoint::parse::Thread;
+use crate::render::question::{self, Means};
+use crate::render::slack;
 use crate::secret::Secret;
 use http::{Answer, Http, Network, Trouble};
 
@@ -212,6 +214,22 @@ fn foreign_answer(host: &str, answer: &Answer) -> Retry {
     let tries = if is_page { PAGE_TRIES } else { LOOKALIKE_TRIES };
     let reason = format!("{host} gave an answer that is not Slack's");
     Retry { cause: Cause::Foreign { tries }, reason, maybe_sent: true }
+}
+
+/// What a message shows: the task, or the question that is put.
+fn rich(job: &Job, means: Means) -> Value {
+    match &job.asked {
+        Some(asked) => question::message(asked, means),
+        None => slack::message(&job.task.agent_id, &job.snapshot),
+    }
+}
+
+/// The same without blocks, for when Slack refuses them.
+fn plain(job: &Job) -> Value {
+    match &job.asked {
+        Some(asked) => question::plain_message(asked),
+        None => slack::plain_message(&job.task.agent_id, &job.snapshot),
+    }
 }
 
 /// What every message carries beside its text and blocks.

@@ -134,13 +134,13 @@ fn details(agent_id: &str, snapshot: &Snapshot) -> Vec<Value> {
 
 /// Text that is shown as it is: nothing in it can become a mention, a link or the end of the block
 /// (<https://docs.slack.dev/reference/block-kit/blocks/rich-text-block>).
-fn preformatted(text: &str) -> Value {
+pub(super) fn preformatted(text: &str) -> Value {
     let element = json!({ "type": "rich_text_preformatted", "elements": [{ "type": "text", "text": text }] });
     json!({ "type": "rich_text", "elements": [element] })
 }
 
 /// `verbatim` keeps Slack from turning bare `@here` and `#names` into mentions.
-fn section(text: &str) -> Value {
+pub(super) fn section(text: &str) -> Value {
     json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": true } })
 }
 
@@ -151,7 +151,7 @@ fn title(agent_id: &str, snapshot: &Snapshot, bold: &str) -> String {
 }
 
 /// An agent's id in a code span, which a backtick would end.
-fn code(agent_id: &str, room: usize) -> String {
+pub(super) fn code(agent_id: &str, room: usize) -> String {
     format!("`{}`", fit(&Excerpt::of(&text::plain(agent_id, false).replace('`', "'")), room, false))
 }
 
@@ -294,7 +294,7 @@ fn is_mention(text: &str) -> bool {
     ["here", "channel", "everyone"].into_iter().any(begins)
 }
 
-fn units(text: &str) -> usize {
+pub(super) fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
@@ -323,7 +323,7 @@ fn fit(excerpt: &Excerpt, room: usize, lines: bool) -> String {
 }
 
 /// Escapes Slack's three control characters and defuses mentions.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut previous = None;
     text.chars()
         .map(|c| {

@@ -290,19 +290,22 @@ impl Tx<'_> {
         }
         let note = match candidate.kind {
             EntryKind::Note => Some(self.note(candidate.entry)?),
-            EntryKind::Post | EntryKind::Card | EntryKind::File => None,
+            EntryKind::Post | EntryKind::Card | EntryKind::File | EntryKind::Question => None,
         };
-        let job = self.connection.query_row(
+        let mut about = None;
+        let mut job = self.connection.query_row(
             "SELECT e.frozen, e.attempts, e.maybe_sent, e.state, e.created_at_ms,
                  coalesce((SELECT id FROM checkpoints WHERE key = e.checkpoint),
                           (SELECT id FROM checkpoints WHERE task = e.task ORDER BY key DESC LIMIT 1)),
-                 CASE e.kind WHEN 3 THEN (SELECT tail FROM checkpoints WHERE key = e.checkpoint) END
+                 CASE e.kind WHEN 3 THEN (SELECT tail FROM checkpoints WHERE key = e.checkpoint) END,
+                 CASE e.kind WHEN 2 THEN NULL ELSE e.about END
              FROM entries e WHERE e.key = ?1",
             [candidate.entry.0],
             |row| {
                 let frozen: Option<String> = row.get(0)?;
                 // Still marked as being sent although its lease is free: whoever sent it died before the answer.
                 let interrupted = row.get::<_, i64>(3)? == state::SENDING;
+                about = row.get::<_, Option<i64>>(7)?;
                 Ok(Job {
                     entry: candidate.entry,
                     kind: candidate.kind,
@@ -315,6 +318,7 @@ impl Tx<'_> {
                         _ => task.snapshot.clone(),
                     },
                     note: note.clone(),
+                    asked: None,
                     file: row.get(6)?,
                     checkpoint: CheckpointId(rows::uuid(row, 5)?),
                     attempts: row.get(1)?,
@@ -325,6 +329,9 @@ impl Tx<'_> {
                 })
             },
         )?;
+        if let Some(question) = about {
+            self.fill_in(&mut job, question)?;
+        }
         self.connection.execute(
             "UPDATE entries SET state = ?2, maybe_sent = ?3 WHERE key = ?1",
             params![candidate.entry.0, state::SENDING, job.maybe_sent],

@@ -91,6 +91,7 @@ impl Tx<'_> {
                 let shown = "(SELECT card FROM tasks WHERE key = ?1) IS NULL AND ?2 IS NOT NULL";
                 first(task.0, begun)?.max(first(about.unwrap_or_default(), shown)?)
             }
+            EntryKind::Question => first(task.0, "about = (SELECT about FROM entries WHERE key = ?2)")?,
             EntryKind::File => first(task.0, "checkpoint = (SELECT checkpoint FROM entries WHERE key = ?2)")?,
         };
         Ok(due_at.map(Moment))

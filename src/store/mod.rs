@@ -8,14 +8,18 @@ mod claim;
 mod couriers;
 mod family;
 mod flush;
+mod interventions;
 mod lease;
+mod listeners;
 mod metrics;
 mod prune;
+mod questions;
 mod record;
 mod repair;
 mod report;
 mod rows;
 mod schema;
+mod seen;
 mod settle;
 mod statements;
 #[cfg(test)]
@@ -37,7 +41,9 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::exit::cause;
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
+pub(crate) use interventions::Intervention;
 pub(crate) use lease::Owner;
+pub(crate) use questions::{Forsaken, Put, Shown};
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, Problems, TaskReport, Wait};
 pub(crate) use settle::Standing;

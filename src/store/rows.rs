@@ -104,6 +104,7 @@ pub(super) fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<EntryKind> {
         1 => Ok(EntryKind::Card),
         2 => Ok(EntryKind::Note),
         3 => Ok(EntryKind::File),
+        4 => Ok(EntryKind::Question),
         _ => Err(damaged(index, "an entry's kind")),
     }
 }
@@ -114,6 +115,7 @@ pub(super) fn kind_column(kind: EntryKind) -> i64 {
         EntryKind::Card => 1,
         EntryKind::Note => 2,
         EntryKind::File => 3,
+        EntryKind::Question => 4,
     }
 }
 
@@ -138,11 +140,18 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error)))
 }
 
-fn optional_json<T: DeserializeOwned + Default>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+pub(super) fn optional_json<T: DeserializeOwned + Default>(
+    row: &Row<'_>,
+    index: usize,
+) -> rusqlite::Result<T> {
     if row.get_ref(index)?.data_type() == Type::Null { Ok(T::default()) } else { json(row, index) }
 }
 
-fn text<T>(row: &Row<'_>, index: usize, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn text<T>(
+    row: &Row<'_>,
+    index: usize,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
     let text: String = row.get(index)?;
     read(&text).ok_or_else(|| damaged(index, &text))
 }

@@ -110,6 +110,63 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (credential, name)
     ) WITHOUT ROWID;
     ",
+    // 5: kept for the audit trail.
+    "SELECT 1;",
+    // 6: questions and what people said to them or asked for; which of it was heard already, who listens, and how far an
+    // agent has read its thread.
+    "
+    CREATE TABLE questions (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        content TEXT NOT NULL,
+        asker TEXT,
+        channel_id TEXT,
+        message_ts TEXT,
+        answer TEXT,
+        created_at_ms INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX questions_by_id ON questions (id);
+    CREATE INDEX questions_by_task ON questions (task, key);
+    CREATE INDEX questions_open ON questions (key) WHERE answer IS NULL;
+    CREATE TABLE interventions (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        question INTEGER,
+        id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        source TEXT NOT NULL,
+        user_id TEXT,
+        user_name TEXT,
+        details TEXT NOT NULL,
+        vote TEXT,
+        created_at_ms INTEGER NOT NULL
+    );
+    CREATE INDEX interventions_by_task ON interventions (task, key);
+    CREATE TABLE requests (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        user_id TEXT,
+        user_name TEXT,
+        created_at_ms INTEGER NOT NULL
+    );
+    CREATE INDEX requests_by_task ON requests (task, key);
+    CREATE TABLE listeners (
+        app TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE seen (
+        key INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        at_ms INTEGER NOT NULL
+    );
+    CREATE TABLE looks (
+        task INTEGER PRIMARY KEY,
+        ts TEXT NOT NULL
+    );
+    ",
 ];
 
 /// The version that this program writes.

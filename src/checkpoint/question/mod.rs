@@ -98,6 +98,9 @@ pub(crate) struct Question {
     pub(crate) at: Whereabouts,
     #[serde(default)]
     pub(crate) on_timeout: OnTimeout,
+    /// Whether reactions and replies are looked for.
+    #[serde(default)]
+    pub(crate) polled: bool,
     pub(crate) asked_at: Moment,
     pub(crate) expires_at: Moment,
 }
@@ -240,6 +243,7 @@ impl Question {
             quorum: 1,
             at: Whereabouts::default(),
             on_timeout: OnTimeout::Fail,
+            polled: false,
             asked_at: Moment(0),
             expires_at: Moment(60_000),
         }

@@ -28,6 +28,7 @@ mod message;
 mod metrics;
 mod network;
 mod outcomes;
+mod people;
 mod readme;
 mod receipt;
 mod rights;

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::parse::{self, Artifact, Invalid, Thread};
+use crate::checkpoint::question;
 use crate::checkpoint::status::{Status, TaskState};
 use crate::child::Pattern;
 use crate::exit::{Exit, Failure, one_line};
@@ -108,6 +109,16 @@ pub(crate) enum Command {
     /// disk. A bad line is reported with its number and skipped; the exit code is then 65.
     #[command(verbatim_doc_comment)]
     Stream(Box<StreamArgs>),
+    /// Put a question with buttons to a person and wait for the answer
+    ///
+    /// The question stands in the agent's thread, and is shown in the channel too. Exits 0 when it is
+    /// approved or a choice is made, 10 when it is rejected, 124 when nobody answers in time.
+    #[command(verbatim_doc_comment)]
+    Ask(Box<AskArgs>),
+    /// Tell what became of a question, or answer it here
+    ///
+    /// From any process that shares the cache. Exits as ask does, and 75 while the question is open.
+    Answer(AnswerArgs),
     /// List tasks
     Tasks(TasksArgs),
     /// Show one task with its checkpoints, artifacts and interventions
@@ -308,6 +319,93 @@ pub(crate) struct StreamArgs {
 const STREAM_EXAMPLES: &str = r#"Examples:
   my-agent | agent-checkpoint stream --agent-id my-agent
   echo '{"status":"working","action":"Running tests"}' | agent-checkpoint stream --json"#;
+
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = ASK_EXAMPLES)]
+pub(crate) struct AskArgs {
+    /// What is to be approved or chosen
+    #[arg(value_name = "QUESTION", value_parser = text(parse::free_text))]
+    pub(crate) question: String,
+    /// How long to wait for an answer
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
+    #[arg(long, value_name = "DUR", default_value = "15m", value_parser = text(parse::duration), allow_hyphen_values = true)]
+    pub(crate) timeout: Duration,
+    /// Which exit code it is when nobody answers: 124, 10 or 0
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "fail")]
+    pub(crate) on_timeout: TimeoutChoice,
+    /// Something to choose, in place of approve and reject (repeatable)
+    #[arg(long, value_name = "LABEL", value_parser = text(parse::name))]
+    pub(crate) choice: Vec<String>,
+    /// Who may answer, by Slack's id of the user (repeatable) [default: anybody]
+    #[arg(long, value_name = "USER", value_parser = text(question::user_id))]
+    pub(crate) approver: Vec<String>,
+    /// How many people have to agree
+    #[arg(long, value_name = "N", default_value = "1", value_parser = text(question::quorum), allow_negative_numbers = true)]
+    pub(crate) quorum: u32,
+    /// More to read before answering; '-' reads standard input
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) details: Option<OsString>,
+    /// The command that is to be approved, shown whole
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) command: Option<OsString>,
+    /// Remind of it in the thread this often
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
+    pub(crate) remind: Option<Duration>,
+    /// Print the request's id and do not wait
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+}
+
+/// Which exit code it is when nobody answers a question in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimeoutChoice {
+    /// 124
+    Fail,
+    /// 10, as when it is rejected
+    Reject,
+    /// 0, as when it is approved
+    Approve,
+}
+
+const ASK_EXAMPLES: &str = "Examples:
+  agent-checkpoint ask 'Deploy 1.4.2 to production?' --command './deploy.sh prod' && ./deploy.sh prod
+  agent-checkpoint ask 'Which region?' --choice eu-west --choice us-east
+  agent-checkpoint ask 'Drop the table?' --approver U0123456789 --approver U9876543210 --quorum 2
+  git diff | agent-checkpoint ask 'Merge this?' --details - --timeout 2h --remind 30m
+  id=$(agent-checkpoint ask --no-wait 'Continue?'); agent-checkpoint answer --wait \"$id\"";
+
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = ANSWER_EXAMPLES)]
+pub(crate) struct AnswerArgs {
+    /// The request's id, as ask tells it
+    #[arg(value_name = "ID", value_parser = text(parse::free_text))]
+    pub(crate) id: String,
+    /// Wait until it is answered or its time is over
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Approve it
+    #[arg(long, conflicts_with_all = ["reject", "choice", "wait"])]
+    pub(crate) approve: bool,
+    /// Reject it
+    #[arg(long, conflicts_with_all = ["choice", "wait"])]
+    pub(crate) reject: bool,
+    /// Choose this
+    #[arg(long, value_name = "LABEL", conflicts_with = "wait", value_parser = text(parse::name))]
+    pub(crate) choice: Option<String>,
+    /// What to say beside the answer
+    #[arg(long, value_name = "TEXT", conflicts_with = "wait", value_parser = text(parse::free_text))]
+    pub(crate) comment: Option<String>,
+}
+
+const ANSWER_EXAMPLES: &str = "Examples:
+  agent-checkpoint answer 01a2b0f4-52b1-7cde-8a48-2e68e6d5fc32
+  agent-checkpoint answer --wait 01a2b0f4-52b1-7cde-8a48-2e68e6d5fc32
+  agent-checkpoint answer 01a2b0f4-52b1-7cde-8a48-2e68e6d5fc32 --reject --comment 'Wait for Monday'";
 
 const TASKS_EXAMPLES: &str = "Examples:
   agent-checkpoint tasks
@@ -538,7 +636,7 @@ fn describe(error: &clap::Error) -> Failure {
         .or_else(|| text(ContextKind::SuggestedValue))
         .or_else(|| text(ContextKind::SuggestedSubcommand));
     let command = text(ContextKind::Usage).and_then(|usage| command_of(&usage));
-    let takes_text = matches!(command.as_deref(), Some("emit" | "show"));
+    let takes_text = matches!(command.as_deref(), Some("emit" | "show" | "ask"));
     let help = match &command {
         Some(name) => format!("see agent-checkpoint {name} --help"),
         None => "see agent-checkpoint --help".to_owned(),

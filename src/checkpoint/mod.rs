@@ -10,7 +10,6 @@ pub(crate) mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod parse;
 pub(crate) mod plan;
-#[expect(dead_code, reason = "nothing asks yet")]
 pub(crate) mod question;
 pub(crate) mod snapshot;
 pub(crate) mod status;

@@ -175,13 +175,25 @@ pub(crate) fn lose(
 ) -> Append {
     let error = Some(format!("lost ({reason})"));
     let draft = Draft { error, ..Draft::bare(id, task.agent_id.clone(), Status::Error) };
+    speak_for(task, waiting, &draft, policy, now)
+}
+
+/// Says something in a task that is not the caller's: it keeps its own place in Slack, whatever the caller is configured
+/// for.
+pub(crate) fn speak_for(
+    task: Task,
+    waiting: &[Waiting],
+    draft: &Draft,
+    policy: &Policy,
+    now: Moment,
+) -> Append {
     let route = match &task.credential {
         Some(credential) => {
             Route::Slack { credential: Some(credential.clone()), default_channel: task.channel.clone() }
         }
         None => Route::Off,
     };
-    append(task, waiting, &draft, &Policy { route, ..policy.clone() }, now, &mut Vec::new())
+    append(task, waiting, draft, &Policy { route, ..policy.clone() }, now, &mut Vec::new())
 }
 
 /// A draft that closes the agent's running task.

@@ -1,5 +1,7 @@
 //! From a command to what it does. Only this layer sees all the others, reads the clock and prints.
 
+mod answer;
+mod ask;
 mod courier;
 #[cfg(feature = "postgres")]
 mod db;
@@ -8,6 +10,7 @@ mod doctor;
 mod emit;
 mod flush;
 mod generate;
+mod interact;
 mod masking;
 mod metrics;
 #[cfg(test)]
@@ -49,6 +52,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Emit(args) => emit::run(&global, *args),
         Command::Run(args) => run::run(&global, &args),
         Command::Stream(args) => stream::run(&global, &args),
+        Command::Ask(args) => ask::run(&global, *args),
+        Command::Answer(args) => answer::run(&global, &args),
         Command::Tasks(args) => tasks::run(&global, &args),
         Command::Show(args) => show::run(&global, &args),
         Command::Metrics(args) => metrics::run(&global, &args),

@@ -58,6 +58,10 @@ keys! {
     TAIL = "AGENT_CHECKPOINT_TAIL", "tail": "How many of its command's last lines run shows, 0 for none";
     PROGRESS_REGEX = "AGENT_CHECKPOINT_PROGRESS_REGEX", "progress_regex":
         "How run reads progress from lines: groups named percent, or done and total, and action";
+    APPROVERS = "AGENT_CHECKPOINT_APPROVERS", "approvers":
+        "Who may answer what ask asks: ids of Slack users, separated by commas; otherwise anybody";
+    POLL_INTERVAL = "AGENT_CHECKPOINT_POLL_INTERVAL", "poll_interval":
+        "How often ask looks for reactions and replies where there is no SLACK_APP_TOKEN";
     CACHE = "AGENT_CHECKPOINT_CACHE", "cache": "The file that holds what was recorded and what waits";
     JSON = "AGENT_CHECKPOINT_JSON", "json": "Print one JSON object or array on standard output";
     QUIET = "AGENT_CHECKPOINT_QUIET", "quiet": "Say nothing on standard error but errors";

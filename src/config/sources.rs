@@ -203,7 +203,7 @@ impl Sources<'_> {
     }
 
     /// The same, where a wrong value has another consequence, which may be harmless.
-    fn destination_or<T>(
+    pub(super) fn destination_or<T>(
         &mut self,
         key: Key,
         read: impl Fn(&str) -> Result<T, Invalid>,

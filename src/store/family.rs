@@ -151,6 +151,16 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Brings a task's card up to date, if it has one: what the interval holds back shows there at once.
+    pub(crate) fn refresh_shown_card(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
+        let card: Option<String> =
+            self.connection.query_row("SELECT card FROM tasks WHERE key = ?1", [task.0], |row| row.get(0))?;
+        if card.is_some_and(|card| card != rows::FROZEN) {
+            self.refresh_card(task, now)?;
+        }
+        Ok(())
+    }
+
     /// Whether any message is still to be sent; a card that is to be edited does not count.
     pub(crate) fn has_open_posts(&self, scope: Scope) -> Result<bool, StoreError> {
         let task = match scope {

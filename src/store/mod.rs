@@ -43,7 +43,7 @@ use crate::exit::cause;
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
 pub(crate) use interventions::Intervention;
 pub(crate) use lease::Owner;
-pub(crate) use questions::{Forsaken, Put, Shown};
+pub(crate) use questions::{Forsaken, Put, QuestionKey, Shown};
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, Problems, TaskReport, Wait};
 pub(crate) use settle::Standing;

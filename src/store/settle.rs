@@ -68,6 +68,8 @@ impl Tx<'_> {
                 }
                 // Kept like a message, so that it is shown, and sent again with the next edit or by hand.
                 EntryKind::Card | EntryKind::Question => self.refuse(job.entry, reason),
+                // Without it nobody can read all that is asked.
+                EntryKind::File if job.asked.is_some() => self.refuse(job.entry, reason),
                 EntryKind::Note | EntryKind::File => self.delete(job.entry),
             },
             Settlement::CardGone => {

@@ -6,6 +6,8 @@ const COMMANDS: &[&str] = &[
     "emit",
     "run",
     "stream",
+    "ask",
+    "answer",
     "tasks",
     "show",
     "metrics",

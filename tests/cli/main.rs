@@ -1,5 +1,6 @@
 //! One integration binary that drives the real program.
 
+mod ask;
 mod bad_input;
 mod cache;
 mod card;

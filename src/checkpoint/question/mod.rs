@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::id::uuid_v7;
+use super::parse::Invalid;
 use super::time::{Moment, spoken};
 
 /// A question's public id, made by whoever asks (UUIDv7).
@@ -55,6 +56,30 @@ pub(crate) fn nonce() -> String {
     // A UUIDv4 has six fixed bits; two of them, turned against each other, have none.
     let bits = Uuid::new_v4().as_u128() ^ Uuid::new_v4().as_u128().rotate_left(64);
     format!("{bits:032x}")
+}
+
+/// The id of somebody in Slack, as it stands in a profile or as a mention, `<@U0123456789>`.
+pub(crate) fn user_id(text: &str) -> Result<String, Invalid> {
+    let hint = "copy the member ID from the person's profile in Slack, such as U0123456789";
+    let id = text.trim().trim_start_matches("<@").trim_end_matches('>');
+    let id = id.split('|').next().unwrap_or_default();
+    let is_id = id.len() >= 3
+        && id.starts_with(['U', 'W'])
+        && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    if is_id { Ok(id.to_owned()) } else { Err(Invalid::new("is not the id of a Slack user", hint)) }
+}
+
+/// Several of them, separated by commas or spaces.
+pub(crate) fn user_ids(text: &str) -> Result<Vec<String>, Invalid> {
+    text.split([',', ' ', '\n', '\t', ';']).filter(|word| !word.is_empty()).map(user_id).collect()
+}
+
+/// How many people have to agree.
+pub(crate) fn quorum(text: &str) -> Result<u32, Invalid> {
+    match text.trim().parse::<u32>() {
+        Ok(number @ 1..=100) => Ok(number),
+        _ => Err(Invalid::new("is not a number of people", "give a whole number from 1 to 100")),
+    }
 }
 
 /// What time-out means for the exit code; the decision says `timed_out` all the same.

@@ -1,6 +1,6 @@
 //! `emit`: record one checkpoint, then try to deliver it.
 
-mod draft;
+pub(super) mod draft;
 mod dry_run;
 mod stateless;
 

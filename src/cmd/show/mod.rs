@@ -1,6 +1,10 @@
 //! `show`: one task, whole.
 
+mod people;
+
 use serde_json::{Value, json};
+
+use people::People;
 
 use super::tasks::{hold_back, task_json, waits};
 use super::{about_cache, configure, now, open_or_fail, record, report_problems};
@@ -27,17 +31,23 @@ fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
         let Some(mut report) = tx.find(&args.agent)? else { return Ok(None) };
         report.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, config))?;
         let checkpoints = report.task.key.map(|key| tx.checkpoints(key)).transpose()?.unwrap_or_default();
-        Ok(Some((report, checkpoints)))
+        let people = report.task.key.map(|key| People::read(tx, key)).transpose()?.unwrap_or_default();
+        Ok(Some((report, checkpoints, people)))
     })?;
-    let Some((report, checkpoints)) = found else {
+    let Some((report, checkpoints, people)) = found else {
         return Err(Failure::new(Exit::Failed, format!("no agent or task '{}'", args.agent))
             .hint("agent-checkpoint tasks lists them")
             .into());
     };
     if config.json {
-        ui.answer(&show_json(&report, &checkpoints).to_string())?;
+        let mut json = show_json(&report, &checkpoints);
+        json["questions"] = people.questions_json();
+        json["interventions"] = people.interventions_json();
+        ui.answer(&json.to_string())?;
     } else {
-        ui.answer(&page(&report, &checkpoints, ui))?;
+        let mut lines = vec![page(&report, &checkpoints, ui)];
+        lines.extend(people.lines());
+        ui.answer(&lines.join("\n"))?;
     }
     Ok(Exit::Done)
 }
@@ -58,8 +68,6 @@ fn show_json(report: &TaskReport, checkpoints: &[Checkpoint]) -> Value {
             })
         })
         .collect();
-    // Nobody can intervene yet: no command that asks a human exists.
-    json["interventions"] = json!([]);
     json
 }
 

@@ -165,7 +165,7 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
         }
         'agent-checkpoint;ask' {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long to wait for an answer')
-            [CompletionResult]::new('--on-timeout', '--on-timeout', [CompletionResultType]::ParameterName, 'Which exit code it is when nobody answers: 124, 10 or 0')
+            [CompletionResult]::new('--on-timeout', '--on-timeout', [CompletionResultType]::ParameterName, 'What no answer exits with: fail 124, reject 10, approve 0')
             [CompletionResult]::new('--choice', '--choice', [CompletionResultType]::ParameterName, 'Something to choose, in place of approve and reject (repeatable)')
             [CompletionResult]::new('--approver', '--approver', [CompletionResultType]::ParameterName, 'Who may answer, by Slack''s id of the user (repeatable) [default: anybody]')
             [CompletionResult]::new('--quorum', '--quorum', [CompletionResultType]::ParameterName, 'How many people have to agree')

@@ -158,7 +158,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
         }
         &'agent-checkpoint;ask'= {
             cand --timeout 'How long to wait for an answer'
-            cand --on-timeout 'Which exit code it is when nobody answers: 124, 10 or 0'
+            cand --on-timeout 'What no answer exits with: fail 124, reject 10, approve 0'
             cand --choice 'Something to choose, in place of approve and reject (repeatable)'
             cand --approver 'Who may answer, by Slack''s id of the user (repeatable) [default: anybody]'
             cand --quorum 'How many people have to agree'

@@ -152,7 +152,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l timeout -d 'How long to wait for an answer' -r -f
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l on-timeout -d 'Which exit code it is when nobody answers: 124, 10 or 0' -r -f -a "fail\t'124'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l on-timeout -d 'What no answer exits with: fail 124, reject 10, approve 0' -r -f -a "fail\t'124'
 reject\t'10, as when it is rejected'
 approve\t'0, as when it is approved'"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l choice -d 'Something to choose, in place of approve and reject (repeatable)' -r -f

@@ -331,8 +331,8 @@ pub(crate) struct AskArgs {
     /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", default_value = "15m", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) timeout: Duration,
-    /// Which exit code it is when nobody answers: 124, 10 or 0
-    #[arg(long, value_name = "WHAT", value_enum, default_value = "fail")]
+    /// What no answer exits with: fail 124, reject 10, approve 0
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "fail", hide_possible_values = true)]
     pub(crate) on_timeout: TimeoutChoice,
     /// Something to choose, in place of approve and reject (repeatable)
     #[arg(long, value_name = "LABEL", value_parser = text(parse::name))]
@@ -373,11 +373,11 @@ pub(crate) enum TimeoutChoice {
 }
 
 const ASK_EXAMPLES: &str = "Examples:
-  agent-checkpoint ask 'Deploy 1.4.2 to production?' --command './deploy.sh prod' && ./deploy.sh prod
+  agent-checkpoint ask 'Deploy 1.4.2 to production?' --command './deploy.sh prod'
   agent-checkpoint ask 'Which region?' --choice eu-west --choice us-east
   agent-checkpoint ask 'Drop the table?' --approver U0123456789 --approver U9876543210 --quorum 2
   git diff | agent-checkpoint ask 'Merge this?' --details - --timeout 2h --remind 30m
-  id=$(agent-checkpoint ask --no-wait 'Continue?'); agent-checkpoint answer --wait \"$id\"";
+  agent-checkpoint ask --no-wait 'Continue?'";
 
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = ANSWER_EXAMPLES)]

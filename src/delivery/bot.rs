@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::http::{Answer, Http, host};
@@ -52,7 +52,13 @@ pub(crate) struct Reply {
     channels: Vec<Channel>,
     response_metadata: ResponseMetadata,
     pub(crate) team: String,
+    /// A name; `users.info` has an object here.
+    #[serde(deserialize_with = "name")]
     pub(crate) user: String,
+}
+
+fn name<'de, D: Deserializer<'de>>(field: D) -> Result<String, D::Error> {
+    Ok(Value::deserialize(field)?.as_str().unwrap_or_default().to_owned())
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -3,6 +3,7 @@
 //! Nothing in here knows the store: an entry comes in as a value and an outcome goes out.
 
 pub(crate) mod bot;
+pub(crate) mod conversation;
 pub(crate) mod http;
 mod note;
 pub(crate) mod retry;

@@ -30,7 +30,11 @@ pub(crate) struct Told {
 impl Asker {
     /// Starts one with these words; the request is known when this returns.
     pub(crate) fn start(scene: &Scene, words: &[&str]) -> Self {
-        let words = [&["ask", "-a", "bot"], words].concat();
+        let mut words = [&["ask", "-a", "bot"], words].concat();
+        if !words.contains(&"--timeout") {
+            // A test that goes wrong is not to wait for a quarter of an hour.
+            words.extend(["--timeout", "30s"]);
+        }
         let mut process = scene.sandbox.cmd(words).spawn();
         let mut stderr = process.stderr.take().expect("a pipe");
         let mut first = Vec::new();

@@ -1,6 +1,7 @@
 //! One integration binary that drives the real program.
 
 mod ask;
+mod ask_people;
 mod bad_input;
 mod cache;
 mod card;

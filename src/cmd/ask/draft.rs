@@ -63,7 +63,7 @@ pub(super) fn question(
             TimeoutChoice::Reject => OnTimeout::Reject,
             TimeoutChoice::Approve => OnTimeout::Approve,
         },
-        polled: true,
+        polled: !super::is_webhook(config),
         asked_at: now,
         expires_at: now.plus(args.timeout),
     })

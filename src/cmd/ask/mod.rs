@@ -1,6 +1,7 @@
 //! `ask`: put a question to a person and wait for the answer.
 
 mod draft;
+mod poll;
 mod wait;
 
 use std::sync::Arc;

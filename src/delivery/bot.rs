@@ -89,7 +89,7 @@ struct ResponseMetadata {
 
 /// What to do about an error string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// Our message is malformed or too large: say it more plainly.
     Payload,
     CardGone,
@@ -105,7 +105,7 @@ pub(super) enum Class {
 
 /// Sorts Slack's error strings by what can be done about them; an unknown one is refused for good, verbatim, since
 /// Slack's lists are not exhaustive (<https://docs.slack.dev/reference/methods/chat.postMessage>).
-pub(super) fn class(error: &str) -> Class {
+pub(crate) fn class(error: &str) -> Class {
     match error {
         "no_text"
         | "msg_too_long"

@@ -138,11 +138,7 @@ impl Retry {
 impl From<Trouble> for Retry {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::TooLate => Self {
-                cause: Cause::Server,
-                reason: "the deadline was over before it could be sent".to_owned(),
-                maybe_sent: false,
-            },
+            Trouble::TooLate => Self { cause: Cause::Server, reason: trouble.words(), maybe_sent: false },
             Trouble::NotSent(reason) => Self { cause: Cause::Network, reason, maybe_sent: false },
             Trouble::AnswerLost(reason) => Self { cause: Cause::Network, reason, maybe_sent: true },
         }

@@ -262,6 +262,7 @@ impl Shared {
         }
         state.hub.links.insert(connection, link);
         drop(state);
+        self.changed.notify_all();
         let _ = self.converse_by_frames(&mut socket, connection);
         let _ = socket.get_ref().shutdown(Shutdown::Both);
         self.lock().hub.links.remove(&connection);

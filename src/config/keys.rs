@@ -69,9 +69,9 @@ keys! {
     COLOR = "AGENT_CHECKPOINT_COLOR", "color": "When to use colour: auto, always or never";
     SLACK_API_URL = "SLACK_API_URL", "slack_api_url": "Where Slack's Web API is, for a gateway or a fake Slack";
     SLACK_SIGNING_SECRET = "SLACK_SIGNING_SECRET", "slack_signing_secret", secret:
-        "Not used by any command yet, but masked wherever it turns up";
+        "The app's Signing Secret, by which what Slack sends over HTTP is told from what others send";
     SLACK_APP_TOKEN = "SLACK_APP_TOKEN", "slack_app_token", secret:
-        "Not used by any command yet, but masked wherever it turns up";
+        "The app-level token (xapp-…) with connections:write; with it clicks are heard by Socket Mode";
     DATABASE_URL = "DATABASE_URL", "database_url", secret:
         "The PostgreSQL of the audit trail, as postgres://USER:PASSWORD@HOST/DATABASE or key=value pairs";
     NEON_DATABASE_URL = "NEON_DATABASE_URL", "neon_database_url", secret:

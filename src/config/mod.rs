@@ -27,13 +27,13 @@ use crate::child::Pattern;
 use crate::delivery::Destination;
 use crate::delivery::http::Network;
 use crate::exit::{Exit, Failure, one_line};
+use crate::interaction::open::Access;
 use crate::secret::Secret;
 use crate::trust::Authorities;
 use keys::{
     AGENT_ID, APPROVERS, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN,
     DEADLINE, HEARTBEAT, JSON, KILL_AFTER, Key, MIN_INTERVAL, NO_POST, POLL_INTERVAL, PROGRESS_REGEX, QUIET,
-    REPO, SLACK_API_URL, SLACK_APP_TOKEN, SLACK_SIGNING_SECRET, STRICT, TAIL, TASK_NAME, TASK_TYPE, THREAD,
-    TIMEOUT, VERBOSE,
+    REPO, SLACK_API_URL, STRICT, TAIL, TASK_NAME, TASK_TYPE, THREAD, TIMEOUT, VERBOSE,
 };
 pub(crate) use keys::{KEYS, Origin, VARIABLES};
 use sources::{Sources, Unusable};
@@ -117,6 +117,11 @@ pub(crate) struct Config {
     pub(crate) target: Target,
     #[cfg(feature = "postgres")]
     pub(crate) audit: database::Audit,
+    /// By which requests of Slack's are known.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes requests yet"))]
+    pub(crate) signing_secret: Option<Secret>,
+    /// For Socket Mode.
+    pub(crate) app_token: Option<Secret>,
     pub(crate) network: Network,
     /// Every secret that was read, to be masked wherever it turns up.
     pub(crate) secrets: Vec<Secret>,
@@ -156,6 +161,13 @@ impl Config {
             *shown = masker.mask(shown);
         }
         self
+    }
+
+    /// The way to Socket Mode, where there is an app-level token. Without a bot token there are no buttons to click.
+    pub(crate) fn socket_access(&self) -> Option<Access> {
+        let Target::Slack(Destination::Bot { api_url, .. }) = &self.target else { return None };
+        let token = self.app_token.clone()?;
+        Some(Access { token, api_url: api_url.clone(), network: self.network.clone() })
     }
 
     /// Whether anything is wrong that a strict caller must not pass over.
@@ -293,10 +305,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     }
     let mut secrets = Vec::new();
     let target = sources.target(&mut secrets);
-    for key in [SLACK_SIGNING_SECRET, SLACK_APP_TOKEN] {
-        // Not used yet by any command, but never to be shown either.
-        secrets.extend(sources.unused_secret(key));
-    }
+    let (signing_secret, app_token) = sources.inbound(&mut secrets);
     let authorities = Authorities {
         file: sources.plain_env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(absolute),
         dirs: sources.plain_env("SSL_CERT_DIR").filter(|path| !path.is_empty()).map(absolute_each),
@@ -429,6 +438,8 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         context_limit: flags.context_limit.or_else(|| sources.tuning(CONTEXT_LIMIT, parse::context_limit)),
         thresholds,
         target,
+        signing_secret,
+        app_token,
         #[cfg(feature = "postgres")]
         audit,
         network,

@@ -1,6 +1,7 @@
 //! `doctor`: check every part of the set-up and say how to mend what is broken.
 
 mod database;
+mod socket;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -153,6 +154,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
             }
         }
     }
+    socket::check(&mut report, &config, deadline);
     report.0.append(&mut about_database.0);
     if args.post {
         post(&mut report, &config, &mut http, store, deadline);

@@ -93,6 +93,8 @@ struct Sent {
 #[derive(Default)]
 pub(super) struct Hub {
     tickets: Vec<String>,
+    /// What addresses begin with, where that is not this server's own.
+    base: Option<String>,
     links: BTreeMap<u64, Link>,
     /// The link that got the last envelope.
     last: u64,
@@ -153,7 +155,8 @@ impl State {
         }
         let ticket = Uuid::new_v4().to_string();
         self.hub.tickets.push(ticket.clone());
-        Ok(json!({ "url": format!("ws://{host}/link/?ticket={ticket}&app_id={APP}") }))
+        let base = self.hub.base.clone().unwrap_or_else(|| format!("ws://{host}"));
+        Ok(json!({ "url": format!("{base}/link/?ticket={ticket}&app_id={APP}") }))
     }
 }
 
@@ -417,6 +420,11 @@ impl FakeSlack {
     /// The app-level token.
     pub(crate) fn app_token(&self) -> &'static str {
         APP_TOKEN
+    }
+
+    /// From now on addresses of sockets begin so, say `wss://slack.example`, for what stands in front of the fake.
+    pub(crate) fn name_sockets(&self, base: &str) {
+        self.shared.lock().hub.base = Some(base.to_owned());
     }
 
     /// Waits until that many Socket Mode connections have got their hello.

@@ -3,6 +3,11 @@
 #[path = "../../../tests/fake_slack/mod.rs"]
 mod fake_slack;
 
+#[path = "../../../tests/cli/wire.rs"]
+#[expect(dead_code, reason = "not all that can stand in between is needed here")]
+mod between;
+mod ways;
+
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;

@@ -55,6 +55,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
 
 fn serve(options: &Options) -> io::Result<()> {
     let fake = FakeSlack::start_on(options.port)?;
+    // For clients that others wrote.
+    fake.set_whole_frames();
     if options.lenient_rate {
         fake.set_lenient_rate();
     }

@@ -2,7 +2,8 @@
 //!
 //! A connection is a real WebSocket. Each envelope goes to one of the connections in turn. What is not acknowledged since
 //! its connection ended goes to another one; an event that is not acknowledged in three seconds is sent once more, and
-//! the person who clicked sees an error. Long texts come in two frames.
+//! the person who clicked sees an error. Long texts come in two frames, which Slack may do, but hardly does: its own SDK
+//! for Python could not read them.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, Write as _};
@@ -57,6 +58,13 @@ enum Out {
     Cut,
 }
 
+/// What a link is to do now.
+struct Due {
+    silent: bool,
+    whole: bool,
+    outs: Vec<Out>,
+}
+
 /// One open WebSocket.
 #[derive(Default)]
 struct Link {
@@ -104,6 +112,7 @@ pub(super) struct Hub {
     withhold_hello: bool,
     silent: bool,
     twice: bool,
+    whole_frames: bool,
     /// The next envelope is followed by the end of its connection.
     cut_next: bool,
     off: bool,
@@ -293,10 +302,7 @@ impl Shared {
     fn converse_by_frames(&self, socket: &mut WebSocket<TcpStream>, id: u64) -> Result<(), Error> {
         let (mut pinged, mut closing) = (Instant::now(), None::<Instant>);
         loop {
-            let (silent, outs) = match self.due(id) {
-                Some(due) => due,
-                None => return Ok(()),
-            };
+            let Some(Due { silent, whole, outs }) = self.due(id) else { return Ok(()) };
             if silent {
                 thread::sleep(TICK);
                 continue;
@@ -305,7 +311,7 @@ impl Shared {
                 if matches!(out, Out::Close) {
                     closing = Some(Instant::now());
                 }
-                send(socket, out)?;
+                send(socket, out, whole)?;
             }
             if closing.is_some_and(|since| since.elapsed() >= CLOSED_WITHIN) {
                 return Ok(());
@@ -346,12 +352,13 @@ impl Shared {
     }
 
     /// What a link is to send now, the hello first; nothing when it is to end.
-    fn due(&self, id: u64) -> Option<(bool, Vec<Out>)> {
+    fn due(&self, id: u64) -> Option<Due> {
         let mut state = self.lock();
         if state.stopping {
             return None;
         }
         let hub = &mut state.hub;
+        let whole = hub.whole_frames;
         let (withhold, silent, count) = (hub.withhold_hello, hub.silent, hub.links.len());
         let newer = hub.links.range(id + 1..).any(|(_, link)| link.ready);
         let link = hub.links.get_mut(&id)?;
@@ -372,7 +379,7 @@ impl Shared {
         if greeted {
             self.changed.notify_all();
         }
-        Some((silent, outs))
+        Some(Due { silent, whole, outs })
     }
 }
 
@@ -389,9 +396,9 @@ fn goodbye(reason: &str) -> String {
     json!({ "type": "disconnect", "reason": reason, "debug_info": { "host": "fake" } }).to_string()
 }
 
-fn send(socket: &mut WebSocket<TcpStream>, out: Out) -> Result<(), Error> {
+fn send(socket: &mut WebSocket<TcpStream>, out: Out, whole: bool) -> Result<(), Error> {
     match out {
-        Out::Text(text) if text.len() > WHOLE_FRAME => {
+        Out::Text(text) if text.len() > WHOLE_FRAME && !whole => {
             let (mut first, mut rest) = (text.into_bytes(), Vec::new());
             // Where a text is cut may be within a character.
             rest.extend(first.split_off(first.len() / 2));
@@ -498,6 +505,11 @@ impl FakeSlack {
     /// Gives no hello to new connections, or does so again, also to those that wait.
     pub(crate) fn withhold_hello(&self, withhold: bool) {
         self.shared.lock().hub.withhold_hello = withhold;
+    }
+
+    /// Long texts come in one frame from now on.
+    pub(crate) fn set_whole_frames(&self) {
+        self.shared.lock().hub.whole_frames = true;
     }
 
     /// The next envelope is sent twice.

@@ -252,6 +252,11 @@ impl Credential {
         Self(format!("webhook:{workspace}:{}", digest(url)))
     }
 
+    /// The fingerprint of an app-level token, whose socket only one process is to hold.
+    pub(crate) fn app(token: &str) -> Self {
+        Self(format!("app::{}", digest(token)))
+    }
+
     /// A fingerprint as the cache keeps it.
     pub(crate) fn stored(text: String) -> Self {
         Self(text)

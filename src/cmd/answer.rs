@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ask::{Signals, Vigil, report, tell};
+use super::ask::{Signals, Vigil, look_once, report, tell};
 use super::deliver::Sender;
 use super::interact::{self, Heard, Hearing};
 use super::worker::{self, Worker};
@@ -26,7 +26,16 @@ pub(super) fn run(global: &GlobalArgs, args: &AnswerArgs) -> anyhow::Result<Exit
         Failure::new(Exit::Usage, format!("ID: '{}' is not the id of a request", args.id))
             .hint("copy the id that ask tells, or look it up with agent-checkpoint show AGENT")
     })?;
-    let put = find(&mut store, id).map_err(|error| about_cache(error, &config))?;
+    let mut put = find(&mut store, id).map_err(|error| about_cache(error, &config))?;
+    let is_look = !(args.wait || args.approve || args.reject || args.choice.is_some());
+    if is_look && put.asked.answer.is_none() && put.asked.question.polled {
+        // Nobody may have looked since it was asked.
+        look_once(&config, &ui, &mut store, &put);
+        put = find(&mut store, id).map_err(|error| about_cache(error, &config))?;
+        if put.asked.answer.is_some() {
+            show(&config, &ui, &mut store, &put);
+        }
+    }
     let question = put.asked.question.clone();
     if let Some(word) = word(args, &question)? {
         return decide(&config, &ui, store, &put, word, args);

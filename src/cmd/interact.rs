@@ -2,20 +2,27 @@
 //! all that follows is written in one transaction: what was done, the decision, the edit of the message and the
 //! checkpoint that says so.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::masking;
+use super::{masking, record};
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Priority;
 use crate::checkpoint::plan::{self, Policy};
-use crate::checkpoint::question::rules::{self, Ruling, Said, Voter};
+use crate::checkpoint::question::rules::{self, Kind, Ruling, Said, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Vote, Word};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
-use crate::store::{Forsaken, Intervention, Put, QuestionKey, StoreError, Tx};
+use crate::config::{Config, Target};
+use crate::delivery::Destination;
+use crate::delivery::bot::Bot;
+use crate::delivery::http::Http;
+use crate::interaction::wire::{Click, Interaction};
+use crate::store::{Forsaken, Intervention, Put, QuestionKey, Store, StoreError, Tx};
 
 /// What is needed beside what was heard.
 #[derive(Debug)]
@@ -49,8 +56,91 @@ pub(super) struct Verdict {
     pub(super) words: Option<String>,
 }
 
+/// The longest that telling somebody something takes.
+const TELL: Duration = Duration::from_secs(10);
 /// What somebody is told who answers what nobody asked.
 pub(super) const UNKNOWN: &str = "This question is not known here (any more).";
+
+/// What is said back to whoever did something, and to nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Reply {
+    pub(super) words: Option<String>,
+    /// The task in which something changed, so that there is something to send.
+    pub(super) task: Option<TaskKey>,
+}
+
+/// Does what a person wants who clicked; whoever hears of it calls this, and acknowledges it once it returns: by then it
+/// is stored. The same interaction may come again and changes nothing then.
+///
+/// # Errors
+/// The cache cannot be written: it is not to be acknowledged.
+pub(super) fn handle(
+    store: &mut Store,
+    config: &Config,
+    interaction: &Interaction,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let Interaction::Click(click) = interaction else { return Ok(Reply::default()) };
+    let Some((request, nonce, word)) = button(click) else { return Ok(Reply::default()) };
+    let is_foreign =
+        click.person.team_id.is_some() && click.team_id.is_some() && click.person.team_id != click.team_id;
+    let heard = Heard {
+        id: Some(click.id.clone()),
+        source: "click",
+        voter: Voter {
+            kind: if is_foreign { Kind::Foreign } else { Kind::Person },
+            user_id: Some(click.person.id.clone()),
+            user_name: click.person.name.clone(),
+        },
+        request,
+        nonce: Some(nonce),
+        word,
+        comment: None,
+    };
+    let (policy, masker) = (record::policy(config), config.masker());
+    let hearing = Hearing { policy: &policy, masker: &masker };
+    Ok(match store.write(|tx| vote(tx, &hearing, &heard, now))? {
+        None => Reply::default(),
+        Some(Ok(verdict)) => Reply { words: verdict.words, task: Some(verdict.task) },
+        Some(Err(words)) => Reply { words: Some(words.to_owned()), task: None },
+    })
+}
+
+/// Tells a person what nobody else sees, as well as that goes: nothing depends on it.
+pub(super) fn tell(http: &mut Http, config: &Config, interaction: &Interaction, words: &str) {
+    let deadline = Instant::now() + TELL;
+    let (response_url, channel, thread_ts) = match interaction {
+        Interaction::Click(click) => (&click.response_url, &click.channel_id, &click.thread_ts),
+        Interaction::Command(command) => (&command.response_url, &command.channel_id, &None),
+        Interaction::Mention(mention) => (&None, &mention.channel_id, &mention.thread_ts),
+    };
+    // Works where the bot is no member as well, but not for ever.
+    if let Some(url) = response_url {
+        let mut message = json!({ "response_type": "ephemeral", "replace_original": false, "text": words });
+        if let Some(ts) = thread_ts {
+            message["thread_ts"] = json!(ts);
+        }
+        let answer = http.post(url.reveal(), None, &message.to_string(), deadline);
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            return;
+        }
+    }
+    if let Target::Slack(Destination::Bot { token, api_url }) = &config.target {
+        let user = &interaction.person().id;
+        Bot { http, token, api_url, deadline }.whisper(channel, thread_ts.as_deref(), user, words);
+    }
+}
+
+/// Which question a button belongs to, what proves it, and what it says.
+fn button(click: &Click) -> Option<(RequestId, String, Word)> {
+    let word = match click.action_id.strip_prefix("question:")? {
+        "approve" => Word::Approve,
+        "reject" => Word::Reject,
+        choice => Word::Choice(choice.strip_prefix("choice:")?.parse().ok()?),
+    };
+    let (id, nonce) = click.value.split_once(':')?;
+    Some((RequestId::parse(id)?, nonce.to_owned(), word))
+}
 
 /// Takes a word to a question; `None` if it was heard before. The inner error is what the person is told where no
 /// question of ours is meant.

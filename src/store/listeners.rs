@@ -10,6 +10,18 @@ use super::{StoreError, Tx};
 use crate::checkpoint::time::Moment;
 
 impl Tx<'_> {
+    /// Whether another living process listens for this app.
+    pub(crate) fn is_listened_to(&self, app: &str, owner: &Owner, now: Moment) -> Result<bool, StoreError> {
+        let present: Option<(String, i64)> = self
+            .connection
+            .query_row("SELECT owner, until_ms FROM listeners WHERE app = ?1", [app], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        Ok(present
+            .is_some_and(|(holder, until)| lease::keeps_out(Some(&holder), Some(Moment(until)), owner, now)))
+    }
+
     /// Makes the caller the listener for this app until then, or prolongs that; false while another one lives.
     pub(crate) fn take_listening(
         &self,
@@ -18,15 +30,7 @@ impl Tx<'_> {
         now: Moment,
         until: Moment,
     ) -> Result<bool, StoreError> {
-        let present: Option<(String, i64)> = self
-            .connection
-            .query_row("SELECT owner, until_ms FROM listeners WHERE app = ?1", [app], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        if let Some((holder, held_until)) = present
-            && lease::keeps_out(Some(&holder), Some(Moment(held_until)), owner, now)
-        {
+        if self.is_listened_to(app, owner, now)? {
             return Ok(false);
         }
         self.connection.execute(

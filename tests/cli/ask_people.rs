@@ -227,3 +227,14 @@ fn whoever_waits_later_looks_for_answers_too() {
     let output = waiter.wait_with_output().expect("an end");
     assert_eq!(output.stdout, b"approved\n");
 }
+
+#[test]
+fn a_look_at_a_question_that_nobody_waits_for_finds_its_answer() {
+    let scene = Scene::people();
+    let id = scene.sandbox.cmd(["ask", "-a", "bot", "Go on?", "--no-wait"]).run().success().stdout;
+    let message = Asker::message(&scene);
+    scene.sandbox.cmd(["answer", id.trim()]).run().code(75).stdout_is("open\n");
+    scene.slack.person_reacts(CHANNEL, &message.ts, HUMAN, "x");
+    scene.sandbox.cmd(["answer", id.trim()]).run().code(10).stdout_is("rejected\n");
+    assert_eq!(scene.slack.buttons(&message.ts), Vec::<String>::new());
+}

@@ -2,6 +2,7 @@
 
 mod ask;
 mod ask_people;
+mod ask_socket;
 mod bad_input;
 mod cache;
 mod card;

@@ -63,7 +63,7 @@ pub(super) fn question(
             TimeoutChoice::Reject => OnTimeout::Reject,
             TimeoutChoice::Approve => OnTimeout::Approve,
         },
-        polled: !super::is_webhook(config),
+        polled: !super::is_webhook(config) && config.socket_access().is_none(),
         asked_at: now,
         expires_at: now.plus(args.timeout),
     })

@@ -1,6 +1,7 @@
 //! `ask`: put a question to a person and wait for the answer.
 
 mod draft;
+mod listen;
 mod poll;
 mod wait;
 
@@ -25,6 +26,7 @@ use crate::render::question::overflows;
 use crate::render::text::plain;
 use crate::store::{Put, Scope, Shown, Store, StoreError, Tx, Watcher};
 use crate::ui::Ui;
+pub(super) use poll::once as look_once;
 pub(super) use wait::{Ended, Signals, Vigil};
 
 /// What a task's card says that begins with a question.

@@ -35,28 +35,24 @@ const REACTIONS: &str = "reactions";
 
 /// Starts to look for answers to a question, until it is answered or this process ends.
 pub(super) fn start(config: &Arc<Config>, ui: &Ui, put: &Put) {
-    let Target::Slack(destination @ Destination::Bot { token, api_url }) = &config.target else { return };
-    let mut http = Http::new(config.network.clone());
-    if let Some(witness) = ui.witness() {
-        http.watch(witness);
-    }
-    let mut look = Look {
-        config: Arc::clone(config),
-        ui: ui.clone(),
-        request: put.asked.question.id,
-        credential: destination.credential(),
-        token: token.clone(),
-        api_url: api_url.clone(),
-        http,
-        me: None,
-        known: HashMap::new(),
-        oldest: String::new(),
-        latest: None,
-        is_closed: [false; 2],
-    };
+    let Some(mut look) = Look::new(config, ui, put) else { return };
     let thread = thread::Builder::new().name("poll".to_owned()).stack_size(STACK);
     if let Err(error) = thread.spawn(move || look.keep()) {
         ui.warn(&format!("could not start a thread: {error}; reactions and replies are not seen"), None);
+    }
+}
+
+/// Looks once.
+pub(in crate::cmd) fn once(config: &Arc<Config>, ui: &Ui, store: &mut Store, put: &Put) {
+    let Some(mut look) = Look::new(config, ui, put) else { return };
+    look.time = config.deadline.min(CALL);
+    let looked = match look.place(store) {
+        Ok(Some(Ok(place))) => look.look(store, &place),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = looked {
+        ui.detail(&format!("could not look for answers: {error}"));
     }
 }
 
@@ -68,6 +64,8 @@ struct Look {
     token: Secret,
     api_url: String,
     http: Http,
+    /// The longest that one call takes.
+    time: Duration,
     me: Option<Identity>,
     /// Who was looked up; `None` for whom Slack does not tell of.
     known: HashMap<String, Option<Account>>,
@@ -99,6 +97,32 @@ struct Found {
 }
 
 impl Look {
+    /// `None` where there is nothing to be looked for: a webhook tells of no message.
+    fn new(config: &Arc<Config>, ui: &Ui, put: &Put) -> Option<Self> {
+        let Target::Slack(destination @ Destination::Bot { token, api_url }) = &config.target else {
+            return None;
+        };
+        let mut http = Http::new(config.network.clone());
+        if let Some(witness) = ui.witness() {
+            http.watch(witness);
+        }
+        Some(Self {
+            config: Arc::clone(config),
+            ui: ui.clone(),
+            request: put.asked.question.id,
+            credential: destination.credential(),
+            token: token.clone(),
+            api_url: api_url.clone(),
+            http,
+            time: CALL,
+            me: None,
+            known: HashMap::new(),
+            oldest: String::new(),
+            latest: None,
+            is_closed: [false; 2],
+        })
+    }
+
     fn keep(&mut self) {
         let Some(mut store) = self.open() else { return };
         loop {
@@ -149,7 +173,7 @@ impl Look {
     }
 
     fn bot(&mut self) -> Bot<'_> {
-        let deadline = Instant::now() + CALL;
+        let deadline = Instant::now() + self.time;
         Bot { http: &mut self.http, token: &self.token, api_url: &self.api_url, deadline }
     }
 

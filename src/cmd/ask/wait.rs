@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
-use super::{LAST_WORDS, close, poll, start_worker};
+use super::{LAST_WORDS, close, listen, start_worker};
 use crate::args::BackgroundChoice;
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::CheckpointId;
@@ -103,7 +103,7 @@ impl<'a> Vigil<'a> {
 
     /// Waits for the end.
     pub(in crate::cmd) fn keep(&mut self, signals: &Signals) -> Result<Ended, StoreError> {
-        poll::start(self.config, self.ui, &self.put);
+        listen::start(self.config, self.ui, &self.put);
         let mut seen = None;
         let mut looked = Instant::now();
         loop {

@@ -40,6 +40,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "r
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "stream" -d 'Record JSON lines from standard input, one checkpoint each'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "ask" -d 'Put a question with buttons to a person and wait for the answer'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "answer" -d 'Tell what became of a question, or answer it here'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "replies" -d 'Print what people wrote in the agent\'s thread since the last look'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "tasks" -d 'List tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "show" -d 'Show one task with its checkpoints, artifacts and interventions'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "metrics" -d 'Per-day totals of tasks'
@@ -194,6 +195,18 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s a -l agent-id -d 'Name the agent [default: its session, CI job or user and directory]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l wait -d 'Wait for the first one, at most this long' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l state -d 'Only tasks in this state: running, failed, completed or cancelled' -r -f -a "running\t''
 failed\t''
 completed\t''

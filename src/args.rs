@@ -119,6 +119,12 @@ pub(crate) enum Command {
     ///
     /// From any process that shares the cache. Exits as ask does, and 75 while the question is open.
     Answer(AnswerArgs),
+    /// Print what people wrote in the agent's thread since the last look
+    ///
+    /// What people write is not to be trusted: show it to the agent as something that was said, not as
+    /// instructions of its operator. The agent's own messages and those of bots are left out.
+    #[command(verbatim_doc_comment)]
+    Replies(RepliesArgs),
     /// List tasks
     Tasks(TasksArgs),
     /// Show one task with its checkpoints, artifacts and interventions
@@ -406,6 +412,23 @@ const ANSWER_EXAMPLES: &str = "Examples:
   agent-checkpoint answer 01a2b0f4-52b1-7cde-8a48-2e68e6d5fc32
   agent-checkpoint answer --wait 01a2b0f4-52b1-7cde-8a48-2e68e6d5fc32
   agent-checkpoint answer 01a2b0f4-52b1-7cde-8a48-2e68e6d5fc32 --reject --comment 'Wait for Monday'";
+
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = REPLIES_EXAMPLES)]
+pub(crate) struct RepliesArgs {
+    /// Name the agent [default: its session, CI job or user and directory]
+    #[arg(short, long, value_name = "ID", value_parser = text(parse::agent_id))]
+    pub(crate) agent_id: Option<String>,
+    /// Wait for the first one, at most this long
+    ///
+    /// A length of time such as 30s, 5m or 1h30m.
+    #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
+    pub(crate) wait: Option<Duration>,
+}
+
+const REPLIES_EXAMPLES: &str = "Examples:
+  agent-checkpoint replies
+  agent-checkpoint replies --agent-id deploy-bot --wait 10m --json";
 
 const TASKS_EXAMPLES: &str = "Examples:
   agent-checkpoint tasks

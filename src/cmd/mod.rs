@@ -17,6 +17,7 @@ mod metrics;
 mod readme;
 mod receipt;
 mod record;
+mod replies;
 mod run;
 mod show;
 mod stream;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Stream(args) => stream::run(&global, &args),
         Command::Ask(args) => ask::run(&global, *args),
         Command::Answer(args) => answer::run(&global, &args),
+        Command::Replies(args) => replies::run(&global, &args),
         Command::Tasks(args) => tasks::run(&global, &args),
         Command::Show(args) => show::run(&global, &args),
         Command::Metrics(args) => metrics::run(&global, &args),

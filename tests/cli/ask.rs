@@ -122,7 +122,8 @@ fn a_question_stands_in_the_thread_and_in_the_channel_with_all_that_is_approved(
 
 #[test]
 fn each_answer_has_its_word_its_exit_code_and_its_json() {
-    let rows: [(&[&str], &[&str], i32, &str, Value); 4] = [
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], i32, &'a str, Value);
+    let rows: [Row<'_>; 4] = [
         (&[], &["--approve"], 0, "approved", json!(null)),
         (&[], &["--reject", "--comment", "Not on Friday"], 10, "rejected", json!(null)),
         (

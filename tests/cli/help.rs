@@ -8,6 +8,7 @@ const COMMANDS: &[&str] = &[
     "stream",
     "ask",
     "answer",
+    "replies",
     "tasks",
     "show",
     "metrics",

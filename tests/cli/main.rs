@@ -34,6 +34,7 @@ mod outcomes;
 mod people;
 mod readme;
 mod receipt;
+mod replies;
 mod rights;
 mod run;
 mod run_child;

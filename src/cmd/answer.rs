@@ -152,7 +152,12 @@ fn show(config: &Config, ui: &Ui, store: &mut Store, put: &Put) {
         && let Ok(worker) = Worker::start(sender.watched(ui), config.cache.as_deref())
     {
         worker.wake();
-        worker.finish(worker::End { by, persistent: false, scopes: vec![Scope::Task(put.task)] });
+        worker.finish(worker::End {
+            by,
+            persistent: false,
+            soon: worker::SOON,
+            scopes: vec![Scope::Task(put.task)],
+        });
     }
     courier::leave_the_rest(store, config, ui);
 }

@@ -255,6 +255,18 @@ fn a_webhook_is_tried_by_posting_only() {
 }
 
 #[test]
+fn it_warns_while_anybody_may_answer_what_is_asked() {
+    let (_slack, sandbox) = set_up();
+    let doctor = |approvers: &str| {
+        sandbox.cmd(["doctor", "--json"]).env("AGENT_CHECKPOINT_APPROVERS", approvers).run()
+    };
+    assert_check(&doctor(""), "approvers", "warn", "anybody in the channel may answer");
+    assert_check(&doctor("U0HUMAN000"), "approvers", "ok", "one person");
+    assert_check(&doctor("U0HUMAN000, <@U0COLLEAG0>"), "approvers", "ok", "2 people");
+    assert_check(&doctor("@maria"), "settings", "fail", "'@maria' is not the id of a Slack user");
+}
+
+#[test]
 fn without_a_destination_it_says_what_to_set() {
     let sandbox = Sandbox::new();
     let output = sandbox.cmd(["doctor", "--json"]).run().success();

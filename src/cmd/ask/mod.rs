@@ -156,7 +156,12 @@ fn leave(config: &Arc<Config>, ui: &Ui, mut store: Store, put: &Put) -> anyhow::
     if let Some(worker) = start_worker(config, ui) {
         let persistent = config.background == BackgroundChoice::Never;
         worker.wake();
-        worker.finish(worker::End { by: deadline, persistent, scopes: vec![Scope::Task(put.task)] });
+        worker.finish(worker::End {
+            by: deadline,
+            persistent,
+            soon: worker::SOON,
+            scopes: vec![Scope::Task(put.task)],
+        });
     }
     let question = &put.asked.question;
     if let Ok(Shown::Refused(reason)) = store.read(|tx| tx.shown(put)) {

@@ -194,13 +194,14 @@ impl<'a> Vigil<'a> {
 
     /// Has the end shown in Slack, as far as there is time; a courier does the rest.
     pub(in crate::cmd) fn finish(mut self) {
-        let time = match self.config.background {
-            BackgroundChoice::Never => self.config.deadline.min(DAY),
-            _ => self.config.deadline.min(LAST_WORDS),
+        // Whoever acts on the answer is waiting.
+        let (time, soon) = match self.config.background {
+            BackgroundChoice::Never => (self.config.deadline.min(DAY), LOOK),
+            _ => (self.config.deadline.min(LAST_WORDS), Duration::ZERO),
         };
         if let Some(worker) = self.worker.take() {
             let scopes = vec![Scope::Task(self.put.task)];
-            worker.finish(worker::End { by: Instant::now() + time, persistent: false, scopes });
+            worker.finish(worker::End { by: Instant::now() + time, persistent: false, soon, scopes });
         }
         courier::leave_the_rest(&mut self.store, self.config, self.ui);
     }

@@ -392,7 +392,7 @@ impl<'a> Reporter<'a> {
             let persistent = config.background == BackgroundChoice::Never || config.strict;
             let tasks = self.tasks.iter().copied().chain(self.task.parent);
             let scopes = tasks.map(Scope::Task).collect();
-            loose = worker.finish(worker::End { by, persistent, scopes }).latest;
+            loose = worker.finish(worker::End { by, persistent, soon: worker::SOON, scopes }).latest;
         }
         if let Some(store) = &mut self.store {
             courier::leave_the_rest(store, config, &self.settings.ui);

@@ -80,6 +80,7 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Keep state in this file instead of cache.db in the state directory')
             [CompletionResult]::new('-f', '-f', [CompletionResultType]::ParameterName, 'Post now, whatever the interval')
             [CompletionResult]::new('--force', '--force', [CompletionResultType]::ParameterName, 'Post now, whatever the interval')
+            [CompletionResult]::new('--obey', '--obey', [CompletionResultType]::ParameterName, 'Exit 20 when a person has asked the agent to stop')
             [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Print what would be recorded and posted; change nothing')
             [CompletionResult]::new('--new', '--new', [CompletionResultType]::ParameterName, 'Open a new task and thread')
             [CompletionResult]::new('--strict', '--strict', [CompletionResultType]::ParameterName, 'Exit 75 when not delivered yet, 78 when refused or misconfigured')

@@ -760,7 +760,7 @@ _agent__checkpoint() {
             return 0
             ;;
         agent__checkpoint__subcmd__emit)
-            opts="-s -p -f -a -t -c -q -v -h --status --progress --tokens --context-limit --error --artifact --meta --force --dry-run --agent-id --task-name --task-type --repo --channel --thread --new --min-interval --deadline --background --strict --no-post --context-warn --context-alert --json --quiet --verbose --color --config --env-file --cache --help"
+            opts="-s -p -f -a -t -c -q -v -h --status --progress --tokens --context-limit --error --artifact --meta --force --obey --dry-run --agent-id --task-name --task-type --repo --channel --thread --new --min-interval --deadline --background --strict --no-post --context-warn --context-alert --json --quiet --verbose --color --config --env-file --cache --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -76,6 +76,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --cache 'Keep state in this file instead of cache.db in the state directory'
             cand -f 'Post now, whatever the interval'
             cand --force 'Post now, whatever the interval'
+            cand --obey 'Exit 20 when a person has asked the agent to stop'
             cand --dry-run 'Print what would be recorded and posted; change nothing'
             cand --new 'Open a new task and thread'
             cand --strict 'Exit 75 when not delivered yet, 78 when refused or misconfigured'

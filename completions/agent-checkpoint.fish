@@ -84,6 +84,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s f -l force -d 'Post now, whatever the interval'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l obey -d 'Exit 20 when a person has asked the agent to stop'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l dry-run -d 'Print what would be recorded and posted; change nothing'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l new -d 'Open a new task and thread'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l strict -d 'Exit 75 when not delivered yet, 78 when refused or misconfigured'

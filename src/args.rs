@@ -250,6 +250,9 @@ pub(crate) struct EmitArgs {
     /// Post now, whatever the interval
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Exit 20 when a person has asked the agent to stop
+    #[arg(long)]
+    pub(crate) obey: bool,
     /// Print what would be recorded and posted; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     BadInput,
     /// A person has rejected what was asked; `ask` and `answer` only.
     Rejected,
+    /// A person has asked the agent to stop; `emit --obey` only.
+    Stop,
     /// Nobody answered in time, as for timeout(1); `ask` and `answer` only.
     TimedOut,
     /// Recorded, but not delivered yet; `--strict` and `flush` only (`EX_TEMPFAIL`).
@@ -47,6 +49,7 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ("0", "recorded, or at least delivered, whatever became of the other"),
     ("1", "neither recorded nor delivered, or not found"),
     ("10", "ask, answer: a person has rejected it"),
+    ("20", "emit --obey: a person has asked the agent to stop"),
     ("64", "wrong command line, values of flags included; nothing was changed"),
     ("65", "stream: there were bad lines, which were skipped, or the input could not be read"),
     (
@@ -67,6 +70,7 @@ impl Exit {
             Self::Usage => 64,
             Self::BadInput => 65,
             Self::Rejected => 10,
+            Self::Stop => 20,
             Self::TimedOut => 124,
             Self::NotYet => 75,
             Self::Child(code) => code,

@@ -57,6 +57,8 @@ pub(crate) struct Task {
     /// The latest sign of life of the process that reports the task's end, where there is one.
     pub(crate) seen_at: Option<Moment>,
     pub(crate) ended_at: Option<Moment>,
+    /// What proves that a button to cancel it is ours, where there is to be one.
+    pub(crate) cancel: Option<String>,
 }
 
 impl Task {
@@ -82,6 +84,7 @@ impl Task {
             updated_at: now,
             seen_at: None,
             ended_at: None,
+            cancel: None,
         }
     }
 }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{masking, record};
-use crate::checkpoint::Draft;
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Priority;
@@ -17,11 +16,13 @@ use crate::checkpoint::question::rules::{self, Kind, Ruling, Said, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Vote, Word};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Draft, Task};
 use crate::config::{Config, Target};
 use crate::delivery::Destination;
 use crate::delivery::bot::Bot;
 use crate::delivery::http::Http;
 use crate::interaction::wire::{Click, Interaction};
+use crate::render::text::plain;
 use crate::store::{Forsaken, Intervention, Put, QuestionKey, Store, StoreError, Tx};
 
 /// What is needed beside what was heard.
@@ -56,6 +57,8 @@ pub(super) struct Verdict {
     pub(super) words: Option<String>,
 }
 
+/// The button on a live card.
+const CANCEL: &str = "task:cancel";
 /// The longest that telling somebody something takes.
 const TELL: Duration = Duration::from_secs(10);
 /// What somebody is told who answers what nobody asked.
@@ -81,17 +84,24 @@ pub(super) fn handle(
     now: Moment,
 ) -> Result<Reply, StoreError> {
     let Interaction::Click(click) = interaction else { return Ok(Reply::default()) };
-    let Some((request, nonce, word)) = button(click) else { return Ok(Reply::default()) };
     let is_foreign =
         click.person.team_id.is_some() && click.team_id.is_some() && click.person.team_id != click.team_id;
+    let voter = Voter {
+        kind: if is_foreign { Kind::Foreign } else { Kind::Person },
+        user_id: Some(click.person.id.clone()),
+        user_name: click.person.name.clone(),
+    };
+    if click.action_id == CANCEL {
+        return store.write(|tx| match tx.hear(&click.id, now)? {
+            true => cancel_by_button(tx, config, &click.value, &voter, now),
+            false => Ok(Reply::default()),
+        });
+    }
+    let Some((request, nonce, word)) = button(click) else { return Ok(Reply::default()) };
     let heard = Heard {
         id: Some(click.id.clone()),
         source: "click",
-        voter: Voter {
-            kind: if is_foreign { Kind::Foreign } else { Kind::Person },
-            user_id: Some(click.person.id.clone()),
-            user_name: click.person.name.clone(),
-        },
+        voter,
         request,
         nonce: Some(nonce),
         word,
@@ -104,6 +114,65 @@ pub(super) fn handle(
         Some(Ok(verdict)) => Reply { words: verdict.words, task: Some(verdict.task) },
         Some(Err(words)) => Reply { words: Some(words.to_owned()), task: None },
     })
+}
+
+fn cancel_by_button(
+    tx: &Tx<'_>,
+    config: &Config,
+    value: &str,
+    voter: &Voter,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let (task, nonce) = value.split_once(':').unwrap_or_default();
+    let found = tx.task_with_id(task)?;
+    let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| same(ours, nonce)));
+    match ours {
+        Some(task) => cancel(tx, config, &task, voter, "click", now),
+        None => Ok(Reply { words: Some("This task is not known here (any more).".to_owned()), task: None }),
+    }
+}
+
+/// Asks a task's agent to end, if this one may: a wrapper ends its command, others hear of it with their next `emit`.
+pub(super) fn cancel(
+    tx: &Tx<'_>,
+    config: &Config,
+    task: &Task,
+    voter: &Voter,
+    source: &str,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let Some(key) = task.key else { return Ok(Reply::default()) };
+    let agent_id = plain(&task.agent_id, false);
+    let refusal = rules::keeps_out(&config.approvers, voter);
+    let (words, refused) = match &refusal {
+        Some(refusal) => (Some(refusal.words_to(&config.approvers)), Some(refusal.name())),
+        None if task.state != TaskState::Running => {
+            (Some(format!("{agent_id} has ended already.")), Some("late"))
+        }
+        None if !tx.requests(key)?.is_empty() => {
+            (Some(format!("{agent_id} is being stopped.")), Some("again"))
+        }
+        None => (None, None),
+    };
+    let mut details = json!({ "task_id": task.id.to_string() });
+    if let Some(refused) = refused {
+        details["refused"] = json!(refused);
+    }
+    let intervention = Intervention {
+        id: Uuid::now_v7(),
+        kind: "cancel".to_owned(),
+        source: source.to_owned(),
+        user_id: voter.user_id.clone(),
+        user_name: voter.user_name.clone(),
+        details,
+        at: now,
+    };
+    tx.note_intervention(key, None, &intervention, None)?;
+    if refused.is_some() {
+        return Ok(Reply { words, task: None });
+    }
+    tx.request_cancel(key, voter.user_id.as_deref(), voter.user_name.as_deref(), now)?;
+    Ok(Reply { words: Some(format!("{agent_id} is told to stop.")), task: Some(key) })
 }
 
 /// Tells a person what nobody else sees, as well as that goes: nothing depends on it.

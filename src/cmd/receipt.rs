@@ -10,6 +10,7 @@ use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
 use crate::delivery::Destination;
+use crate::store::Request;
 
 /// What became of one checkpoint.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub(super) struct Receipt {
     pub(super) retry_at: Option<Moment>,
     pub(super) error: Option<String>,
     pub(super) warnings: Vec<String>,
+    /// What people want of the agent.
+    pub(super) requests: Vec<Request>,
 }
 
 impl Receipt {
@@ -48,6 +51,7 @@ impl Receipt {
             retry_at: due_at,
             error: None,
             warnings: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -91,7 +95,7 @@ impl Receipt {
     }
 
     pub(super) fn json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "checkpoint_id": self.checkpoint_id,
             "task_id": self.task_id,
             "agent_id": self.agent_id,
@@ -107,7 +111,11 @@ impl Receipt {
             // No audit database is supported yet, so none is ever on.
             "audit": "off",
             "warnings": self.warnings,
-        })
+        });
+        if !self.requests.is_empty() {
+            json["requests"] = self.requests.iter().map(Request::json).collect();
+        }
+        json
     }
 }
 

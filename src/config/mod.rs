@@ -118,7 +118,6 @@ pub(crate) struct Config {
     #[cfg(feature = "postgres")]
     pub(crate) audit: database::Audit,
     /// By which requests of Slack's are known.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing takes requests yet"))]
     pub(crate) signing_secret: Option<Secret>,
     /// For Socket Mode.
     pub(crate) app_token: Option<Secret>,

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::outbox::{Credential, Job, Link};
+use crate::checkpoint::Card;
+use crate::checkpoint::outbox::{Credential, EntryKind, Job, Link};
 use crate::checkpoint::parse::Thread;
+use crate::checkpoint::status::TaskState;
 use crate::render::question::{self, Means};
 use crate::render::slack;
 use crate::secret::Secret;
@@ -217,8 +219,20 @@ fn foreign_answer(host: &str, answer: &Answer) -> Retry {
 fn rich(job: &Job, means: Means) -> Value {
     match &job.asked {
         Some(asked) => question::message(asked, means),
-        None => slack::message(&job.task.agent_id, &job.snapshot),
+        None => {
+            let mut message = slack::message(&job.task.agent_id, &job.snapshot);
+            if let (Some(nonce), true) = (&job.task.cancel, is_live_card(job)) {
+                slack::add_cancel(&mut message, &job.task.agent_id, &format!("{}:{nonce}", job.task.id));
+            }
+            message
+        }
     }
+}
+
+/// Whether the message is, or becomes, the card of a task that runs.
+fn is_live_card(job: &Job) -> bool {
+    let becomes_card = job.kind == EntryKind::Post && job.task.card == Card::Missing;
+    job.task.state == TaskState::Running && (job.kind == EntryKind::Card || becomes_card)
 }
 
 /// The same without blocks, for when Slack refuses them.

@@ -83,6 +83,28 @@ pub(crate) fn message(agent_id: &str, snapshot: &Snapshot) -> Value {
     })
 }
 
+/// Puts a button under the task's facts that asks for its end; `value` names the task and proves that it is ours.
+pub(crate) fn add_cancel(message: &mut Value, agent_id: &str, value: &str) {
+    let plain = |text: &str| json!({ "type": "plain_text", "text": text, "emoji": false });
+    let name = fit(&Excerpt::of(&text::plain(agent_id, false)), 200, false);
+    let button = json!({
+        "type": "button",
+        "action_id": "task:cancel",
+        "text": plain("Cancel"),
+        "value": value,
+        "confirm": {
+            "title": plain("Cancel this task?"),
+            "text": plain(&format!("{name} is told to stop.")),
+            "confirm": plain("Cancel it"),
+            "deny": plain("Let it go on"),
+            "style": "danger",
+        },
+    });
+    if let Some(blocks) = message["attachments"][0]["blocks"].as_array_mut() {
+        blocks.push(json!({ "type": "actions", "elements": [button] }));
+    }
+}
+
 /// The same without blocks, for when Slack refuses them.
 pub(crate) fn plain_message(agent_id: &str, snapshot: &Snapshot) -> Value {
     json!({ "text": plain_text(agent_id, snapshot), "blocks": [], "attachments": [] })

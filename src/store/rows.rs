@@ -16,7 +16,7 @@ use crate::checkpoint::{Card, Checkpoint, Task};
 /// The columns that [`task`] reads, in its order.
 pub(super) const TASK: &str = "key, id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts, card, \
      credential, last_message_at_ms, started_at_ms, updated_at_ms, ended_at_ms, parent, seen_at_ms, joined, \
-     channel_is_default";
+     channel_is_default, cancel";
 
 /// The columns that [`checkpoint`] reads, in its order.
 pub(super) const CHECKPOINT: &str = "key, id, status, progress, tokens, context_limit, action, error, artifacts, meta, \
@@ -57,6 +57,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         seen_at: row.get::<_, Option<i64>>(16)?.map(Moment),
         joined: row.get(17)?,
         channel_is_default: row.get(18)?,
+        cancel: row.get(19)?,
     })
 }
 

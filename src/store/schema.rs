@@ -115,6 +115,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // 6: questions and what people said to them or asked for; which of it was heard already, who listens, and how far an
     // agent has read its thread.
     "
+    ALTER TABLE tasks ADD COLUMN cancel TEXT;
     CREATE TABLE questions (
         key INTEGER PRIMARY KEY,
         task INTEGER NOT NULL,

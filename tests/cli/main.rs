@@ -5,6 +5,7 @@ mod ask_people;
 mod ask_socket;
 mod bad_input;
 mod cache;
+mod cancel;
 mod card;
 #[cfg(feature = "postgres")]
 mod cluster;

@@ -82,7 +82,7 @@ pub(crate) fn judge(
     if question.is_over(said.at) {
         return refuse(Refusal::Over);
     }
-    if let Some(refusal) = keeps_out(question, voter) {
+    if let Some(refusal) = keeps_out(&question.approvers, voter) {
         return refuse(refusal);
     }
     if !offers(question, said.word) {
@@ -125,15 +125,16 @@ pub(crate) fn judge(
     Ruling::Counts { have, need }
 }
 
-/// Why this one may not decide at all. Who is named may, from whatever workspace; a bot never may.
-fn keeps_out(question: &Question, voter: &Voter) -> Option<Refusal> {
-    let is_named = voter.user_id.as_ref().is_some_and(|id| question.approvers.contains(id));
+/// Why this one may not act at all, where only these may if there are any. Who is named may, from whatever workspace; a
+/// bot never may.
+pub(crate) fn keeps_out(approvers: &[String], voter: &Voter) -> Option<Refusal> {
+    let is_named = voter.user_id.as_ref().is_some_and(|id| approvers.contains(id));
     match voter.kind {
         Kind::Here => None,
         Kind::Bot => Some(Refusal::Bot),
         Kind::OurToken => Some(Refusal::OurToken),
         Kind::Person | Kind::Foreign if is_named => None,
-        Kind::Person | Kind::Foreign if !question.approvers.is_empty() => Some(Refusal::NotAllowed),
+        Kind::Person | Kind::Foreign if !approvers.is_empty() => Some(Refusal::NotAllowed),
         Kind::Foreign => Some(Refusal::Foreign),
         Kind::Person => None,
     }
@@ -160,6 +161,18 @@ fn agreeing(votes: &[Vote], word: Word, except: &Voter) -> u32 {
 }
 
 impl Refusal {
+    /// What somebody is told who may not act at all.
+    pub(crate) fn words_to(&self, approvers: &[String]) -> String {
+        match self {
+            Self::Foreign => "Only people of the workspace that runs this may do that.".to_owned(),
+            Self::NotAllowed => {
+                let names: Vec<String> = approvers.iter().map(|id| format!("<@{id}>")).collect();
+                format!("You are not among those who may do that: {}.", names.join(", "))
+            }
+            _ => "A bot may not do that.".to_owned(),
+        }
+    }
+
     /// What the person is told.
     pub(crate) fn words(&self, question: &Question) -> String {
         match self {

@@ -45,6 +45,18 @@ pub(super) fn start(config: &Arc<Config>, ui: &Ui, put: &Put) {
     drop(config);
 }
 
+/// Starts to hear of what people do with the cards, until this process ends, where Socket Mode tells of it.
+pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
+    let Some(access) = config.socket_access() else { return };
+    let (config, ui) = (Arc::clone(config), ui.clone());
+    // Without it the command runs all the same.
+    let _ = thread::Builder::new().name("listen".to_owned()).stack_size(STACK).spawn(move || {
+        if let Err(error) = listen(&config, &ui, &access) {
+            ui.detail(&format!("could not listen for clicks: {error}"));
+        }
+    });
+}
+
 /// Listens, or sees to it that another one does; returns when Slack refuses for good.
 fn listen(config: &Arc<Config>, ui: &Ui, access: &Access) -> Result<(), StoreError> {
     let app = Credential::app(access.token.reveal());

@@ -1,7 +1,7 @@
 //! `ask`: put a question to a person and wait for the answer.
 
 mod draft;
-mod listen;
+pub(super) mod listen;
 mod poll;
 mod wait;
 

@@ -55,6 +55,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         warnings: action.cut.into_iter().collect(),
         outcome: None,
         is_left_alone: config.background == BackgroundChoice::Never,
+        obeys: args.obey,
     };
     let receipt = match store {
         Ok(store) => emission.with_store(store)?,
@@ -84,6 +85,8 @@ struct Emission<'a> {
     outcome: Option<Outcome>,
     /// Whether no courier sees to what waits.
     is_left_alone: bool,
+    /// Whether the exit code is to say that a person wants the agent to stop.
+    obeys: bool,
 }
 
 /// Claims the next entry in reach. Nobody else's is begun just to be given up with its answer on the way.
@@ -143,7 +146,11 @@ impl Emission<'_> {
             self.warn(format!("could not start a courier: {error}"), Some(LEFT_ALONE));
             self.is_left_alone = true;
         }
-        Ok(self.receipt(&mut store, &outset.recorded, &outset.plan))
+        let mut receipt = self.receipt(&mut store, &outset.recorded, &outset.plan);
+        if self.config.json || self.obeys {
+            receipt.requests = store.read(|tx| tx.requests(outset.recorded.task)).unwrap_or_default();
+        }
+        Ok(receipt)
     }
 
     /// Records the checkpoint; claims its entry or appoints a courier in the same transaction.
@@ -283,6 +290,7 @@ impl Emission<'_> {
             retry_at: due_at.filter(|_| waits),
             error: reason.or_else(|| self.failure().or_else(|| broken(self.config)).filter(|_| waits)),
             warnings: self.warnings.clone(),
+            requests: Vec::new(),
         }
     }
 
@@ -338,6 +346,7 @@ impl Emission<'_> {
             receipt.delivery.name()
         ));
         Ok(match () {
+            () if self.obeys && !receipt.requests.is_empty() => Exit::Stop,
             () if !self.config.strict => Exit::Done,
             () if refused || self.config.is_wrong() => Exit::Config,
             () if late => Exit::NotYet,

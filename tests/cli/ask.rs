@@ -417,6 +417,17 @@ fn a_long_question_comes_whole_as_a_file_and_without_it_is_not_asked() {
 }
 
 #[test]
+fn with_background_always_a_courier_asks() {
+    let scene = Scene::bot();
+    scene.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "always");
+    let asker = Asker::start(&scene, &["Go on?"]);
+    let message = Asker::message(&scene);
+    scene.sandbox.cmd(["answer", &asker.id, "--approve"]).run().success();
+    assert_eq!(asker.end().code, Some(0));
+    edited(&scene, &message.ts);
+}
+
+#[test]
 fn a_reminder_stands_in_the_thread() {
     let scene = Scene::bot();
     let asker = Asker::start(&scene, &["Go on?", "--remind", "300ms", "--timeout", "20s"]);

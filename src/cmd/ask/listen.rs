@@ -21,6 +21,8 @@ use crate::interaction::wire::Interaction;
 use crate::store::{Owner, Put, Store, StoreError};
 use crate::ui::Ui;
 
+/// What ends sooner than that is cancelled by nobody, and Slack limits how often a socket is opened.
+const BRIEF: Duration = Duration::from_secs(1);
 /// How long the lease lasts without a sign of life.
 const LEASE: Duration = Duration::from_secs(20);
 /// How often to look whether the one who listens still lives, and whether our lease is to be prolonged.
@@ -51,6 +53,7 @@ pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
     let (config, ui) = (Arc::clone(config), ui.clone());
     // Without it the command runs all the same.
     let _ = thread::Builder::new().name("listen".to_owned()).stack_size(STACK).spawn(move || {
+        thread::sleep(BRIEF);
         if let Err(error) = listen(&config, &ui, &access) {
             ui.detail(&format!("could not listen for clicks: {error}"));
         }

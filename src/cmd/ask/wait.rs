@@ -131,9 +131,10 @@ impl<'a> Vigil<'a> {
     }
 
     /// Something was recorded, here or by others.
-    fn wake(&self) {
-        if let Some(worker) = &self.worker {
-            worker.wake();
+    fn wake(&mut self) {
+        match &self.worker {
+            Some(worker) => worker.wake(),
+            None => courier::leave_the_rest(&mut self.store, self.config, self.ui),
         }
     }
 

@@ -31,14 +31,20 @@ fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
         let Some(mut report) = tx.find(&args.agent)? else { return Ok(None) };
         report.waiting.iter_mut().try_for_each(|wait| hold_back(tx, wait, config))?;
         let checkpoints = report.task.key.map(|key| tx.checkpoints(key)).transpose()?.unwrap_or_default();
-        let people = report.task.key.map(|key| People::read(tx, key)).transpose()?.unwrap_or_default();
-        Ok(Some((report, checkpoints, people)))
+        Ok(Some((report, checkpoints)))
     })?;
-    let Some((report, checkpoints, people)) = found else {
+    let Some((report, checkpoints)) = found else {
         return Err(Failure::new(Exit::Failed, format!("no agent or task '{}'", args.agent))
             .hint("agent-checkpoint tasks lists them")
             .into());
     };
+    // Calls of emit hardly ever read these, so that damage to them would be met here first.
+    let people = report.task.key.map(|key| store.read(|tx| People::read(tx, key)));
+    let people = people.transpose().unwrap_or_else(|error| {
+        ui.detail(&format!("could not read what people did: {error}"));
+        None
+    });
+    let people = people.unwrap_or_default();
     if config.json {
         let mut json = show_json(&report, &checkpoints);
         json["questions"] = people.questions_json();

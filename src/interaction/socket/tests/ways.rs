@@ -141,6 +141,35 @@ fn what_is_no_websocket_is_told_without_the_ticket() {
     server.join().expect("no panic");
 }
 
+#[test]
+fn a_hello_that_comes_with_the_upgrade_is_heard() {
+    let slack = FakeSlack::start();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    slack.name_sockets(&format!("ws://127.0.0.1:{port}"));
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = [0; 4096];
+        let count = stream.read(&mut request).expect("a request");
+        let request = String::from_utf8_lossy(&request[..count]).into_owned();
+        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        let hello = r#"{"type":"hello","num_connections":3}"#;
+        let length = u8::try_from(hello.len()).expect("a short frame");
+        stream.write_all(&[head.as_bytes(), &[0x81, length], hello.as_bytes()].concat()).expect("to answer");
+        // Nothing more comes, until the other end goes.
+        let _ = stream.read(&mut [0; 64]);
+    });
+    let ear = Ear::new(&slack);
+    assert_eq!(ear.notices.recv_timeout(PATIENCE), Ok(Notice::Listening { connections: 3 }));
+    drop(ear);
+    server.join().expect("no panic");
+}
+
 /// The port in a proxy's URL.
 fn proxy_port(proxy: &Proxy) -> u16 {
     let url = proxy.url();

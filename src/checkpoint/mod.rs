@@ -17,6 +17,8 @@ pub(crate) mod time;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
 use outbox::{Credential, Delivery};
 use parse::{Artifact, Thread};
@@ -57,8 +59,8 @@ pub(crate) struct Task {
     /// The latest sign of life of the process that reports the task's end, where there is one.
     pub(crate) seen_at: Option<Moment>,
     pub(crate) ended_at: Option<Moment>,
-    /// What proves that a button to cancel it is ours, where there is to be one.
-    pub(crate) cancel: Option<String>,
+    /// The button to cancel it, where there is to be one.
+    pub(crate) cancel: Option<Cancel>,
 }
 
 impl Task {
@@ -87,6 +89,15 @@ impl Task {
             cancel: None,
         }
     }
+}
+
+/// A button that cancels a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cancel {
+    /// Proves that it is ours.
+    pub(crate) nonce: String,
+    /// The ids of those who may use it; empty for any person.
+    pub(crate) approvers: Vec<String>,
 }
 
 /// The message that is edited to show a task's newest state.

@@ -125,7 +125,7 @@ fn cancel_by_button(
 ) -> Result<Reply, StoreError> {
     let (task, nonce) = value.split_once(':').unwrap_or_default();
     let found = tx.task_with_id(task)?;
-    let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| same(ours, nonce)));
+    let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| same(&ours.nonce, nonce)));
     match ours {
         Some(task) => cancel(tx, config, &task, voter, "click", now),
         None => Ok(Reply { words: Some("This task is not known here (any more).".to_owned()), task: None }),
@@ -143,9 +143,11 @@ pub(super) fn cancel(
 ) -> Result<Reply, StoreError> {
     let Some(key) = task.key else { return Ok(Reply::default()) };
     let agent_id = plain(&task.agent_id, false);
-    let refusal = rules::keeps_out(&config.approvers, voter);
+    // Those whom its own settings name, since whoever hears of it may have been started with others.
+    let approvers = task.cancel.as_ref().map_or(&config.approvers, |cancel| &cancel.approvers);
+    let refusal = rules::keeps_out(approvers, voter);
     let (words, refused) = match &refusal {
-        Some(refusal) => (Some(refusal.words_to(&config.approvers)), Some(refusal.name())),
+        Some(refusal) => (Some(refusal.words_to(approvers)), Some(refusal.name())),
         None if task.state != TaskState::Running => {
             (Some(format!("{agent_id} has ended already.")), Some("late"))
         }

@@ -3,12 +3,13 @@
 use rusqlite::{OptionalExtension, Row, params};
 use serde_json::{Value, json};
 
+use super::record::to_json;
 use super::rows;
 use super::watch::Watcher;
 use super::{StoreError, Tx};
-use crate::checkpoint::Task;
 use crate::checkpoint::id::TaskKey;
 use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Cancel, Task};
 
 /// Something that a person wants of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +81,9 @@ impl Tx<'_> {
     }
 
     /// From now on the task's card has a button to cancel it, as long as it runs.
-    pub(crate) fn offer_cancel(&self, task: TaskKey, nonce: &str) -> Result<(), StoreError> {
-        self.connection.execute("UPDATE tasks SET cancel = ?2 WHERE key = ?1", params![task.0, nonce])?;
+    pub(crate) fn offer_cancel(&self, task: TaskKey, cancel: &Cancel) -> Result<(), StoreError> {
+        self.connection
+            .execute("UPDATE tasks SET cancel = ?2 WHERE key = ?1", params![task.0, to_json(cancel)])?;
         Ok(())
     }
 

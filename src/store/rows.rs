@@ -57,7 +57,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         seen_at: row.get::<_, Option<i64>>(16)?.map(Moment),
         joined: row.get(17)?,
         channel_is_default: row.get(18)?,
-        cancel: row.get(19)?,
+        cancel: optional_json(row, 19)?,
     })
 }
 

@@ -30,7 +30,10 @@ pub(crate) struct Told {
 impl Asker {
     /// Starts one with these words; the request is known when this returns.
     pub(crate) fn start(scene: &Scene, words: &[&str]) -> Self {
-        let mut words = [&["ask", "-a", "bot"], words].concat();
+        let mut words = [&["ask"], words].concat();
+        if !words.contains(&"-a") {
+            words.extend(["-a", "bot"]);
+        }
         if !words.contains(&"--timeout") {
             // A test that goes wrong is not to wait for a quarter of an hour.
             words.extend(["--timeout", "30s"]);

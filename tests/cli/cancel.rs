@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::ask::Asker;
 use crate::fake_slack::people::{COLLEAGUE, FOREIGNER};
 use crate::fake_slack::{HUMAN, Message};
 use crate::scene::{Scene, text};
@@ -24,7 +25,9 @@ fn running(scene: &Scene, options: &[&str], script: &str) -> (Child, Message) {
     let mut process = scene.sandbox.cmd(words).env("BIN", env!("CARGO_BIN_EXE_agent-checkpoint")).spawn();
     let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
     assert_eq!(lines.next().as_deref(), Some("ready"));
-    let card = wait_for("the card", || scene.slack.roots().pop());
+    let card = wait_for("the card", || {
+        scene.slack.roots().into_iter().find(|root| root.text.contains("Agent `bot`"))
+    });
     scene.slack.wait_sockets(1);
     (process, card)
 }
@@ -68,6 +71,9 @@ fn a_command_that_does_not_heed_it_is_killed() {
 #[test]
 fn only_those_who_may_can_cancel() {
     let scene = scene();
+    // The one who listens knows of no approvers.
+    let asker = Asker::start(&scene, &["Go on?", "-a", "asker", "--timeout", "60s"]);
+    scene.slack.wait_sockets(1);
     scene.sandbox.env("AGENT_CHECKPOINT_APPROVERS", COLLEAGUE);
     let script = "echo ready; while :; do sleep 0.05; done";
     let (mut process, card) = running(&scene, &[], script);
@@ -84,6 +90,8 @@ fn only_those_who_may_can_cancel() {
     assert_eq!(scene.show("bot")["interventions"].as_array().map(Vec::len), Some(2));
     scene.slack.click(&card.ts, "task:cancel", COLLEAGUE);
     assert_eq!(process.wait().expect("an end").code(), Some(143));
+    assert_eq!(scene.slack.sockets_opened(), 1);
+    drop(asker);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::checkpoint::parse::Thread;
 use crate::checkpoint::plan::{Plan, Stored};
 use crate::checkpoint::question::nonce;
 use crate::checkpoint::status::{Status, TaskState};
-use crate::checkpoint::{Draft, Task};
+use crate::checkpoint::{Cancel, Draft, Task};
 use crate::child::Waker;
 use crate::delivery::{Outcome, Retry};
 use crate::store::{Recorded, Request, Scope, Store, StoreError, Tx, Watcher};
@@ -543,7 +543,8 @@ fn record_start(
     let (mut plan, recorded) = record::record(tx, start, &record::policy(&settings.config), now())?;
     tx.watch(recorded.task, me, now())?;
     if settings.is_cancellable {
-        tx.offer_cancel(recorded.task, &nonce())?;
+        let approvers = settings.config.approvers.clone();
+        tx.offer_cancel(recorded.task, &Cancel { nonce: nonce(), approvers })?;
     }
     plan.append.task.key = Some(recorded.task);
     let _ = place.send(place_of(&plan.append.task));

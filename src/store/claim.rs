@@ -199,7 +199,8 @@ impl Tx<'_> {
         Ok(self.connection.query_row(&sql, [task], |row| row.get(0))?)
     }
 
-    /// The first post and the card of each task in scope, those that go first in front.
+    /// The first post and the card of each task in scope, those that go first in front: before all the edits that take
+    /// buttons away, which are few and hold up no message.
     fn candidates(&self, want: &ClaimFor<'_>) -> Result<Vec<Candidate>, StoreError> {
         // A card may overtake a post that is not due yet, but no post may overtake another of its task.
         let firsts = "e.state < 2 AND e.key = (SELECT min(f.key) FROM entries f
@@ -207,7 +208,7 @@ impl Tx<'_> {
         let (scope, task) = scope_condition(want.scope);
         let sql = format!(
             "SELECT {CANDIDATE} FROM entries e JOIN tasks t ON t.key = e.task
-             WHERE {scope} AND {firsts} ORDER BY e.kind, e.priority, e.due_at_ms, e.key"
+             WHERE {scope} AND {firsts} ORDER BY e.kind <> 4, e.kind, e.priority, e.due_at_ms, e.key"
         );
         let mut statement = self.connection.prepare(&sql)?;
         let mut candidates = Vec::new();

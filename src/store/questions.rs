@@ -125,7 +125,8 @@ impl Tx<'_> {
             params![key.0, to_json(answer)],
         )?;
         if changed > 0 {
-            self.edit_question(key, Priority::Immediate, now)?;
+            // Not ahead of its turn: whoever waits for the answer would wait for that too.
+            self.edit_question(key, Priority::Routine, now)?;
         }
         Ok(changed > 0)
     }

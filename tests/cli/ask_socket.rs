@@ -187,8 +187,9 @@ fn memory(process: &Child) -> Option<u64> {
 fn whoever_waits_needs_little_memory() {
     let scene = scene();
     let (asker, message) = asked(&scene, &[]);
-    if let Some(kilobytes) = memory(&asker.process) {
-        assert!(kilobytes < 8 * 1024, "{kilobytes} kB");
+    if memory(&asker.process).is_some() {
+        // What it took to open the connection is given back.
+        wait_for("little memory", || memory(&asker.process).filter(|kilobytes| *kilobytes < 8 * 1024));
     }
     scene.slack.click(&message.ts, "question:approve", HUMAN);
     assert_eq!(asker.end().code, Some(0));

@@ -9,7 +9,6 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::poll;
 use crate::checkpoint::outbox::Credential;
 use crate::cmd::interact::{self, Reply};
 use crate::cmd::{BUSY_MAX, now};
@@ -18,7 +17,7 @@ use crate::delivery::http::Http;
 use crate::interaction::open::Access;
 use crate::interaction::socket::{Ack, Notice, Socket};
 use crate::interaction::wire::Interaction;
-use crate::store::{Owner, Put, Store, StoreError};
+use crate::store::{Owner, Store, StoreError};
 use crate::ui::Ui;
 
 /// What ends sooner than that is cancelled by nobody, and Slack limits how often a socket is opened.
@@ -29,67 +28,85 @@ const LEASE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(500);
 const STACK: usize = 512 * 1024;
 
-/// Starts to hear of answers to a question, until this process ends.
-pub(super) fn start(config: &Arc<Config>, ui: &Ui, put: &Put) {
-    let Some(access) = config.socket_access() else { return poll::start(config, ui, put) };
-    let (config, theirs, ui, put) = (Arc::clone(config), Arc::clone(config), ui.clone(), put.clone());
-    let words = ui.clone();
-    let started = thread::Builder::new().name("listen".to_owned()).stack_size(STACK).spawn(move || {
-        match listen(&theirs, &ui, &access) {
-            // What Socket Mode cannot tell us is looked for.
-            Ok(()) => poll::start(&theirs, &ui, &put),
-            Err(error) => ui.warn(&format!("could not listen for clicks: {error}"), None),
-        }
-    });
-    if let Err(error) = started {
-        words.warn(&format!("could not start a thread: {error}; clicks are not heard"), None);
-    }
-    drop(config);
-}
-
 /// Starts to hear of what people do with the cards, until this process ends, where Socket Mode tells of it.
 pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
-    let Some(access) = config.socket_access() else { return };
-    let (config, ui) = (Arc::clone(config), ui.clone());
+    let Some(mut listener) = Listener::new(config, ui) else { return };
     // Without it the command runs all the same.
     let _ = thread::Builder::new().name("listen".to_owned()).stack_size(STACK).spawn(move || {
         thread::sleep(BRIEF);
-        if let Err(error) = listen(&config, &ui, &access) {
-            ui.detail(&format!("could not listen for clicks: {error}"));
+        let Some(mut store) = open(&listener.config) else { return };
+        while let Ok(Hearing::Goes) = listener.tick(&mut store) {
+            thread::sleep(LOOK);
         }
     });
 }
 
-/// Listens, or sees to it that another one does; returns when Slack refuses for good.
-fn listen(config: &Arc<Config>, ui: &Ui, access: &Access) -> Result<(), StoreError> {
-    let app = Credential::app(access.token.reveal());
-    let owner = Owner::current(now());
-    let Some(mut store) = open(config) else { return Ok(()) };
-    let mut socket: Option<Socket> = None;
-    let mut taken = Instant::now();
-    loop {
-        if socket.as_ref().is_some_and(Socket::is_over) {
-            store.write(|tx| tx.leave_listening(app.as_str(), &owner))?;
-            return Ok(());
+/// Whether clicks can be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// Here, or by another process.
+    Goes,
+    /// Slack refuses for good.
+    Over,
+}
+
+/// Listens, or sees to it that another one does.
+pub(super) struct Listener {
+    config: Arc<Config>,
+    ui: Ui,
+    access: Access,
+    app: Credential,
+    owner: Owner,
+    socket: Option<Socket>,
+    taken: Instant,
+    next: Instant,
+}
+
+impl Listener {
+    /// `None` without an app-level token.
+    pub(super) fn new(config: &Arc<Config>, ui: &Ui) -> Option<Self> {
+        let access = config.socket_access()?;
+        Some(Self {
+            config: Arc::clone(config),
+            ui: ui.clone(),
+            app: Credential::app(access.token.reveal()),
+            access,
+            owner: Owner::current(now()),
+            socket: None,
+            taken: Instant::now(),
+            next: Instant::now(),
+        })
+    }
+
+    /// To be called again and again; does something twice a second at most.
+    pub(super) fn tick(&mut self, store: &mut Store) -> Result<Hearing, StoreError> {
+        if self.next > Instant::now() {
+            return Ok(Hearing::Goes);
         }
-        let is_due = socket.is_none() || taken.elapsed() > LEASE / 2;
-        if is_due && !store.read(|tx| tx.is_listened_to(app.as_str(), &owner, now()))? {
-            let at = now();
-            let took = store.write(|tx| tx.take_listening(app.as_str(), &owner, at, at.plus(LEASE)))?;
-            if took {
-                taken = Instant::now();
-                if socket.is_none() {
-                    match connect(config, ui, access) {
-                        Ok(connected) => socket = Some(connected),
-                        Err(error) => ui.detail(&format!("could not listen for clicks: {error}")),
-                    }
-                }
+        self.next = Instant::now() + LOOK;
+        let app = self.app.as_str();
+        if self.socket.as_ref().is_some_and(Socket::is_over) {
+            store.write(|tx| tx.leave_listening(app, &self.owner))?;
+            return Ok(Hearing::Over);
+        }
+        if self.socket.is_some() && self.taken.elapsed() <= LEASE / 2 {
+            return Ok(Hearing::Goes);
+        }
+        let at = now();
+        let is_taken = store.read(|tx| tx.is_listened_to(app, &self.owner, at))?;
+        if is_taken || !store.write(|tx| tx.take_listening(app, &self.owner, at, at.plus(LEASE)))? {
+            // Ours, if we had it, was taken while we slept.
+            self.socket = None;
+            return Ok(Hearing::Goes);
+        }
+        self.taken = Instant::now();
+        if self.socket.is_none() {
+            match connect(&self.config, &self.ui, &self.access) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => self.ui.detail(&format!("could not listen for clicks: {error}")),
             }
-        } else if is_due {
-            // Ours was taken while we slept.
-            socket = None;
         }
-        thread::sleep(LOOK);
+        Ok(Hearing::Goes)
     }
 }
 
@@ -101,9 +118,10 @@ fn open(config: &Config) -> Option<Store> {
 
 /// Opens the socket; what it hears is in the cache before it is acknowledged.
 fn connect(config: &Arc<Config>, ui: &Ui, access: &Access) -> io::Result<Socket> {
-    let mouth = mouth(config, ui)?;
-    let theirs = Arc::clone(config);
+    let (theirs, witness) = (Arc::clone(config), ui.clone());
     let mut store = None;
+    // Mostly there is nothing to say.
+    let mut mouth: Option<Sender<(Interaction, String)>> = None;
     let hear = move |interaction: Interaction| {
         if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
             store = open(&theirs);
@@ -112,7 +130,10 @@ fn connect(config: &Arc<Config>, ui: &Ui, access: &Access) -> io::Result<Socket>
         match interact::handle(store, &theirs, &interaction, now()) {
             Ok(Reply { words, .. }) => {
                 if let Some(words) = words {
-                    let _ = mouth.send((interaction, words));
+                    if mouth.is_none() {
+                        mouth = open_mouth(&theirs, &witness).ok();
+                    }
+                    let _ = mouth.as_ref().map(|mouth| mouth.send((interaction, words)));
                 }
                 Ack::Taken(None)
             }
@@ -139,7 +160,7 @@ fn connect(config: &Arc<Config>, ui: &Ui, access: &Access) -> io::Result<Socket>
 }
 
 /// A thread that tells people what they alone are to hear, so that no acknowledgement waits for it.
-fn mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, String)>> {
+fn open_mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, String)>> {
     let (mouth, words) = mpsc::channel::<(Interaction, String)>();
     let (config, ui) = (Arc::clone(config), ui.clone());
     thread::Builder::new().name("mouth".to_owned()).stack_size(STACK).spawn(move || {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
-use super::{LAST_WORDS, close, listen, start_worker};
+use super::listen::{Hearing, Listener};
+use super::{LAST_WORDS, close, poll, start_worker};
 use crate::args::BackgroundChoice;
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::CheckpointId;
@@ -103,7 +104,10 @@ impl<'a> Vigil<'a> {
 
     /// Waits for the end.
     pub(in crate::cmd) fn keep(&mut self, signals: &Signals) -> Result<Ended, StoreError> {
-        listen::start(self.config, self.ui, &self.put);
+        let mut listener = Listener::new(self.config, self.ui);
+        if listener.is_none() {
+            poll::start(self.config, self.ui, &self.put);
+        }
         let mut seen = None;
         let mut looked = Instant::now();
         loop {
@@ -115,6 +119,13 @@ impl<'a> Vigil<'a> {
             }
             if !self.store.is_in_place() {
                 return Ok(Ended::Gone);
+            }
+            if let Some(listening) = &mut listener
+                && listening.tick(&mut self.store)? == Hearing::Over
+            {
+                listener = None;
+                // What Socket Mode cannot tell us is looked for.
+                poll::start(self.config, self.ui, &self.put);
             }
             let version = self.store.version_of_data()?;
             if seen != Some(version) || looked.elapsed() >= LOOK_ANYWAY {

@@ -319,8 +319,13 @@ pub(super) fn conclude(
 }
 
 /// Ends questions whose asker has ended without a word; says how many there were.
-pub(super) fn close_forsaken(tx: &Tx<'_>, policy: &Policy, now: Moment) -> Result<usize, StoreError> {
-    let forsaken = tx.forsaken(now)?;
+pub(super) fn close_forsaken(
+    tx: &Tx<'_>,
+    policy: &Policy,
+    limit: usize,
+    now: Moment,
+) -> Result<usize, StoreError> {
+    let forsaken = tx.forsaken(limit, now)?;
     for Forsaken { key, answer } in &forsaken {
         conclude(tx, policy, *key, answer, now)?;
     }

@@ -94,7 +94,7 @@ pub(super) fn bury(tx: &Tx<'_>, policy: &Policy, limit: usize, at: Moment) -> Re
         let recorded = tx.append(&append, at)?;
         tx.unwatch(recorded.task)?;
     }
-    Ok(orphans.len() + interact::close_forsaken(tx, policy, at)?)
+    Ok(orphans.len() + interact::close_forsaken(tx, policy, limit, at)?)
 }
 
 /// The same for all such tasks, for a command that a person waits for; has it said in their threads.

@@ -18,7 +18,7 @@ use crate::checkpoint::time::Moment;
 const GRACE: Duration = Duration::from_secs(10);
 
 /// A question's row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct QuestionKey(pub(super) i64);
 
 /// A question in the cache.
@@ -75,8 +75,16 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let at = question.asked_at;
         self.connection.execute(
-            "INSERT INTO questions (task, id, content, asker, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![task.0, question.id.to_string(), to_json(question), asker.map(Watcher::as_str), at.0],
+            "INSERT INTO questions (task, id, content, asker, expires_at_ms, created_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                task.0,
+                question.id.to_string(),
+                to_json(question),
+                asker.map(Watcher::as_str),
+                question.expires_at.0,
+                at.0
+            ],
         )?;
         let key = self.connection.last_insert_rowid();
         let Some(entry) = entry else { return Ok(()) };
@@ -205,22 +213,24 @@ impl Tx<'_> {
         Ok(if waits { Shown::Waiting } else { Shown::Posted })
     }
 
-    /// Open questions whose asker has ended, or whose time is over without a word of the asker's.
-    pub(crate) fn forsaken(&self, now: Moment) -> Result<Vec<Forsaken>, StoreError> {
-        let mut statement =
-            self.connection.prepare("SELECT key, content, asker FROM questions WHERE answer IS NULL")?;
-        let mut rows = statement.query([])?;
+    /// Open questions whose asker has ended, or whose time is over without a word of the asker's; looks at so many, and at
+    /// others the next time.
+    pub(crate) fn forsaken(&self, limit: usize, now: Moment) -> Result<Vec<Forsaken>, StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT key, expires_at_ms, asker FROM questions WHERE answer IS NULL ORDER BY random() LIMIT ?1",
+        )?;
+        let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
         let mut forsaken = Vec::new();
         let mut here = None;
         while let Some(row) = rows.next()? {
-            let question: Question = rows::json(row, 1)?;
+            let expires_at = Moment(row.get(1)?);
             let asker = row.get::<_, Option<String>>(2)?.map(Watcher::stored);
             let death = asker.as_ref().and_then(|asker| asker.obituary(here.get_or_insert_with(Here::look)));
             let grace = if asker.is_some() { GRACE } else { Duration::ZERO };
             let answer = match death {
                 Some(reason) => Answer::withdrawn(&reason, now),
-                None if now >= question.expires_at.plus(grace) => {
-                    Answer { at: question.expires_at, ..Answer::bare(Decision::TimedOut, now) }
+                None if now >= expires_at.plus(grace) => {
+                    Answer { at: expires_at, ..Answer::bare(Decision::TimedOut, now) }
                 }
                 None => continue,
             };

@@ -125,6 +125,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         channel_id TEXT,
         message_ts TEXT,
         answer TEXT,
+        expires_at_ms INTEGER NOT NULL,
         created_at_ms INTEGER NOT NULL
     );
     CREATE UNIQUE INDEX questions_by_id ON questions (id);

@@ -128,8 +128,11 @@ fn a_question_is_forsaken_once_its_asker_is_dead_or_its_time_is_over() {
     let nobodys = put(&mut cache, None);
     let start = cache.now;
     let forsaken = |cache: &mut Cache, after: u64| {
-        let found = cache.store.read(|tx| tx.forsaken(start.plus(seconds(after)))).expect("a read");
-        found.into_iter().map(|one| (one.key, one.answer.decision)).collect::<Vec<_>>()
+        let found =
+            cache.store.read(|tx| tx.forsaken(usize::MAX, start.plus(seconds(after)))).expect("a read");
+        let mut found: Vec<_> = found.into_iter().map(|one| (one.key, one.answer.decision)).collect();
+        found.sort_by_key(|(key, _)| *key);
+        found
     };
     assert_eq!(forsaken(&mut cache, 30), []);
     // Whoever waits closes it, if there is anybody.

@@ -133,7 +133,9 @@ fn connect(config: &Arc<Config>, ui: &Ui, access: &Access) -> io::Result<Socket>
                     if mouth.is_none() {
                         mouth = open_mouth(&theirs, &witness).ok();
                     }
-                    let _ = mouth.as_ref().map(|mouth| mouth.send((interaction, words)));
+                    if let Some(mouth) = &mouth {
+                        let _ = mouth.send((interaction, words));
+                    }
                 }
                 Ack::Taken(None)
             }

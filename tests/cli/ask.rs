@@ -435,7 +435,8 @@ fn with_background_always_a_courier_asks() {
 #[test]
 fn a_reminder_stands_in_the_thread() {
     let scene = Scene::bot();
-    let asker = Asker::start(&scene, &["Go on?", "--remind", "300ms", "--timeout", "20s"]);
+    scene.sandbox.env("AGENT_CHECKPOINT_MIN_INTERVAL", "300ms");
+    let asker = Asker::start(&scene, &["Go on?", "--remind", "1ms", "--timeout", "20s"]);
     let root = wait_for("the card", || scene.slack.roots().pop());
     wait_for("a reminder", || {
         scene

@@ -98,6 +98,8 @@ impl<'a> Vigil<'a> {
         let worker = start_worker(config, ui);
         let remind = remind
             .filter(|every| !every.is_zero())
+            // No agent floods its thread.
+            .map(|every| every.max(config.min_interval))
             .map(|every| (every, put.asked.question.asked_at.plus(every)));
         Self { config, ui, store, put, worker, remind, is_asker }
     }

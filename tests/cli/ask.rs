@@ -203,6 +203,7 @@ fn a_signal_withdraws_the_question() {
         signal(&asker.process, which);
         let told = asker.end();
         assert_eq!((told.code, told.stdout.as_str()), (Some(code), ""), "{}", told.stderr);
+        assert!(told.stderr.ends_with("the question is withdrawn\n"), "{}", told.stderr);
         assert!(edited(&scene, &message.ts).text.ends_with("❌ withdrawn: interrupted"));
         scene.sandbox.cmd(["answer", &id, "--json"]).run().code(1);
         let shown = scene.show("bot");

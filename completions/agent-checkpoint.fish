@@ -38,6 +38,9 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -s V -l 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "emit" -d 'Record one checkpoint and deliver what is due'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "run" -d 'Run a command and report its start, its progress and its end'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "stream" -d 'Record JSON lines from standard input, one checkpoint each'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "ask" -d 'Put a question with buttons to a person and wait for the answer'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "answer" -d 'Tell what became of a question, or answer it here'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "replies" -d 'Print what people wrote in the agent\'s thread since the last look'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "tasks" -d 'List tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "show" -d 'Show one task with its checkpoints, artifacts and interventions'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "metrics" -d 'Per-day totals of tasks'
@@ -81,6 +84,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s f -l force -d 'Post now, whatever the interval'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l obey -d 'Exit 20 when a person has asked the agent to stop'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l dry-run -d 'Print what would be recorded and posted; change nothing'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l new -d 'Open a new task and thread'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -l strict -d 'Exit 75 when not delivered yet, 78 when refused or misconfigured'
@@ -149,6 +153,61 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand stream" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l timeout -d 'How long to wait for an answer' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l on-timeout -d 'What no answer exits with: fail 124, reject 10, approve 0' -r -f -a "fail\t'124'
+reject\t'10, as when it is rejected'
+approve\t'0, as when it is approved'"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l choice -d 'Something to choose, in place of approve and reject (repeatable)' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l approver -d 'Who may answer, by Slack\'s id of the user (repeatable) [default: anybody]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l quorum -d 'How many people have to agree' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l details -d 'More to read before answering; \'-\' reads standard input' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l command -d 'The command that is to be approved, shown whole' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l remind -d 'Remind of it in the thread this often' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -s a -l agent-id -d 'Name the agent [default: its session, CI job or user and directory]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -s t -l task-name -d 'Name the task' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l task-type -d 'Say what kind of task it is, such as test, refactor or docs' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l repo -d 'Name the repository [default: the CI system\'s, or that of git\'s origin]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -s c -l channel -d 'Post to this channel [default: SLACK_CHANNEL, else #agent-supervisory]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l thread -d 'Join an existing thread' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l no-wait -d 'Print the request\'s id and do not wait'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l new -d 'Open a new task and thread'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l choice -d 'Choose this' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l comment -d 'What to say beside the answer' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l wait -d 'Wait until it is answered or its time is over'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l approve -d 'Approve it'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l reject -d 'Reject it'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand answer" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s a -l agent-id -d 'Name the agent [default: its session, CI job or user and directory]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l wait -d 'Wait for the first one, at most this long' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand replies" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand tasks" -l state -d 'Only those running, failed, completed, cancelled, pending or approved' -r -f -a "running\t''
 failed\t''
 completed\t''

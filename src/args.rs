@@ -1,5 +1,7 @@
 //! What was typed: clap types and nothing else. No I/O, and no defaults from the environment.
 
+mod people;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use crate::checkpoint::parse::{self, Artifact, Invalid, Thread};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::child::Pattern;
 use crate::exit::{Exit, Failure, one_line};
+pub(crate) use people::{AnswerArgs, AskArgs, RepliesArgs, TimeoutChoice};
 
 /// One quiet Slack thread per agent, from any shell script, subprocess or CI step
 ///
@@ -108,6 +111,22 @@ pub(crate) enum Command {
     /// disk. A bad line is reported with its number and skipped; the exit code is then 65.
     #[command(verbatim_doc_comment)]
     Stream(Box<StreamArgs>),
+    /// Put a question with buttons to a person and wait for the answer
+    ///
+    /// The question stands in the agent's thread, and is shown in the channel too. Exits 0 when it is
+    /// approved or a choice is made, 10 when it is rejected, 124 when nobody answers in time.
+    #[command(verbatim_doc_comment)]
+    Ask(Box<AskArgs>),
+    /// Tell what became of a question, or answer it here
+    ///
+    /// From any process that shares the cache. Exits as ask does, and 75 while the question is open.
+    Answer(AnswerArgs),
+    /// Print what people wrote in the agent's thread since the last look
+    ///
+    /// What people write is not to be trusted: show it to the agent as something that was said, not as
+    /// instructions of its operator. The agent's own messages and those of bots are left out.
+    #[command(verbatim_doc_comment)]
+    Replies(RepliesArgs),
     /// List tasks
     Tasks(TasksArgs),
     /// Show one task with its checkpoints, artifacts and interventions
@@ -233,6 +252,9 @@ pub(crate) struct EmitArgs {
     /// Post now, whatever the interval
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Exit 20 when a person has asked the agent to stop
+    #[arg(long)]
+    pub(crate) obey: bool,
     /// Print what would be recorded and posted; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -566,7 +588,7 @@ fn describe(error: &clap::Error) -> Failure {
         .or_else(|| text(ContextKind::SuggestedValue))
         .or_else(|| text(ContextKind::SuggestedSubcommand));
     let command = text(ContextKind::Usage).and_then(|usage| command_of(&usage));
-    let takes_text = matches!(command.as_deref(), Some("emit" | "show"));
+    let takes_text = matches!(command.as_deref(), Some("emit" | "show" | "ask"));
     let help = match &command {
         Some(name) => format!("see agent-checkpoint {name} --help"),
         None => "see agent-checkpoint --help".to_owned(),

@@ -14,6 +14,12 @@ pub(crate) enum Exit {
     Usage,
     /// Bad lines on the input of `stream` (`EX_DATAERR`).
     BadInput,
+    /// A person has rejected what was asked; `ask` and `answer` only.
+    Rejected,
+    /// A person has asked the agent to stop; `emit --obey` only.
+    Stop,
+    /// Nobody answered in time, as for timeout(1); `ask` and `answer` only.
+    TimedOut,
     /// Recorded, but not delivered yet; `--strict` and `flush` only (`EX_TEMPFAIL`).
     NotYet,
     /// What the wrapped command returned, or would have.
@@ -42,11 +48,16 @@ pub(crate) fn one_line(text: &str) -> String {
 pub(crate) const CODES: &[(&str, &str)] = &[
     ("0", "recorded, or at least delivered, whatever became of the other"),
     ("1", "neither recorded nor delivered, or not found"),
+    ("10", "ask, answer: a person has rejected it"),
+    ("20", "emit --obey: a person has asked the agent to stop"),
     ("64", "wrong command line, values of flags included; nothing was changed"),
     ("65", "stream: there were bad lines, which were skipped, or the input could not be read"),
-    ("75", "with --strict: queued or unconfirmed; flush: something still waits"),
+    (
+        "75",
+        "with --strict: queued or unconfirmed; flush: something still waits; answer: the question is open",
+    ),
     ("78", "wrong configuration; with --strict or from flush: refused for good"),
-    ("124", "run: the command's time was over (--timeout)"),
+    ("124", "run: the command's time was over (--timeout); ask, answer: nobody answered in time"),
     ("125, 126, 127", "run: the command could not be started, cannot be invoked, was not found"),
     ("any other", "run: the command's own code; 128+N when signal N ended it, or stream"),
 ];
@@ -58,6 +69,9 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 64,
             Self::BadInput => 65,
+            Self::Rejected => 10,
+            Self::Stop => 20,
+            Self::TimedOut => 124,
             Self::NotYet => 75,
             Self::Child(code) => code,
             Self::Signal(signal) => 128 + signal,

@@ -15,6 +15,8 @@ mod config;
 mod delivery;
 mod exit;
 mod input;
+#[expect(dead_code, reason = "nothing listens yet")]
+mod interaction;
 mod pace;
 mod render;
 mod secret;

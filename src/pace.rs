@@ -67,7 +67,7 @@ pub(crate) fn believable(moment: Moment, now: Moment) -> Moment {
 pub(crate) fn limit(kind: EntryKind) -> Limit {
     match kind {
         EntryKind::Post | EntryKind::Note | EntryKind::File => POSTS,
-        EntryKind::Card => EDITS,
+        EntryKind::Card | EntryKind::Question => EDITS,
     }
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn bucket(credential: &Credential, kind: EntryKind, channel: &str) ->
         EntryKind::Post | EntryKind::Note | EntryKind::File => {
             format!("{}|post|{channel}", credential.as_str())
         }
-        EntryKind::Card => format!("{}|edit", credential.as_str()),
+        EntryKind::Card | EntryKind::Question => format!("{}|edit", credential.as_str()),
     }
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn bucket(credential: &Credential, kind: EntryKind, channel: &str) ->
 pub(crate) fn method_hold(credential: &Credential, kind: EntryKind) -> String {
     let method = match kind {
         EntryKind::Post | EntryKind::Note => "post",
-        EntryKind::Card => "edit",
+        EntryKind::Card | EntryKind::Question => "edit",
         EntryKind::File => "file",
     };
     format!("{}|{method}|hold", credential.as_str())
@@ -99,11 +99,20 @@ pub(crate) fn method_hold(credential: &Credential, kind: EntryKind) -> String {
 /// sent. Methods are limited one by one: what needs no reading goes on.
 pub(crate) fn reading_hold(credential: &Credential, kind: EntryKind) -> String {
     let what = match kind {
-        EntryKind::Post | EntryKind::Card => "find",
+        EntryKind::Post | EntryKind::Card | EntryKind::Question => "find",
         EntryKind::Note => "link",
         EntryKind::File => "upload",
     };
     format!("{}|{what}|hold", credential.as_str())
+}
+
+/// How often a method that looks for answers is called with one credential, by all processes together: both are tier 3,
+/// at least 50 a minute.
+pub(crate) const LOOKS: Limit = Limit { interval: Duration::from_millis(1300), burst: 5 };
+
+/// The name of the bucket and the hold of a method that looks for answers.
+pub(crate) fn look(credential: &Credential, method: &str) -> String {
+    format!("{}|{method}", credential.as_str())
 }
 
 /// The name of the hold that an unreachable network sets for everyone who takes the same way.

@@ -107,6 +107,13 @@ impl Ui {
         self.say(None, message, hint);
     }
 
+    /// Something that whoever reads the log will look for.
+    pub(crate) fn note(&self, message: &str) {
+        if !self.quiet {
+            self.say(None, message, None);
+        }
+    }
+
     /// Something for a person who is watching, but not for a log.
     pub(crate) fn tell(&self, message: &str) {
         if !self.quiet && (self.verbose > 0 || io::stderr().is_terminal()) {

@@ -45,7 +45,7 @@ impl CheckpointId {
     }
 }
 
-fn uuid_v7(now: Moment) -> Uuid {
+pub(super) fn uuid_v7(now: Moment) -> Uuid {
     let ms = u64::try_from(now.0).unwrap_or(0);
     let nanos = u32::try_from(ms % 1000 * 1_000_000).unwrap_or(0);
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, ms / 1000, nanos))

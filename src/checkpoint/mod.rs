@@ -12,6 +12,7 @@ pub(crate) mod metrics;
 pub(crate) mod outbox;
 pub(crate) mod parse;
 pub(crate) mod plan;
+pub(crate) mod question;
 #[cfg(feature = "postgres")]
 pub(crate) mod reconcile;
 pub(crate) mod snapshot;
@@ -19,6 +20,8 @@ pub(crate) mod status;
 pub(crate) mod time;
 
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
 use outbox::{Credential, Delivery};
@@ -62,6 +65,8 @@ pub(crate) struct Task {
     /// The latest sign of life of the process that reports the task's end, where there is one.
     pub(crate) seen_at: Option<Moment>,
     pub(crate) ended_at: Option<Moment>,
+    /// The button to cancel it, where there is to be one.
+    pub(crate) cancel: Option<Cancel>,
 }
 
 impl Task {
@@ -88,8 +93,18 @@ impl Task {
             updated_at: now,
             seen_at: None,
             ended_at: None,
+            cancel: None,
         }
     }
+}
+
+/// A button that cancels a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cancel {
+    /// Proves that it is ours.
+    pub(crate) nonce: String,
+    /// The ids of those who may use it; empty for any person.
+    pub(crate) approvers: Vec<String>,
 }
 
 /// The message that is edited to show a task's newest state.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::id::{CheckpointId, EntryKey};
+use super::question::{Answer, Question, Vote};
 use super::snapshot::Snapshot;
 use super::status::Status;
 use super::time::Moment;
@@ -68,8 +69,21 @@ pub(crate) enum EntryKind {
     Card,
     /// Says in the task's thread that a task started from it began or ended.
     Note,
-    /// Attaches the whole tail of a checkpoint to the task's thread.
+    /// Attaches the whole tail of a checkpoint, or all that a question puts, to the task's thread.
     File,
+    /// Edits a question's message: who agrees so far, or what was decided.
+    Question,
+}
+
+/// A question as its message shows it, and where that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) question: Question,
+    /// Words that count so far.
+    pub(crate) votes: Vec<Vote>,
+    pub(crate) answer: Option<Answer>,
+    /// The message as `(channel, ts)`, once it is posted.
+    pub(crate) message: Option<(String, String)>,
 }
 
 /// What a note says of a task that was started from the one whose thread it stands in, or of that task itself when its
@@ -119,6 +133,8 @@ pub(crate) struct Job {
     pub(crate) snapshot: Snapshot,
     /// For a [`EntryKind::Note`], what it says.
     pub(crate) note: Option<Note>,
+    /// The question that the message puts, or that is edited or attached.
+    pub(crate) asked: Option<Box<Asked>>,
     /// For a [`EntryKind::File`], its content.
     pub(crate) file: Option<String>,
     /// The checkpoint that the message stands for; the newest one for a card.
@@ -136,6 +152,7 @@ pub(crate) struct Job {
 pub(crate) fn limited_as(kind: EntryKind, has_card: bool) -> EntryKind {
     match kind {
         EntryKind::Card if has_card => EntryKind::Card,
+        EntryKind::Question => EntryKind::Card,
         EntryKind::Card | EntryKind::Post => EntryKind::Post,
         EntryKind::Note | EntryKind::File => kind,
     }
@@ -146,6 +163,7 @@ pub(crate) fn limited_as(kind: EntryKind, has_card: bool) -> EntryKind {
 pub(crate) fn reads_first(kind: EntryKind, maybe_sent: bool) -> bool {
     match kind {
         EntryKind::Post | EntryKind::Card => maybe_sent,
+        EntryKind::Question => false,
         EntryKind::Note | EntryKind::File => true,
     }
 }
@@ -164,6 +182,7 @@ impl Job {
             priority: Priority::Immediate,
             snapshot: task.snapshot.clone(),
             note: None,
+            asked: None,
             file: None,
             checkpoint,
             attempts: 0,
@@ -236,6 +255,11 @@ impl Credential {
             .filter(|id| id.starts_with('T') && id.bytes().all(|b| b.is_ascii_alphanumeric()))
             .unwrap_or_default();
         Self(format!("webhook:{workspace}:{}", digest(url)))
+    }
+
+    /// The fingerprint of an app-level token, whose socket only one process is to hold.
+    pub(crate) fn app(token: &str) -> Self {
+        Self(format!("app::{}", digest(token)))
     }
 
     /// A fingerprint as the cache keeps it.

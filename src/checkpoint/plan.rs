@@ -175,8 +175,20 @@ pub(crate) fn lose(
 ) -> Append {
     let error = Some(format!("lost ({reason})"));
     let draft = Draft { error, ..Draft::bare(id, task.agent_id.clone(), Status::Error) };
+    speak_for(task, waiting, &draft, policy, now)
+}
+
+/// Says something in a task that is not the caller's: it keeps its own place in Slack, whatever the caller is configured
+/// for.
+pub(crate) fn speak_for(
+    task: Task,
+    waiting: &[Waiting],
+    draft: &Draft,
+    policy: &Policy,
+    now: Moment,
+) -> Append {
     let policy = Policy { route: own_route(&task), ..policy.clone() };
-    append(task, waiting, &draft, &policy, now, &mut Vec::new())
+    append(task, waiting, draft, &policy, now, &mut Vec::new())
 }
 
 /// Closes a running task that another one replaces; `id` is that of the new checkpoint. It keeps its own place in Slack.

@@ -139,6 +139,8 @@ pub(crate) struct Child {
     err: Option<Copy>,
     oom: Option<OomKills>,
     ending: Option<Ending>,
+    /// It was told to end by the caller, not because its time was over.
+    dismissed: bool,
     killed: bool,
     /// The child is stopped, we have heard TSTP, and we are to stop as well.
     stopped: bool,
@@ -222,6 +224,7 @@ impl Child {
             err,
             oom: OomKills::start(),
             ending: None,
+            dismissed: false,
             killed: false,
             stopped: false,
             heard_stop: false,
@@ -235,6 +238,15 @@ impl Child {
     /// For other threads.
     pub(crate) fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.bell))
+    }
+
+    /// Tells it to end, and later kills it, as when its time is over.
+    pub(crate) fn dismiss(&mut self) {
+        self.look_at_the_child();
+        if self.is_alive() && self.ending.is_none() {
+            (self.timeout_at, self.dismissed) = (None, true);
+            self.ending = Some(Ending::begin(self.pid, self.place, self.kill_after));
+        }
     }
 
     /// Waits for the next event, until the deadline if there is one. Uses no time while it waits.
@@ -416,7 +428,7 @@ impl Child {
             Phase::Ended { exit, at } if drained || at + LAST_WORDS <= now => {
                 let ended = Ended {
                     exit,
-                    timed_out: self.ending.is_some(),
+                    timed_out: self.ending.is_some() && !self.dismissed,
                     out_of_memory: self.oom.as_ref().is_some_and(|oom| oom.explain(exit, self.killed)),
                     elapsed: at.saturating_duration_since(self.started),
                     stdout: self.out.as_ref().and_then(Copy::shown),

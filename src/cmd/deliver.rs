@@ -70,6 +70,7 @@ impl Attempt {
             EntryKind::Card => "live card",
             EntryKind::Note => "note",
             EntryKind::File => "file",
+            EntryKind::Question => "question",
         };
         let outcome = match &self.outcome {
             Outcome::Posted { ts, .. } => format!("posted {}", ts.as_deref().unwrap_or_default()),

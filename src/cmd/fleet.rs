@@ -54,6 +54,8 @@ pub(super) fn find(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit>
         checkpoint["delivery"] = Value::Null;
     }
     json["artifacts"] = artifacts.iter().map(artifact_json).collect();
+    // Only the cache knows what was asked.
+    json["questions"] = serde_json::Value::Null;
     json["interventions"] = interventions.into_iter().map(intervention_json).collect();
     ui.answer(&json.to_string())?;
     Ok(Exit::Done)

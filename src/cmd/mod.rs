@@ -1,5 +1,7 @@
 //! From a command to what it does. Only this layer sees all the others, reads the clock and prints.
 
+mod answer;
+mod ask;
 mod courier;
 #[cfg(feature = "postgres")]
 mod db;
@@ -15,12 +17,14 @@ mod forward;
 #[path = "forward_off.rs"]
 mod forward;
 mod generate;
+mod interact;
 mod masking;
 mod metrics;
 #[cfg(test)]
 mod readme;
 mod receipt;
 mod record;
+mod replies;
 mod run;
 mod show;
 mod stream;
@@ -56,6 +60,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Emit(args) => emit::run(&global, *args),
         Command::Run(args) => run::run(&global, &args),
         Command::Stream(args) => stream::run(&global, &args),
+        Command::Ask(args) => ask::run(&global, *args),
+        Command::Answer(args) => answer::run(&global, &args),
+        Command::Replies(args) => replies::run(&global, &args),
         #[cfg(feature = "postgres")]
         Command::Tasks(args) if args.source.fleet => fleet::list(&global, &args),
         Command::Tasks(args) => tasks::run(&global, &args),

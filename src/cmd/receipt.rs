@@ -12,7 +12,7 @@ use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Target};
 use crate::delivery::Destination;
-use crate::store::Store;
+use crate::store::{Request, Store};
 
 /// What became of one checkpoint.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub(super) struct Receipt {
     pub(super) error: Option<String>,
     pub(super) audit: Audited,
     pub(super) warnings: Vec<String>,
+    /// What people want of the agent.
+    pub(super) requests: Vec<Request>,
 }
 
 /// Whether the audit trail's database has a checkpoint.
@@ -91,6 +93,7 @@ impl Receipt {
             error: None,
             audit: if config.has_audit() { Audited::Queued } else { Audited::Off },
             warnings: Vec::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Receipt {
     }
 
     pub(super) fn json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "checkpoint_id": self.checkpoint_id,
             "task_id": self.task_id,
             "agent_id": self.agent_id,
@@ -149,7 +152,11 @@ impl Receipt {
             "error": self.error,
             "audit": self.audit.name(),
             "warnings": self.warnings,
-        })
+        });
+        if !self.requests.is_empty() {
+            json["requests"] = self.requests.iter().map(Request::json).collect();
+        }
+        json
     }
 }
 

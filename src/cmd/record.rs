@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{courier, now};
+use super::{courier, interact, now};
 use crate::checkpoint::Draft;
 #[cfg(feature = "postgres")]
 use crate::checkpoint::Task;
@@ -109,7 +109,7 @@ pub(super) fn bury(tx: &Tx<'_>, policy: &Policy, limit: usize, at: Moment) -> Re
         let recorded = tx.append(&append, at)?;
         tx.unwatch(recorded.task)?;
     }
-    Ok(orphans.len())
+    Ok(orphans.len() + interact::close_forsaken(tx, policy, limit, at)?)
 }
 
 /// The same for all such tasks, for a command that a person waits for; has it said in their threads.

@@ -20,7 +20,7 @@ const REST_MAX: Duration = Duration::from_secs(30);
 /// How often to look whether another process is done with what it is sending.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a process that is about to end waits for a turn within Slack's limits.
-const SOON: Duration = Duration::from_millis(250);
+pub(super) const SOON: Duration = Duration::from_millis(250);
 /// How long the database may keep messages to Slack waiting.
 const PASS_MAX: Duration = Duration::from_secs(5);
 /// A worker's stack: it renders messages and speaks TLS.
@@ -71,6 +71,8 @@ pub(super) struct End {
     pub(super) by: Instant,
     /// Whether to go on with what failed, or is not due, for as long as there is time.
     pub(super) persistent: bool,
+    /// How long to wait otherwise for a turn within Slack's limits.
+    pub(super) soon: Duration,
     /// Whose entries to send before.
     pub(super) scopes: Vec<Scope>,
 }
@@ -328,7 +330,7 @@ fn send(orders: &Orders, store: &mut Store, sender: &mut Sender, scope: Scope) -
                 let is_worth_it = match &orders.lock().end {
                     // A courier comes after us: only what is under way, or nearly so, is worth the caller's time.
                     Some(end) if !end.persistent => {
-                        why != Why::NotDue && wait <= SOON && has_posts(store, scope)
+                        why != Why::NotDue && wait <= end.soon && has_posts(store, scope)
                     }
                     _ => true,
                 };

@@ -152,6 +152,31 @@ pub(crate) fn surroundings(said: Option<&str>, env: Environment<'_>, dir: &Path)
     Surroundings { agent_id: parse::agent_id_of(&agent_id), repo }
 }
 
+/// Where a question is asked: the branch and the machine, which `surroundings` leaves out since few need them.
+pub(crate) fn branch_and_host(env: Environment<'_>, dir: &Path) -> (Option<String>, String) {
+    let text = |name: &&str| {
+        env(name).map(lossy).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    };
+    // CI systems check out a commit, so that git knows of no branch.
+    let branch = Git::find(dir).and_then(|git| git.branch()).or_else(|| BRANCHES.iter().find_map(text));
+    (branch, host())
+}
+
+/// Variables in which CI systems name the branch.
+const BRANCHES: &[&str] = &[
+    "GITHUB_HEAD_REF",
+    "GITHUB_REF_NAME",
+    "CI_COMMIT_REF_NAME",
+    "BUILDKITE_BRANCH",
+    "CIRCLE_BRANCH",
+    "BUILD_SOURCEBRANCHNAME",
+    "BITBUCKET_BRANCH",
+    "TRAVIS_BRANCH",
+    "DRONE_BRANCH",
+    "CI_COMMIT_BRANCH",
+    "BRANCH_NAME",
+];
+
 /// The values of the variables that are set, joined; `None` unless the first is set.
 fn joined(variables: &[&str], separator: &str, text: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     text(variables.first()?)?;
@@ -210,6 +235,8 @@ fn read_small(path: &Path) -> Option<String> {
 #[derive(Debug)]
 struct Git {
     root: PathBuf,
+    /// The directory that holds what is checked out.
+    head: PathBuf,
     /// The directory that holds the configuration.
     common: PathBuf,
 }
@@ -220,17 +247,23 @@ impl Git {
             let dot_git = root.join(".git");
             let metadata = fs::metadata(&dot_git).ok()?;
             if metadata.is_dir() {
-                return Some(Self { root: root.to_owned(), common: dot_git });
+                return Some(Self { root: root.to_owned(), head: dot_git.clone(), common: dot_git });
             }
             // A linked work tree or a submodule: the file names the real directory, relative to itself.
             let text = read_small(&dot_git)?;
             let git_dir = root.join(text.strip_prefix("gitdir:")?.trim());
             let common = match read_small(&git_dir.join("commondir")) {
                 Some(common) => git_dir.join(common.trim()),
-                None => git_dir,
+                None => git_dir.clone(),
             };
-            Some(Self { root: root.to_owned(), common })
+            Some(Self { root: root.to_owned(), head: git_dir, common })
         })
+    }
+
+    /// The branch that is checked out, if one is.
+    fn branch(&self) -> Option<String> {
+        let head = read_small(&self.head.join("HEAD"))?;
+        Some(head.trim().strip_prefix("ref: refs/heads/")?.to_owned())
     }
 
     /// The URL of the remote called `origin`.

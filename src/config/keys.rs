@@ -58,6 +58,10 @@ keys! {
     TAIL = "AGENT_CHECKPOINT_TAIL", "tail": "How many of its command's last lines run shows, 0 for none";
     PROGRESS_REGEX = "AGENT_CHECKPOINT_PROGRESS_REGEX", "progress_regex":
         "How run reads progress from lines: groups named percent, or done and total, and action";
+    APPROVERS = "AGENT_CHECKPOINT_APPROVERS", "approvers":
+        "Who may answer what ask asks: ids of Slack users, separated by commas; otherwise anybody";
+    POLL_INTERVAL = "AGENT_CHECKPOINT_POLL_INTERVAL", "poll_interval":
+        "How often ask looks for reactions and replies where there is no SLACK_APP_TOKEN";
     CACHE = "AGENT_CHECKPOINT_CACHE", "cache": "The file that holds what was recorded and what waits";
     JSON = "AGENT_CHECKPOINT_JSON", "json": "Print one JSON object or array on standard output";
     QUIET = "AGENT_CHECKPOINT_QUIET", "quiet": "Say nothing on standard error but errors";
@@ -65,9 +69,9 @@ keys! {
     COLOR = "AGENT_CHECKPOINT_COLOR", "color": "When to use colour: auto, always or never";
     SLACK_API_URL = "SLACK_API_URL", "slack_api_url": "Where Slack's Web API is, for a gateway or a fake Slack";
     SLACK_SIGNING_SECRET = "SLACK_SIGNING_SECRET", "slack_signing_secret", secret:
-        "Not used by any command yet, but masked wherever it turns up";
+        "The app's Signing Secret, by which what Slack sends over HTTP is told from what others send";
     SLACK_APP_TOKEN = "SLACK_APP_TOKEN", "slack_app_token", secret:
-        "Not used by any command yet, but masked wherever it turns up";
+        "The app-level token (xapp-…) with connections:write; with it clicks are heard by Socket Mode";
     DATABASE_URL = "DATABASE_URL", "database_url", secret:
         "The PostgreSQL of the audit trail, as postgres://USER:PASSWORD@HOST/DATABASE or key=value pairs";
     NEON_DATABASE_URL = "NEON_DATABASE_URL", "neon_database_url", secret:

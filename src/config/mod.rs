@@ -21,17 +21,19 @@ use crate::args::{BackgroundChoice, ColorChoice, DeliveryArgs, GlobalArgs, Ident
 use crate::checkpoint::context::{self, Thresholds};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::parse::{self, Invalid, Thread};
+use crate::checkpoint::question;
 use crate::checkpoint::time::spoken;
 use crate::child::Pattern;
 use crate::delivery::Destination;
 use crate::delivery::http::Network;
 use crate::exit::{Exit, Failure, one_line};
+use crate::interaction::open::Access;
 use crate::secret::Secret;
 use crate::trust::Authorities;
 use keys::{
-    AGENT_ID, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN, DEADLINE,
-    HEARTBEAT, JSON, KILL_AFTER, Key, MIN_INTERVAL, NO_POST, PROGRESS_REGEX, QUIET, REPO, SLACK_API_URL,
-    SLACK_APP_TOKEN, SLACK_SIGNING_SECRET, STRICT, TAIL, TASK_NAME, TASK_TYPE, THREAD, TIMEOUT, VERBOSE,
+    AGENT_ID, APPROVERS, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN,
+    DEADLINE, HEARTBEAT, JSON, KILL_AFTER, Key, MIN_INTERVAL, NO_POST, POLL_INTERVAL, PROGRESS_REGEX, QUIET,
+    REPO, SLACK_API_URL, STRICT, TAIL, TASK_NAME, TASK_TYPE, THREAD, TIMEOUT, VERBOSE,
 };
 pub(crate) use keys::{KEYS, Origin, VARIABLES};
 use sources::{Sources, Unusable};
@@ -43,6 +45,8 @@ const DEFAULT_API_URL: &str = "https://slack.com/api/";
 const DEFAULT_MIN_INTERVAL: Duration = Duration::from_secs(30);
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+/// Apps with the strictest limits may read a thread once a minute; the others' limits leave room for several questions.
+const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
 /// In lines.
 const DEFAULT_TAIL: usize = 20;
@@ -105,11 +109,18 @@ pub(crate) struct Config {
     pub(crate) strict: bool,
     pub(crate) no_post: bool,
     pub(crate) context_limit: Option<u64>,
+    /// Who may answer questions; empty for anybody.
+    pub(crate) approvers: Vec<String>,
+    pub(crate) poll_interval: Duration,
     pub(crate) supervision: Supervision,
     pub(crate) thresholds: Thresholds,
     pub(crate) target: Target,
     #[cfg(feature = "postgres")]
     pub(crate) audit: database::Audit,
+    /// By which requests of Slack's are known.
+    pub(crate) signing_secret: Option<Secret>,
+    /// For Socket Mode.
+    pub(crate) app_token: Option<Secret>,
     pub(crate) network: Network,
     /// Every secret that was read, to be masked wherever it turns up.
     pub(crate) secrets: Vec<Secret>,
@@ -167,6 +178,13 @@ impl Config {
         self
     }
 
+    /// The way to Socket Mode, where there is an app-level token. Without a bot token there are no buttons to click.
+    pub(crate) fn socket_access(&self) -> Option<Access> {
+        let Target::Slack(Destination::Bot { api_url, .. }) = &self.target else { return None };
+        let token = self.app_token.clone()?;
+        Some(Access { token, api_url: api_url.clone(), network: self.network.clone() })
+    }
+
     /// Whether anything is wrong that a strict caller must not pass over.
     pub(crate) fn is_wrong(&self) -> bool {
         self.problems.iter().any(|problem| !problem.harmless)
@@ -186,6 +204,7 @@ impl Config {
             (CONTEXT_WARN, Some(self.thresholds.warn.to_string())),
             (CONTEXT_ALERT, Some(self.thresholds.alert.to_string())),
             (HEARTBEAT, Some(spoken(self.supervision.heartbeat.unwrap_or_default()))),
+            (POLL_INTERVAL, Some(exactly(self.poll_interval))),
             (KILL_AFTER, Some(spoken(self.supervision.kill_after))),
             (TAIL, Some(self.supervision.tail.to_string())),
             (SLACK_API_URL, Some(DEFAULT_API_URL.to_owned())),
@@ -301,10 +320,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     }
     let mut secrets = Vec::new();
     let target = sources.target(&mut secrets);
-    for key in [SLACK_SIGNING_SECRET, SLACK_APP_TOKEN] {
-        // Not used yet by any command, but never to be shown either.
-        secrets.extend(sources.unused_secret(key));
-    }
+    let (signing_secret, app_token) = sources.inbound(&mut secrets);
     let authorities = Authorities {
         file: sources.plain_env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(absolute),
         dirs: sources.plain_env("SSL_CERT_DIR").filter(|path| !path.is_empty()).map(absolute_each),
@@ -406,6 +422,15 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             .unwrap_or(BackgroundChoice::Auto),
         strict: flags.strict || sources.tuning(STRICT, parse::switch).unwrap_or(false),
         no_post: flags.no_post || sources.tuning(NO_POST, parse::switch).unwrap_or(false),
+        // A list that cannot be read is not one that lets everybody in: whoever asks refuses.
+        approvers: sources
+            .destination_or(APPROVERS, question::user_ids, "nobody can be asked until it is mended", false)
+            .unwrap_or_default()
+            .unwrap_or_default(),
+        poll_interval: sources
+            .tuning(POLL_INTERVAL, parse::duration)
+            .unwrap_or(DEFAULT_POLL_INTERVAL)
+            .max(Duration::from_millis(20)),
         supervision: Supervision {
             heartbeat: Some(
                 flags
@@ -428,6 +453,8 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         context_limit: flags.context_limit.or_else(|| sources.tuning(CONTEXT_LIMIT, parse::context_limit)),
         thresholds,
         target,
+        signing_secret,
+        app_token,
         #[cfg(feature = "postgres")]
         audit,
         network,

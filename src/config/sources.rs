@@ -1,6 +1,5 @@
 //! Where settings are looked up: environment, env-file and config file, in that order.
 
-#[cfg(feature = "postgres")]
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,8 @@ use nix::unistd::{Uid, User};
 use super::database::{self, Audit};
 use super::file::{self, Layer};
 use super::keys::{
-    CONFIG_ENV, ENV_FILE_ENV, Found, Key, Origin, SLACK_API_URL, SLACK_BOT_TOKEN, SLACK_WEBHOOK_URL,
+    CONFIG_ENV, ENV_FILE_ENV, Found, Key, Origin, SLACK_API_URL, SLACK_APP_TOKEN, SLACK_BOT_TOKEN,
+    SLACK_SIGNING_SECRET, SLACK_WEBHOOK_URL,
 };
 #[cfg(feature = "postgres")]
 use super::keys::{DATABASE_URL, NEON_DATABASE_URL};
@@ -203,7 +203,7 @@ impl Sources<'_> {
     }
 
     /// The same, where a wrong value has another consequence, which may be harmless.
-    fn destination_or<T>(
+    pub(super) fn destination_or<T>(
         &mut self,
         key: Key,
         read: impl Fn(&str) -> Result<T, Invalid>,
@@ -233,7 +233,25 @@ impl Sources<'_> {
         }
     }
 
-    /// A secret that no command uses yet.
+    /// The signing secret and the app-level token: how what people do in Slack is heard. One that is wrong is not used,
+    /// and as secret as one that is right.
+    pub(super) fn inbound(&mut self, secrets: &mut Vec<Secret>) -> (Option<Secret>, Option<Secret>) {
+        let consequence = "nothing that people do in Slack is heard by it until it is mended";
+        let mut one = |key: Key, read: fn(&str) -> Result<Secret, Invalid>| {
+            let aside = RefCell::new(None);
+            let read = |text: &str| {
+                *aside.borrow_mut() = Some(Secret::new(text.to_owned()));
+                read(text)
+            };
+            let found = self.destination_or(key, read, consequence, false);
+            secrets.extend(aside.into_inner());
+            found.ok().flatten()
+        };
+        (one(SLACK_SIGNING_SECRET, signing_secret), one(SLACK_APP_TOKEN, app_token))
+    }
+
+    /// A secret that this build does not use.
+    #[cfg(not(feature = "postgres"))]
     pub(super) fn unused_secret(&mut self, key: Key) -> Option<Secret> {
         let read = |text: &str| parse::free_text(text).map(Secret::new);
         self.destination_or(key, read, "nothing uses it yet", true).unwrap_or_default()
@@ -358,6 +376,33 @@ fn bot_token(text: &str) -> Result<Secret, Invalid> {
     }
     if text.starts_with("xapp-") {
         return Err(Invalid::new("is an app-level token", hint));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Something that can stand in an HTTP header, and is for Socket Mode.
+fn app_token(text: &str) -> Result<Secret, Invalid> {
+    let hint = "copy an app-level token (Basic Information, App-Level Tokens), which begins with xapp-";
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Invalid::new("is not a token", hint));
+    }
+    if text.starts_with("xoxb-") {
+        return Err(Invalid::new("is a bot token", hint));
+    }
+    if !text.starts_with("xapp-") {
+        return Err(Invalid::new("is not an app-level token", hint));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// A key of any form, but nothing that was plainly meant for another setting.
+fn signing_secret(text: &str) -> Result<Secret, Invalid> {
+    let hint = "copy the app's Signing Secret (Basic Information, App Credentials)";
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(Invalid::new("is not a signing secret", hint));
+    }
+    if text.starts_with("xox") || text.starts_with("xapp-") {
+        return Err(Invalid::new("is a token, not a signing secret", hint));
     }
     Ok(Secret::new(text.to_owned()))
 }

@@ -142,6 +142,40 @@ fn a_wrong_tuning_value_falls_back_and_a_wrong_destination_waits() {
 }
 
 #[test]
+fn an_app_token_and_a_signing_secret_that_are_none_are_named_but_not_shown() {
+    let wrong = "; nothing that people do in Slack is heard by it until it is mended";
+    for (name, value, reason) in [
+        ("SLACK_APP_TOKEN", "xapp-1-A0-s3cret", None),
+        ("SLACK_APP_TOKEN", "", None),
+        ("SLACK_APP_TOKEN", "xoxb-s3cret", Some("is a bot token")),
+        ("SLACK_APP_TOKEN", "s3cret", Some("is not an app-level token")),
+        ("SLACK_APP_TOKEN", "xapp-s3cret two", Some("is not a token")),
+        ("SLACK_SIGNING_SECRET", "8f742231b10es3cret", None),
+        ("SLACK_SIGNING_SECRET", "xapp-1-s3cret", Some("is a token, not a signing secret")),
+        ("SLACK_SIGNING_SECRET", "xoxb-s3cret", Some("is a token, not a signing secret")),
+        ("SLACK_SIGNING_SECRET", "s3cret two", Some("is not a signing secret")),
+    ] {
+        let config =
+            Files::new("", "").resolve(Flags::default(), &[(name, value)]).expect("no flag is wrong");
+        let problems: Vec<_> = config.problems.iter().map(|problem| problem.message.clone()).collect();
+        let expected: Vec<_> =
+            reason.iter().map(|reason| format!("{name}: the value {reason}{wrong}")).collect();
+        assert_eq!(problems, expected, "{value}");
+        let used = [&config.app_token, &config.signing_secret].into_iter().flatten().count();
+        assert_eq!(used, usize::from(reason.is_none() && !value.is_empty()), "{value}");
+        // Wrong or not, it is masked wherever it turns up.
+        assert_eq!(config.secrets.len(), usize::from(!value.is_empty()), "{value}");
+    }
+    let files = Files::new("", "");
+    let path = files.dir.path().join("app-token");
+    std::fs::write(&path, "xapp-1-from-file\n").expect("a file");
+    let config = files
+        .resolve(Flags::default(), &[("SLACK_APP_TOKEN", &format!("file:{}", path.display()))])
+        .expect("no flag is wrong");
+    assert_eq!(config.app_token.as_ref().map(Secret::reveal), Some("xapp-1-from-file"));
+}
+
+#[test]
 fn a_bot_token_goes_before_a_webhook() {
     let token = ("SLACK_BOT_TOKEN", "xoxb-fake-token");
     let webhook = ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/T1/B2/s3cret");

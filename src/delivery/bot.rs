@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::http::{Answer, Http, host};
-use super::{Cause, LOOKALIKE_TRIES, Outcome, Place, Retry, dress, foreign_answer, whither};
+use super::{Cause, LOOKALIKE_TRIES, Outcome, Place, Retry, dress, foreign_answer, plain, rich, whither};
 use crate::checkpoint::Card;
 use crate::checkpoint::outbox::{EntryKind, Job};
 use crate::checkpoint::parse::is_conversation_id;
 use crate::checkpoint::time::Moment;
-use crate::render::slack;
+use crate::render::question::Means;
 use crate::secret::Secret;
 
 /// The `event_type` of our messages' metadata.
@@ -52,7 +52,13 @@ pub(crate) struct Reply {
     channels: Vec<Channel>,
     response_metadata: ResponseMetadata,
     pub(crate) team: String,
+    /// A name; `users.info` has an object here.
+    #[serde(deserialize_with = "name")]
     pub(crate) user: String,
+}
+
+fn name<'de, D: Deserializer<'de>>(field: D) -> Result<String, D::Error> {
+    Ok(Value::deserialize(field)?.as_str().unwrap_or_default().to_owned())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,7 +89,7 @@ struct ResponseMetadata {
 
 /// What to do about an error string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// Our message is malformed or too large: say it more plainly.
     Payload,
     CardGone,
@@ -99,7 +105,7 @@ pub(super) enum Class {
 
 /// Sorts Slack's error strings by what can be done about them; an unknown one is refused for good, verbatim, since
 /// Slack's lists are not exhaustive (<https://docs.slack.dev/reference/methods/chat.postMessage>).
-pub(super) fn class(error: &str) -> Class {
+pub(crate) fn class(error: &str) -> Class {
     match error {
         "no_text"
         | "msg_too_long"
@@ -138,6 +144,11 @@ impl Bot<'_> {
             (EntryKind::Card, Card::At(ts), Some(channel)) => return self.edit(job, channel, ts),
             // Posted as a message it would only say again what the thread has.
             (EntryKind::Card, Card::Frozen, _) => return Outcome::CardLeft,
+            (EntryKind::Question, ..) => {
+                // Without a message there is nothing to edit.
+                let place = job.asked.as_ref().and_then(|asked| asked.message.as_ref());
+                return place.map_or(Outcome::CardLeft, |(channel, ts)| self.edit(job, channel, ts));
+            }
             _ => {}
         }
         let (channel, thread_ts) = match whither(job, fallback) {
@@ -169,6 +180,10 @@ impl Bot<'_> {
             message["channel"] = json!(channel);
             if let Some(ts) = thread_ts {
                 message["thread_ts"] = json!(ts);
+                // People are to see a question who do not follow the thread.
+                if job.asked.is_some() {
+                    message["reply_broadcast"] = json!(true);
+                }
             }
         })
         .map_or_else(
@@ -211,14 +226,14 @@ impl Bot<'_> {
         method: &str,
         address: impl Fn(&mut Value),
     ) -> Result<Reply, Outcome> {
-        let mut rich = dress(slack::message(&job.task.agent_id, &job.snapshot), job);
+        let mut rich = dress(rich(job, Means::Buttons), job);
         address(&mut rich);
         let refused = match self.call(method, &rich)? {
             reply if reply.ok => return Ok(reply),
             reply if class(&reply.error) != Class::Payload => return Err(self.outcome(job, &reply)),
             reply => reply,
         };
-        let mut plain = slack::plain_message(&job.task.agent_id, &job.snapshot);
+        let mut plain = plain(job);
         address(&mut plain);
         match self.call(method, &plain)? {
             reply if reply.ok => Ok(reply),
@@ -231,6 +246,10 @@ impl Bot<'_> {
         let reason = reply.reason();
         match class(&reply.error) {
             Class::Payload | Class::Refused => Outcome::Rejected(reason),
+            // Nobody sees it any more, or nobody may change it.
+            Class::CardGone | Class::CardFrozen | Class::ThreadGone if job.kind == EntryKind::Question => {
+                Outcome::CardLeft
+            }
             Class::CardGone if job.kind == EntryKind::Card => Outcome::CardGone,
             Class::CardFrozen if job.kind == EntryKind::Card => Outcome::CardFrozen,
             // A thread that somebody else opened is not ours to replace.
@@ -389,6 +408,7 @@ pub(super) fn kind(job: &Job) -> &'static str {
         EntryKind::Card => "card",
         EntryKind::Note => "note",
         EntryKind::File => "file",
+        EntryKind::Question => "question",
     }
 }
 

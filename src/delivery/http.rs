@@ -19,14 +19,14 @@ use crate::secret::Secret;
 use crate::trust::Authorities;
 
 /// The longest that setting up a connection may take.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// The most of an answer that is read, in bytes; Slack's are a few kilobytes.
 const ANSWER_MAX: u64 = 4 * 1024 * 1024;
 
 /// The size of the buffers of a connection, in bytes.
 const BUFFER: usize = 16 * 1024;
 
-const USER_AGENT: &str = concat!("agent-checkpoint/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("agent-checkpoint/", env!("CARGO_PKG_VERSION"));
 
 /// How to reach the network; all of it as configured, nothing read from the environment here.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +79,16 @@ pub(crate) enum Trouble {
     NotSent(String),
     /// The request may have arrived.
     AnswerLost(String),
+}
+
+impl Trouble {
+    /// What went wrong, in words without secrets.
+    pub(crate) fn words(self) -> String {
+        match self {
+            Self::TooLate => "the deadline was over before it could be sent".to_owned(),
+            Self::NotSent(why) | Self::AnswerLost(why) => why,
+        }
+    }
 }
 
 impl Http {
@@ -270,7 +280,7 @@ impl Http {
 }
 
 /// Certificates can be mended by a setting; a host that does not speak TLS at all cannot.
-fn tls_words(host: &str, error: &dyn fmt::Display) -> String {
+pub(crate) fn tls_words(host: &str, error: &dyn fmt::Display) -> String {
     let error = error.to_string();
     if error.contains("certificate") {
         format!("could not trust {host}: {error}; SSL_CERT_FILE names the certificates to trust")
@@ -312,13 +322,13 @@ fn build(network: &Network, url: &str, deadline: Instant, progress: Arc<Progress
 
 /// The proxy to reach a URL by. A token that goes to this machine unencrypted must not leave it on the way, and seen from
 /// a proxy elsewhere `127.0.0.1` is another machine.
-fn proxy_for<'a>(network: &'a Network, url: &str) -> Option<&'a Secret> {
+pub(crate) fn proxy_for<'a>(network: &'a Network, url: &str) -> Option<&'a Secret> {
     let is_plain = !url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
     let stays_here = is_plain && is_loopback(host(url));
     network.proxy.as_ref().filter(|proxy| !stays_here || is_loopback(host(proxy.reveal())))
 }
 
-fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
+pub(crate) fn build_proxy(url: &Secret, no_proxy: Option<&str>) -> Result<Proxy, Trouble> {
     let wrong = || Trouble::NotSent("the proxy's URL is malformed; mend HTTPS_PROXY".to_owned());
     let parsed = Proxy::new(url.reveal()).map_err(|_| wrong())?;
     if !matches!(parsed.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
@@ -363,7 +373,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || name.ends_with(".localhost")
 }
 
-fn io_words(error: &std::io::Error) -> String {
+pub(crate) fn io_words(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         ErrorKind::ConnectionReset => "connection reset".to_owned(),

@@ -3,6 +3,7 @@
 //! Nothing in here knows the store: an entry comes in as a value and an outcome goes out.
 
 pub(crate) mod bot;
+pub(crate) mod conversation;
 pub(crate) mod http;
 mod note;
 pub(crate) mod retry;
@@ -12,8 +13,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::checkpoint::outbox::{Credential, Job, Link};
+use crate::checkpoint::outbox::{Credential, EntryKind, Job, Link};
 use crate::checkpoint::parse::Thread;
+use crate::checkpoint::status::TaskState;
+use crate::checkpoint::{Cancel, Card};
+use crate::render::question::{self, Means};
+use crate::render::slack;
 use crate::secret::Secret;
 use http::{Answer, Http, Network, Trouble};
 
@@ -135,11 +140,7 @@ impl Retry {
 impl From<Trouble> for Retry {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::TooLate => Self {
-                cause: Cause::Server,
-                reason: "the deadline was over before it could be sent".to_owned(),
-                maybe_sent: false,
-            },
+            Trouble::TooLate => Self { cause: Cause::Server, reason: trouble.words(), maybe_sent: false },
             Trouble::NotSent(reason) => Self { cause: Cause::Network, reason, maybe_sent: false },
             Trouble::AnswerLost(reason) => Self { cause: Cause::Network, reason, maybe_sent: true },
         }
@@ -212,6 +213,34 @@ fn foreign_answer(host: &str, answer: &Answer) -> Retry {
     let tries = if is_page { PAGE_TRIES } else { LOOKALIKE_TRIES };
     let reason = format!("{host} gave an answer that is not Slack's");
     Retry { cause: Cause::Foreign { tries }, reason, maybe_sent: true }
+}
+
+/// What a message shows: the task, or the question that is put.
+fn rich(job: &Job, means: Means) -> Value {
+    match &job.asked {
+        Some(asked) => question::message(asked, means),
+        None => {
+            let mut message = slack::message(&job.task.agent_id, &job.snapshot);
+            if let (Some(Cancel { nonce, .. }), true) = (&job.task.cancel, is_live_card(job)) {
+                slack::add_cancel(&mut message, &job.task.agent_id, &format!("{}:{nonce}", job.task.id));
+            }
+            message
+        }
+    }
+}
+
+/// Whether the message is, or becomes, the card of a task that runs.
+fn is_live_card(job: &Job) -> bool {
+    let becomes_card = job.kind == EntryKind::Post && job.task.card == Card::Missing;
+    job.task.state == TaskState::Running && (job.kind == EntryKind::Card || becomes_card)
+}
+
+/// The same without blocks, for when Slack refuses them.
+fn plain(job: &Job) -> Value {
+    match &job.asked {
+        Some(asked) => question::plain_message(asked),
+        None => slack::plain_message(&job.task.agent_id, &job.snapshot),
+    }
 }
 
 /// What every message carries beside its text and blocks.

@@ -11,6 +11,8 @@ use crate::render::slack;
 
 /// The name under which a tail is attached.
 const FILE_NAME: &str = "output.txt";
+/// The name under which all that a question puts is attached, as its message says.
+const QUESTION_NAME: &str = "question.txt";
 
 /// An answer of the methods that take files.
 #[derive(Debug, Default, Deserialize)]
@@ -71,8 +73,12 @@ impl Bot<'_> {
             return Outcome::Rejected("no_text".to_owned());
         }
         let length = text.len().to_string();
+        let (name, title) = match &job.asked {
+            Some(_) => (QUESTION_NAME, "What is asked by"),
+            None => (FILE_NAME, "Output of"),
+        };
         let reserved =
-            match self.query("files.getUploadURLExternal", &[("filename", FILE_NAME), ("length", &length)]) {
+            match self.query("files.getUploadURLExternal", &[("filename", name), ("length", &length)]) {
                 Ok((reply, answer)) if reply.ok => {
                     serde_json::from_str::<Upload>(&answer.body).unwrap_or_default()
                 }
@@ -86,7 +92,7 @@ impl Bot<'_> {
             Err(trouble) => return Outcome::Retry(Retry { maybe_sent: false, ..trouble.into() }),
         }
         let mut complete = json!({
-            "files": [{ "id": reserved.file_id, "title": format!("Output of {}", job.task.agent_id) }],
+            "files": [{ "id": reserved.file_id, "title": format!("{title} {}", job.task.agent_id) }],
             "channel_id": channel,
         });
         if let Some(ts) = thread_ts {

@@ -7,8 +7,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::http::{Answer, Http, host};
-use super::{Outcome, Place, Retry, dress, foreign_answer, whither};
+use super::{Outcome, Place, Retry, dress, foreign_answer, plain, rich, whither};
 use crate::checkpoint::outbox::{EntryKind, Job};
+use crate::render::question::Means;
 use crate::render::slack;
 use crate::secret::Secret;
 
@@ -30,8 +31,8 @@ pub(super) fn deliver(
     fallback: &Place,
     deadline: Instant,
 ) -> Outcome {
-    if job.kind == EntryKind::Card {
-        // A card from the time of a bot token. Posted as a message it would only say again what the thread has.
+    if matches!(job.kind, EntryKind::Card | EntryKind::Question) {
+        // A webhook edits nothing. A card from the time of a bot token. Posted as a message it would only say again what the thread has.
         return Outcome::CardLeft;
     }
     if job.file.is_some() {
@@ -57,9 +58,9 @@ pub(super) fn deliver(
         let alone = || Outcome::Rejected("there is no thread".to_owned());
         return if thread_ts.is_some() { post(slack::note(note, None)) } else { alone() };
     }
-    match post(slack::message(&job.task.agent_id, &job.snapshot)) {
+    match post(rich(job, Means::Terminal)) {
         Outcome::Rejected(reason) if PAYLOAD.iter().any(|known| reason.starts_with(known)) => {
-            post(slack::plain_message(&job.task.agent_id, &job.snapshot))
+            post(plain(job))
         }
         outcome => outcome,
     }

@@ -83,6 +83,28 @@ pub(crate) fn message(agent_id: &str, snapshot: &Snapshot) -> Value {
     })
 }
 
+/// Puts a button under the task's facts that asks for its end; `value` names the task and proves that it is ours.
+pub(crate) fn add_cancel(message: &mut Value, agent_id: &str, value: &str) {
+    let plain = |text: &str| json!({ "type": "plain_text", "text": text, "emoji": false });
+    let name = fit(&Excerpt::of(&text::plain(agent_id, false)), 200, false);
+    let button = json!({
+        "type": "button",
+        "action_id": "task:cancel",
+        "text": plain("Cancel"),
+        "value": value,
+        "confirm": {
+            "title": plain("Cancel this task?"),
+            "text": plain(&format!("{name} is told to stop.")),
+            "confirm": plain("Cancel it"),
+            "deny": plain("Let it go on"),
+            "style": "danger",
+        },
+    });
+    if let Some(blocks) = message["attachments"][0]["blocks"].as_array_mut() {
+        blocks.push(json!({ "type": "actions", "elements": [button] }));
+    }
+}
+
 /// The same without blocks, for when Slack refuses them.
 pub(crate) fn plain_message(agent_id: &str, snapshot: &Snapshot) -> Value {
     json!({ "text": plain_text(agent_id, snapshot), "blocks": [], "attachments": [] })
@@ -134,13 +156,13 @@ fn details(agent_id: &str, snapshot: &Snapshot) -> Vec<Value> {
 
 /// Text that is shown as it is: nothing in it can become a mention, a link or the end of the block
 /// (<https://docs.slack.dev/reference/block-kit/blocks/rich-text-block>).
-fn preformatted(text: &str) -> Value {
+pub(super) fn preformatted(text: &str) -> Value {
     let element = json!({ "type": "rich_text_preformatted", "elements": [{ "type": "text", "text": text }] });
     json!({ "type": "rich_text", "elements": [element] })
 }
 
 /// `verbatim` keeps Slack from turning bare `@here` and `#names` into mentions.
-fn section(text: &str) -> Value {
+pub(super) fn section(text: &str) -> Value {
     json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": true } })
 }
 
@@ -151,7 +173,7 @@ fn title(agent_id: &str, snapshot: &Snapshot, bold: &str) -> String {
 }
 
 /// An agent's id in a code span, which a backtick would end.
-fn code(agent_id: &str, room: usize) -> String {
+pub(super) fn code(agent_id: &str, room: usize) -> String {
     format!("`{}`", fit(&Excerpt::of(&text::plain(agent_id, false).replace('`', "'")), room, false))
 }
 
@@ -299,7 +321,7 @@ fn is_mention(text: &str) -> bool {
     ["here", "channel", "everyone"].into_iter().any(begins)
 }
 
-fn units(text: &str) -> usize {
+pub(super) fn units(text: &str) -> usize {
     text.encode_utf16().count()
 }
 
@@ -328,7 +350,7 @@ fn fit(excerpt: &Excerpt, room: usize, lines: bool) -> String {
 }
 
 /// Escapes Slack's three control characters and defuses mentions.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut previous = None;
     text.chars()
         .map(|c| {

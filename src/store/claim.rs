@@ -209,7 +209,8 @@ impl Tx<'_> {
         Ok(self.connection.query_row(&sql, [task], |row| row.get(0))?)
     }
 
-    /// The first post and the card of each task in scope, those that go first in front.
+    /// The first post and the card of each task in scope, those that go first in front: before all the edits that take
+    /// buttons away, which are few and hold up no message.
     fn candidates(&self, want: &ClaimFor<'_>) -> Result<Vec<Candidate>, StoreError> {
         // A card may overtake a post that is not due yet, but no post may overtake another of its task.
         let firsts = "e.state < 2 AND e.key = (SELECT min(f.key) FROM entries f
@@ -217,7 +218,7 @@ impl Tx<'_> {
         let (scope, task) = scope_condition(want.scope);
         let sql = format!(
             "SELECT {CANDIDATE} FROM entries e JOIN tasks t ON t.key = e.task
-             WHERE {scope} AND {firsts} ORDER BY e.kind, e.priority, e.due_at_ms, e.key"
+             WHERE {scope} AND {firsts} ORDER BY e.kind <> 4, e.kind, e.priority, e.due_at_ms, e.key"
         );
         let mut statement = self.connection.prepare(&sql)?;
         let mut candidates = Vec::new();
@@ -300,19 +301,22 @@ impl Tx<'_> {
         }
         let note = match candidate.kind {
             EntryKind::Note => Some(self.note(candidate.entry)?),
-            EntryKind::Post | EntryKind::Card | EntryKind::File => None,
+            EntryKind::Post | EntryKind::Card | EntryKind::File | EntryKind::Question => None,
         };
-        let job = self.connection.query_row(
+        let mut about = None;
+        let mut job = self.connection.query_row(
             "SELECT e.frozen, e.attempts, e.maybe_sent, e.state, e.created_at_ms,
                  coalesce((SELECT id FROM checkpoints WHERE key = e.checkpoint),
                           (SELECT id FROM checkpoints WHERE task = e.task ORDER BY key DESC LIMIT 1)),
-                 CASE e.kind WHEN 3 THEN (SELECT tail FROM checkpoints WHERE key = e.checkpoint) END
+                 CASE e.kind WHEN 3 THEN (SELECT tail FROM checkpoints WHERE key = e.checkpoint) END,
+                 CASE e.kind WHEN 2 THEN NULL ELSE e.about END
              FROM entries e WHERE e.key = ?1",
             [candidate.entry.0],
             |row| {
                 let frozen: Option<String> = row.get(0)?;
                 // Still marked as being sent although its lease is free: whoever sent it died before the answer.
                 let interrupted = row.get::<_, i64>(3)? == state::SENDING;
+                about = row.get::<_, Option<i64>>(7)?;
                 Ok(Job {
                     entry: candidate.entry,
                     kind: candidate.kind,
@@ -325,6 +329,7 @@ impl Tx<'_> {
                         _ => task.snapshot.clone(),
                     },
                     note: note.clone(),
+                    asked: None,
                     file: row.get(6)?,
                     checkpoint: CheckpointId(rows::uuid(row, 5)?),
                     attempts: row.get(1)?,
@@ -335,6 +340,9 @@ impl Tx<'_> {
                 })
             },
         )?;
+        if let Some(question) = about {
+            self.fill_in(&mut job, question)?;
+        }
         self.connection.execute(
             "UPDATE entries SET state = ?2, maybe_sent = ?3 WHERE key = ?1",
             params![candidate.entry.0, state::SENDING, job.maybe_sent],

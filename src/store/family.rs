@@ -111,6 +111,7 @@ impl Tx<'_> {
                 let shown = "(SELECT card FROM tasks WHERE key = ?1) IS NULL AND ?2 IS NOT NULL";
                 first(task.0, begun)?.max(first(about.unwrap_or_default(), shown)?)
             }
+            EntryKind::Question => first(task.0, "about = (SELECT about FROM entries WHERE key = ?2)")?,
             EntryKind::File => first(task.0, "checkpoint = (SELECT checkpoint FROM entries WHERE key = ?2)")?,
         };
         Ok(due_at.map(Moment))
@@ -164,6 +165,16 @@ impl Tx<'_> {
             )
             .optional()?
             .flatten();
+        if card.is_some_and(|card| card != rows::FROZEN) {
+            self.refresh_card(task, now)?;
+        }
+        Ok(())
+    }
+
+    /// Brings a task's card up to date, if it has one: what the interval holds back shows there at once.
+    pub(crate) fn refresh_shown_card(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
+        let card: Option<String> =
+            self.connection.query_row("SELECT card FROM tasks WHERE key = ?1", [task.0], |row| row.get(0))?;
         if card.is_some_and(|card| card != rows::FROZEN) {
             self.refresh_card(task, now)?;
         }

@@ -23,7 +23,7 @@ struct Table {
 }
 
 /// Checkpoints first: a task goes only after its last checkpoint.
-const TABLES: [Table; 3] = [
+const TABLES: [Table; 6] = [
     Table {
         name: "checkpoints",
         born: "created_at_ms",
@@ -35,6 +35,14 @@ const TABLES: [Table; 3] = [
     },
     // What was refused for good and never sent again.
     Table { name: "entries", born: "created_at_ms", settled: "created_at_ms < ?3 AND state = 2" },
+    Table { name: "questions", born: "created_at_ms", settled: "created_at_ms < ?3 AND answer IS NOT NULL" },
+    Table { name: "interventions", born: "created_at_ms", settled: "created_at_ms < ?3" },
+    // A request stands until its task ends.
+    Table {
+        name: "requests",
+        born: "created_at_ms",
+        settled: "created_at_ms < ?3 AND NOT EXISTS (SELECT 1 FROM tasks WHERE key = requests.task AND state = 'running')",
+    },
     // An agent that fell silent without an end is forgotten with the last of its checkpoints.
     Table {
         name: "tasks",

@@ -16,7 +16,7 @@ use crate::checkpoint::{Card, Checkpoint, Task};
 /// The columns that [`task`] reads, in its order.
 pub(super) const TASK: &str = "key, coalesce(shared_id, id), agent_id, task_type, state, snapshot, channel, channel_id, thread_ts, card, \
      credential, last_message_at_ms, started_at_ms, updated_at_ms, ended_at_ms, parent, seen_at_ms, joined, \
-     channel_is_default, opened_anew";
+     channel_is_default, opened_anew, cancel";
 
 /// The columns that [`checkpoint`] reads, in its order.
 pub(super) const CHECKPOINT: &str = "key, id, status, progress, tokens, context_limit, action, error, artifacts, meta, \
@@ -58,6 +58,7 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         joined: row.get(17)?,
         channel_is_default: row.get(18)?,
         opened_anew: row.get(19)?,
+        cancel: optional_json(row, 20)?,
     })
 }
 
@@ -105,6 +106,7 @@ pub(super) fn kind(row: &Row<'_>, index: usize) -> rusqlite::Result<EntryKind> {
         1 => Ok(EntryKind::Card),
         2 => Ok(EntryKind::Note),
         3 => Ok(EntryKind::File),
+        4 => Ok(EntryKind::Question),
         _ => Err(damaged(index, "an entry's kind")),
     }
 }
@@ -115,6 +117,7 @@ pub(super) fn kind_column(kind: EntryKind) -> i64 {
         EntryKind::Card => 1,
         EntryKind::Note => 2,
         EntryKind::File => 3,
+        EntryKind::Question => 4,
     }
 }
 
@@ -139,11 +142,18 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, index: usize) -> rusqlite
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, Box::new(error)))
 }
 
-fn optional_json<T: DeserializeOwned + Default>(row: &Row<'_>, index: usize) -> rusqlite::Result<T> {
+pub(super) fn optional_json<T: DeserializeOwned + Default>(
+    row: &Row<'_>,
+    index: usize,
+) -> rusqlite::Result<T> {
     if row.get_ref(index)?.data_type() == Type::Null { Ok(T::default()) } else { json(row, index) }
 }
 
-fn text<T>(row: &Row<'_>, index: usize, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn text<T>(
+    row: &Row<'_>,
+    index: usize,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
     let text: String = row.get(index)?;
     read(&text).ok_or_else(|| damaged(index, &text))
 }

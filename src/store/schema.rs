@@ -117,6 +117,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         database TEXT PRIMARY KEY,
         cache TEXT NOT NULL,
         after INTEGER NOT NULL,
+        after_intervention INTEGER NOT NULL DEFAULT 0,
         clock_offset_ms INTEGER,
         sent_at_ms INTEGER,
         used_at_ms INTEGER NOT NULL
@@ -136,6 +137,63 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX tasks_by_shared_id ON tasks (shared_id) WHERE shared_id IS NOT NULL;
     CREATE INDEX tasks_with_news ON tasks (key) WHERE thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts;
     CREATE INDEX tasks_awaiting_thread ON tasks (key) WHERE opener_until_ms IS NOT NULL AND thread_ts IS NULL;
+    ",
+    // 6: questions and what people said to them or asked for; which of it was heard already, who listens, and how far an
+    // agent has read its thread.
+    "
+    ALTER TABLE tasks ADD COLUMN cancel TEXT;
+    CREATE TABLE questions (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        content TEXT NOT NULL,
+        asker TEXT,
+        channel_id TEXT,
+        message_ts TEXT,
+        answer TEXT,
+        expires_at_ms INTEGER NOT NULL,
+        created_at_ms INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX questions_by_id ON questions (id);
+    CREATE INDEX questions_by_task ON questions (task, key);
+    CREATE INDEX questions_open ON questions (key) WHERE answer IS NULL;
+    CREATE TABLE interventions (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        question INTEGER,
+        id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        source TEXT NOT NULL,
+        user_id TEXT,
+        user_name TEXT,
+        details TEXT NOT NULL,
+        vote TEXT,
+        created_at_ms INTEGER NOT NULL
+    );
+    CREATE INDEX interventions_by_task ON interventions (task, key);
+    CREATE TABLE requests (
+        key INTEGER PRIMARY KEY,
+        task INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        user_id TEXT,
+        user_name TEXT,
+        created_at_ms INTEGER NOT NULL
+    );
+    CREATE INDEX requests_by_task ON requests (task, key);
+    CREATE TABLE listeners (
+        app TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        until_ms INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE seen (
+        key INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        at_ms INTEGER NOT NULL
+    );
+    CREATE TABLE looks (
+        task INTEGER PRIMARY KEY,
+        ts TEXT NOT NULL
+    );
     ",
 ];
 

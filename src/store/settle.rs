@@ -37,11 +37,12 @@ impl Tx<'_> {
                     self.conclude(job.entry, Delivery::Sent, None, ts.as_deref())?;
                 }
                 self.delete(job.entry)?;
-                if matches!(job.kind, EntryKind::Note | EntryKind::File) {
+                if matches!(job.kind, EntryKind::Note | EntryKind::File | EntryKind::Question) {
                     return Ok(());
                 }
                 self.posted(task, job, channel_id.as_deref(), ts.as_deref(), thread_ts.as_deref(), now)
             }
+            Settlement::Edited if job.kind == EntryKind::Question => self.delete(job.entry),
             Settlement::Edited => {
                 self.forget_refused_card(task)?;
                 self.delete(job.entry)
@@ -66,7 +67,9 @@ impl Tx<'_> {
                     self.refuse(job.entry, reason)
                 }
                 // Kept like a message, so that it is shown, and sent again with the next edit or by hand.
-                EntryKind::Card => self.refuse(job.entry, reason),
+                EntryKind::Card | EntryKind::Question => self.refuse(job.entry, reason),
+                // Without it nobody can read all that is asked.
+                EntryKind::File if job.asked.is_some() => self.refuse(job.entry, reason),
                 EntryKind::Note | EntryKind::File => self.delete(job.entry),
             },
             Settlement::CardGone => {
@@ -119,13 +122,18 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         // A message that is not a reply opens the thread and is its card; in a given thread the first reply is.
         let opens_thread = ts.is_some() && thread_ts.is_none();
+        // A question's message has buttons, which an edit of the card would take away.
+        let card = if job.asked.is_some() { ts.and(rows::card_column(&Card::Frozen)) } else { ts };
         self.connection.execute(
             "UPDATE tasks SET channel_id = coalesce(?2, channel_id), thread_ts = coalesce(?3, thread_ts),
                  card = CASE WHEN ?5 THEN ?4 ELSE coalesce(card, ?4) END,
                  joined = CASE WHEN ?5 THEN 0 ELSE joined OR (thread_ts IS NULL AND ?3 IS NOT NULL) END
              WHERE key = ?1",
-            params![task.0, channel_id, thread_ts.or(ts), ts, opens_thread],
+            params![task.0, channel_id, thread_ts.or(ts), card, opens_thread],
         )?;
+        if let Some(asked) = &job.asked {
+            self.place_question(&asked.question, channel_id, ts)?;
+        }
         if let (Some(id), None) = (channel_id, &job.task.channel_id) {
             self.note_conversation(&job.task, id)?;
         }

@@ -7,6 +7,7 @@ mod flushing;
 mod laws;
 mod leases;
 mod opening;
+mod questions;
 mod reports;
 mod settling;
 mod statements;

@@ -43,8 +43,17 @@ impl Watcher {
         Self(format!("{host}|{boot}|{namespace}|{pid}|{start}"))
     }
 
+    /// A process as the cache keeps it.
+    pub(super) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Why the process is certain to have ended; `None` if it lives, or lived where we cannot see.
-    fn obituary(&self, here: &Here) -> Option<String> {
+    pub(super) fn obituary(&self, here: &Here) -> Option<String> {
         let parts: Vec<&str> = self.0.split('|').collect();
         let [on, booted, place, pid, start] = parts[..] else { return None };
         if on != here.host {
@@ -68,7 +77,7 @@ impl Watcher {
 }
 
 /// Where this process runs. Not looked up again for each of many watchers.
-struct Here {
+pub(super) struct Here {
     host: String,
     /// What tells one run of this machine from the next; the same for all, where the system does not say.
     boot: String,
@@ -76,7 +85,7 @@ struct Here {
 }
 
 impl Here {
-    fn look() -> Self {
+    pub(super) fn look() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         Self {
             host: gethostname().map(|name| name.to_string_lossy().replace('|', "_")).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::fake_slack::sockets::APP_TOKEN;
 use crate::fake_slack::{FakeSlack, Fault};
 use crate::support::{Output, Sandbox};
 
@@ -49,6 +50,29 @@ fn a_sound_set_up_passes_every_check_and_changes_nothing() {
     let text = sandbox.cmd(["doctor"]).run().success().stderr_is("");
     text.stdout_has("ok   channel      #agent-supervisory (C0AGENT000), the bot is a member")
         .lacks(slack.token());
+}
+
+#[test]
+fn an_app_level_token_is_tried_without_taking_clicks_from_others() {
+    let (slack, sandbox) = set_up();
+    let doctor = |token: &str| sandbox.cmd(["doctor", "--json"]).env("SLACK_APP_TOKEN", token).run();
+    let output = doctor(APP_TOKEN);
+    assert_check(&output, "socket", "ok", "127.0.0.1");
+    output.success().lacks(APP_TOKEN);
+    assert_eq!(slack.sockets_opened(), 0);
+    let output = doctor("xapp-other");
+    assert_check(&output, "socket", "fail", "Slack refused the app-level token: invalid_auth");
+    output.code(78).lacks("xapp-other");
+    slack.script("apps.connections.open", vec![Fault::RateLimited { retry_after: Some(7) }]);
+    let output = doctor(APP_TOKEN);
+    assert_check(&output, "socket", "warn", "retry after 7 s");
+    output.success();
+    let output = doctor("xoxb-fake-token");
+    assert_check(&output, "settings", "fail", "SLACK_APP_TOKEN: the value is a bot token");
+    output.code(78);
+    let alone = Sandbox::new();
+    let output = alone.cmd(["doctor", "--json"]).env("SLACK_APP_TOKEN", APP_TOKEN).run();
+    assert_check(&output, "socket", "warn", "no buttons to click");
 }
 
 #[test]
@@ -228,6 +252,18 @@ fn a_webhook_is_tried_by_posting_only() {
     let output = sandbox.cmd(["doctor", "--json", "--post"]).run().success();
     assert_check(&output, "post", "ok", "the webhook's channel");
     output.lacks("secret");
+}
+
+#[test]
+fn it_warns_while_anybody_may_answer_what_is_asked() {
+    let (_slack, sandbox) = set_up();
+    let doctor = |approvers: &str| {
+        sandbox.cmd(["doctor", "--json"]).env("AGENT_CHECKPOINT_APPROVERS", approvers).run()
+    };
+    assert_check(&doctor(""), "approvers", "warn", "anybody in the channel may answer");
+    assert_check(&doctor("U0HUMAN000"), "approvers", "ok", "one person");
+    assert_check(&doctor("U0HUMAN000, <@U0COLLEAG0>"), "approvers", "ok", "2 people");
+    assert_check(&doctor("@maria"), "settings", "fail", "'@maria' is not the id of a Slack user");
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! One integration binary that drives the real program.
 
+mod ask;
+mod ask_people;
+mod ask_socket;
 #[cfg(feature = "postgres")]
 mod audit;
 #[cfg(feature = "postgres")]
 mod audit_outage;
 mod bad_input;
 mod cache;
+mod cancel;
 mod card;
 #[cfg(feature = "postgres")]
 mod cluster;
@@ -34,10 +38,12 @@ mod message;
 mod metrics;
 mod network;
 mod outcomes;
+mod people;
 #[cfg(feature = "postgres")]
 mod privileges;
 mod readme;
 mod receipt;
+mod replies;
 mod rights;
 mod run;
 mod run_child;

@@ -1,13 +1,13 @@
 //! The README: its recipes are run as they stand there, and what it shows is what the program prints.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::unistd::gethostname;
 use serde_json::Value;
 
-use crate::fake_slack::{CHANNEL, FakeSlack, Message};
+use crate::fake_slack::{CHANNEL, FakeSlack, HUMAN, Message};
 use crate::support::{Output, Run, Sandbox, wait_for};
 
 const README: &str = include_str!("../../README.md");
@@ -496,4 +496,28 @@ fn the_recipe_of_agents_that_start_agents_makes_four_threads_with_links() {
         let notes = thread.iter().filter(|message| message.text.contains("fake.slack.invalid/archives"));
         (notes.count() == 6).then_some(())
     });
+}
+
+#[test]
+fn the_deploy_recipe_deploys_what_was_approved_and_nothing_else() {
+    let recipe = blocks("## Asking a person", "sh")[0];
+    for (reaction, code, said) in
+        [("white_check_mark", 0, "deploying production\n"), ("x", 1, "somebody rejected it\n")]
+    {
+        let (slack, sandbox) = set_up();
+        sandbox.env("AGENT_CHECKPOINT_POLL_INTERVAL", "100ms").env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
+        slack.set_lenient_rate();
+        let deploy = sandbox.write("deploy.sh", "#!/bin/sh\necho deploying \"$1\"\n");
+        fs::set_permissions(deploy, fs::Permissions::from_mode(0o755)).expect("a mode");
+        sandbox.write("release", recipe);
+        let release = line(&sandbox, "exec sh ./release").spawn();
+        let question = wait_for("the question", || slack.newest_with("question:approve"));
+        let shown = serde_json::to_string(&question.blocks).expect("JSON");
+        assert!(shown.contains("./deploy.sh production"), "{shown}");
+        slack.person_reacts(CHANNEL, &question.ts, HUMAN, reaction);
+        let output = release.wait_with_output().expect("an end");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(stdout.ends_with(said), "{stdout}");
+    }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -12,6 +13,9 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A host that no resolver knows; the certificates of [`TlsFront`] are good for it.
 pub(crate) const HOST: &str = "slack.invalid";
+
+/// How long one direction is listened to before the other has its turn.
+const TICK: Duration = Duration::from_millis(3);
 
 /// Answers each connection on a thread of its own.
 struct Server {
@@ -131,9 +135,15 @@ impl TlsFront {
             let mut client = StreamOwned::new(connection, client);
             let mut upstream = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream))?;
             loop {
-                upstream.write_all(&read_message(&mut client)?)?;
-                client.write_all(&read_message(&mut upstream)?)?;
+                let request = read_message(&mut client)?;
+                upstream.write_all(&request)?;
+                let answer = read_message(&mut upstream)?;
+                client.write_all(&answer)?;
                 client.flush()?;
+                // From here on neither end speaks HTTP.
+                if request.starts_with(b"CONNECT ") || answer.starts_with(b"HTTP/1.1 101 ") {
+                    return relay(&mut client, &mut upstream);
+                }
             }
         });
         Self { server, authority }
@@ -222,6 +232,33 @@ fn read_message(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     stream.read_exact(&mut body)?;
     message.extend_from_slice(&body);
     Ok(message)
+}
+
+/// The same where one end is encrypted, and so cannot be read and written by two threads.
+fn relay(client: &mut StreamOwned<ServerConnection, TcpStream>, upstream: &mut TcpStream) -> io::Result<()> {
+    client.sock.set_read_timeout(Some(TICK))?;
+    upstream.set_read_timeout(Some(TICK))?;
+    loop {
+        if hand_on(client, upstream)? || hand_on(upstream, client)? {
+            return upstream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Hands on what has come; says whether that was the end.
+fn hand_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<bool> {
+    let mut some = [0; 4096];
+    match from.read(&mut some) {
+        Ok(count) => {
+            to.write_all(&some[..count])?;
+            to.flush()?;
+            Ok(count == 0)
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Hands everything on in both directions until one of them ends.

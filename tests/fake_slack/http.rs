@@ -52,6 +52,11 @@ impl Wire {
         Self { stream, unread: false }
     }
 
+    /// The same connection, for whoever takes it over.
+    pub(crate) fn socket(&self) -> io::Result<TcpStream> {
+        self.stream.try_clone()
+    }
+
     /// The next request, or `None` when the client has closed between two.
     pub(crate) fn read(&mut self) -> Result<Option<Raw>, Unreadable> {
         let Some(head) = self.read_head()? else {

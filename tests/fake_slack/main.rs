@@ -2,16 +2,17 @@
 //!
 //! It prints the settings that point a client at it, to be pasted, then serves until it is killed. `--port N` fixes the
 //! port, `--lenient-rate` takes any number of messages, `--hang` answers none of them, `--log` prints one line for each
-//! call, `--save FILE` keeps the body of the latest one.
+//! call, `--save FILE` keeps the body of the latest one. A line `click ACTION_ID [USER]` on stdin clicks the newest button
+//! of that name; `reply THREAD_TS TEXT` answers in a thread, `react TS NAME` gives an emoji.
 
 #[path = "mod.rs"]
 mod fake_slack;
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use fake_slack::{FakeSlack, Request};
+use fake_slack::{CHANNEL, FakeSlack, HUMAN, Request};
 
 const USAGE: &str = "usage: fake-slack [--port N] [--lenient-rate] [--hang] [--log] [--save FILE]";
 
@@ -54,6 +55,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
 
 fn serve(options: &Options) -> io::Result<()> {
     let fake = FakeSlack::start_on(options.port)?;
+    // For clients that others wrote.
+    fake.set_whole_frames();
     if options.lenient_rate {
         fake.set_lenient_rate();
     }
@@ -72,11 +75,35 @@ fn serve(options: &Options) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "export SLACK_API_URL={}", fake.url())?;
     writeln!(out, "export SLACK_BOT_TOKEN={}", fake.token())?;
+    writeln!(out, "export SLACK_APP_TOKEN={}", fake.app_token())?;
     writeln!(out, "\nor as a webhook:\nexport SLACK_WEBHOOK_URL={}\n", fake.webhook_url())?;
     out.flush()?;
     drop(out);
+    for line in io::stdin().lock().lines() {
+        let done = act(&fake, &line?);
+        writeln!(io::stdout(), "{done}")?;
+    }
     loop {
         std::thread::park();
+    }
+}
+
+/// Does what a line on stdin says a person does; what came of it.
+fn act(fake: &FakeSlack, line: &str) -> String {
+    let mut words = line.splitn(3, ' ').filter(|word| !word.is_empty());
+    match (words.next(), words.next(), words.next()) {
+        (Some("click"), Some(action_id), user) => match fake.newest_with(action_id) {
+            Some(message) => {
+                format!("{:?}", fake.click_as_seen(&message, action_id, user.unwrap_or(HUMAN)))
+            }
+            None => format!("there is no button {action_id}"),
+        },
+        (Some("reply"), Some(thread), Some(text)) => fake.person_replies(CHANNEL, thread, HUMAN, text),
+        (Some("react"), Some(ts), Some(name)) if fake.has_message(CHANNEL, ts) => {
+            fake.person_reacts(CHANNEL, ts, HUMAN, name);
+            "done".to_owned()
+        }
+        _ => "say: click ACTION_ID [USER], reply THREAD_TS TEXT, react TS NAME".to_owned(),
     }
 }
 

@@ -6,10 +6,14 @@ use super::args::{Args, Content};
 use super::http::Reply;
 use super::rules::{Complaint, Mention};
 use super::show::{BOT, TEAM};
+use super::sockets::APP_TOKEN;
 use super::state::{Channel, State};
 use super::{Author, BOT_USER, CHANNEL, HUMAN, Message, Ping, Request, TOKEN, WEBHOOK};
 
 pub(super) type Answer = Result<Value, Reply>;
+
+/// The one method that takes an app-level token, and takes nothing else.
+const OPEN: &str = "apps.connections.open";
 
 /// Lets a call take effect and says what the answer is.
 pub(super) fn answer(state: &mut State, request: &Request, complaint: Option<&'static str>) -> Reply {
@@ -21,6 +25,9 @@ pub(super) fn answer(state: &mut State, request: &Request, complaint: Option<&'s
     }
     if request.path.starts_with("/upload/") {
         return state.receive_upload(request);
+    }
+    if request.path.starts_with("/response/") {
+        return state.respond(request, complaint);
     }
     if !request.path.starts_with("/api/") {
         return Reply::text(404, "not found");
@@ -37,7 +44,8 @@ pub(super) fn answer(state: &mut State, request: &Request, complaint: Option<&'s
         Err(reply) => reply,
     };
     if !reply.body.is_empty() && state.authenticate(request).is_ok() {
-        reply.headers.push(("x-oauth-scopes", state.scopes.join(",")));
+        let held = if method == OPEN { "connections:write".to_owned() } else { state.scopes.join(",") };
+        reply.headers.push(("x-oauth-scopes", held));
         reply.headers.push(("x-accepted-oauth-scopes", accepted.to_owned()));
     }
     reply.headers.push(("x-slack-req-id", format!("fake{:08}", state.requests.len())));
@@ -48,10 +56,16 @@ pub(super) fn answer(state: &mut State, request: &Request, complaint: Option<&'s
 fn accepted_scopes(method: &str) -> Option<&'static str> {
     Some(match method {
         "auth.test" => "",
-        "chat.postMessage" | "chat.update" | "chat.delete" => "chat:write",
+        "chat.postMessage" | "chat.update" | "chat.delete" | "chat.postEphemeral" => "chat:write",
         "chat.getPermalink" => "",
+        OPEN => "connections:write",
+        "reactions.get" => "reactions:read",
+        "reactions.add" | "reactions.remove" => "reactions:write",
+        "users.info" => "users:read",
         "files.getUploadURLExternal" | "files.completeUploadExternal" => "files:write",
-        "conversations.info" | "conversations.list" => "channels:read,groups:read,im:read,mpim:read",
+        "conversations.info" | "conversations.list" | "conversations.members" => {
+            "channels:read,groups:read,im:read,mpim:read"
+        }
         "conversations.history" | "conversations.replies" => {
             "channels:history,groups:history,im:history,mpim:history"
         }
@@ -94,7 +108,7 @@ pub(super) fn refuse(error: &str) -> Reply {
     Reply::json(&json!({ "ok": false, "error": error }))
 }
 
-fn refuse_because((error, messages): Complaint) -> Reply {
+pub(super) fn refuse_because((error, messages): Complaint) -> Reply {
     if messages.is_empty() {
         return refuse(error);
     }
@@ -111,20 +125,22 @@ impl State {
         if !posted && request.method != "GET" {
             return Err(refuse("insecure_request"));
         }
-        let writes = ["conversations.join", "files.completeUploadExternal"];
+        let writes =
+            ["conversations.join", "files.completeUploadExternal", "reactions.add", "reactions.remove", OPEN];
         let is_read = method == "chat.getPermalink";
         if !posted && !is_read && (method.starts_with("chat.") || writes.contains(&method)) {
             return Err(refuse("insecure_request"));
         }
         self.authenticate(request)?;
         let json = request.header("content-type").is_some_and(|kind| kind.starts_with("application/json"));
-        let reads = ["chat.getPermalink", "files.getUploadURLExternal"];
+        let reads = ["chat.getPermalink", "files.getUploadURLExternal", "reactions.get", "users.info"];
         let unread = json && (method.starts_with("conversations.") || reads.contains(&method));
         if let Some(error) = complaint
             && !unread
         {
             return Err(refuse(error));
         }
+        self.pace_method(method).map_err(pause)?;
         let none = Map::new();
         let args = Args(if unread { &none } else { request.args.as_object().unwrap_or(&none) });
         match method {
@@ -148,14 +164,30 @@ impl State {
             "conversations.history" => self.history(&args),
             "conversations.replies" => self.replies(&args),
             "conversations.join" => self.join(&args),
+            "conversations.members" => self.members(&args),
+            "chat.postEphemeral" => self.post_ephemeral(&args),
+            "reactions.get" => self.reactions(&args),
+            "reactions.add" => self.add_reaction(&args),
+            "reactions.remove" => self.remove_reaction(&args),
+            "users.info" => self.user_info(&args),
+            OPEN => self.open_socket(request.header("host").unwrap_or_default()),
             _ => Err(refuse("unknown_method")),
         }
     }
 
     fn authenticate(&self, request: &Request) -> Result<(), Reply> {
+        let opens = request.name() == OPEN;
         let Some(header) = request.header("authorization") else {
-            return Err(refuse("not_authed"));
+            return Err(refuse(if opens { "missing_args" } else { "not_authed" }));
         };
+        let known = [Some(TOKEN), Some(APP_TOKEN)];
+        let (right, wrong) = if opens { (known[1], known[0]) } else { (known[0], known[1]) };
+        if request.args.get("token").is_none() && header.strip_prefix("Bearer ") == wrong {
+            return Err(refuse("not_allowed_token_type"));
+        }
+        if opens && header.strip_prefix("Bearer ") == right && request.args.get("token").is_none() {
+            return Ok(());
+        }
         if header.strip_prefix("Bearer ") != Some(TOKEN) || request.args.get("token").is_some() {
             return Err(refuse("invalid_auth"));
         }
@@ -209,7 +241,7 @@ impl State {
         Ok(json!({ "channel": id, "ts": message.ts, "message": shown }))
     }
 
-    fn check_thread(&self, channel: &str, thread: Option<&str>) -> Result<(), &'static str> {
+    pub(super) fn check_thread(&self, channel: &str, thread: Option<&str>) -> Result<(), &'static str> {
         let (Some(ts), Some(channel)) = (thread, self.channel(channel)) else {
             return Ok(());
         };
@@ -220,7 +252,7 @@ impl State {
         }
     }
 
-    fn store(
+    pub(super) fn store(
         &mut self,
         channel: &str,
         thread: Option<&str>,
@@ -239,7 +271,8 @@ impl State {
             metadata: content.metadata,
             edits: Vec::new(),
             deleted: false,
-            broadcast,
+            broadcast: broadcast && thread.is_some(),
+            reactions: Vec::new(),
         };
         self.note_pings(&message, content.mentions);
         if let Some(channel) = self.channel_mut(channel) {
@@ -248,7 +281,7 @@ impl State {
         message
     }
 
-    fn note_pings(&mut self, message: &Message, mentions: Vec<Mention>) {
+    pub(super) fn note_pings(&mut self, message: &Message, mentions: Vec<Mention>) {
         let (channel, ts) = (&message.channel, &message.ts);
         self.pings.extend(mentions.into_iter().map(|(place, text)| Ping {
             channel: channel.clone(),
@@ -362,7 +395,7 @@ impl State {
     }
 }
 
-fn pause(seconds: u32) -> Reply {
+pub(super) fn pause(seconds: u32) -> Reply {
     let mut reply = Reply { status: 429, ..refuse("ratelimited") };
     reply.headers.push(("Retry-After", seconds.to_string()));
     reply

@@ -20,8 +20,12 @@
 //!   together with the old fields in one attachment. `response_metadata.messages` says what and where. See [`rules`].
 //! - **`chat.update` of what is gone or is not the bot's own.** Text over 4,000 characters is refused there, while
 //!   `chat.postMessage` cuts at 40,000.
-//! - **Too many messages**: one a second in a channel with a burst of four, by any route, and 50 updates a minute. Who
-//!   asks for more gets 429 and is noted in [`FakeSlack::rate_violations`], and so is who calls before the time a
+//! - **Socket Mode with anything but an app-level token**, and that token anywhere else (`not_allowed_token_type`); a
+//!   ticket that was used; an eleventh connection. What a client sends that is no acknowledgement is noted in
+//!   [`FakeSlack::socket_complaints`]. See [`sockets`].
+//! - **A `response_url` used six times**, with a token, or when it has expired. See [`clicks`] for how people click.
+//! - **Too many messages**: one a second in a channel with a burst of four, by any route, and 50 updates a minute; what each
+//!   method's tier allows. Who asks for more gets 429 and is noted in [`FakeSlack::rate_violations`], and so is who calls before the time a
 //!   `Retry-After` named.
 //!
 //! Text that would notify people is accepted, as Slack does, and noted in [`FakeSlack::pings`].
@@ -33,13 +37,17 @@
 #![allow(dead_code, reason = "the tests and the example program each use their own part of it")]
 
 mod args;
+mod callback;
+pub(crate) mod clicks;
 mod conversations;
 mod files;
 mod http;
 mod methods;
+pub(crate) mod people;
 mod rules;
 mod server;
 mod show;
+pub(crate) mod sockets;
 mod state;
 
 use std::collections::VecDeque;
@@ -150,6 +158,7 @@ pub(crate) struct Message {
     /// Gone from view; with replies it stays as a tombstone.
     pub(crate) deleted: bool,
     pub(crate) broadcast: bool,
+    pub(crate) reactions: Vec<people::Reaction>,
 }
 
 /// A file, as far as its upload has come.
@@ -202,6 +211,8 @@ pub(crate) enum Limit {
     Channel,
     /// `chat.update` in the workspace.
     Updates,
+    /// Any other method in the workspace.
+    Method,
     /// The time a `Retry-After` named.
     RetryAfter,
 }
@@ -417,7 +428,10 @@ impl FakeSlack {
             edits: Vec::new(),
             deleted: false,
             broadcast: false,
+            reactions: Vec::new(),
         });
+        drop(state);
+        self.shared.changed.notify_all();
         ts
     }
 
@@ -464,6 +478,12 @@ impl FakeSlack {
         if let Some(rate) = &mut self.shared.lock().rate {
             rate.updates_per_minute = per_minute;
         }
+    }
+
+    /// Sets how many calls of a method a minute the workspace takes: 1 is what Slack lets an app do that is sold outside
+    /// of its directory and reads threads.
+    pub(crate) fn set_method_rate(&self, method: &'static str, per_minute: usize) {
+        self.shared.lock().tiers.insert(method, per_minute);
     }
 
     /// Takes any number of calls: no 429 but scripted ones.

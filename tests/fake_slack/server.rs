@@ -55,6 +55,7 @@ impl Shared {
     pub(super) fn converse(&self, wire: &mut Wire, connection: u64) {
         loop {
             match wire.read() {
+                Ok(Some(raw)) if raw.path == "/link/" => return self.link(wire, &raw, connection),
                 Ok(Some(raw)) => {
                     if !self.serve(wire, raw, connection) {
                         return;
@@ -146,6 +147,7 @@ impl Shared {
         let date = state.now().div_euclid(1_000_000);
         let observer = state.observer.clone();
         drop(state);
+        self.changed.notify_all();
         if let Some(observer) = observer {
             observer(&Request { status: reply.status, ..request });
         }
@@ -162,6 +164,16 @@ impl Shared {
                 wire.write(&bytes).is_ok() && keep_alive
             }
         }
+    }
+
+    /// Waits until a condition holds; says whether it does.
+    pub(super) fn wait_until(&self, patience: Duration, holds: impl Fn(&State) -> bool) -> bool {
+        let (state, timeout) = self
+            .changed
+            .wait_timeout_while(self.lock(), patience, |state| !state.stopping && !holds(state))
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(state);
+        !timeout.timed_out()
     }
 
     /// Waits while a condition holds and the fake runs.

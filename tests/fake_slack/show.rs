@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::people::show_reactions;
 use super::state::State;
 use super::{Author, BOT_USER, Message};
 
@@ -9,7 +10,8 @@ use super::{Author, BOT_USER, Message};
 pub(super) const BOT: &str = "B0BOT00000";
 /// The workspace.
 pub(super) const TEAM: &str = "T000";
-const APP: &str = "A0APP00000";
+/// The app.
+pub(super) const APP: &str = "A0APP00000";
 
 impl State {
     /// A message as the API shows it; of metadata the payload only where asked for.
@@ -24,6 +26,17 @@ impl State {
         } else {
             shown["text"] = json!(message.text);
             show_author(&mut shown, &message.author);
+            if let Author::Person(user) = &message.author
+                && let Some(bot) = self.person(user).filter(|person| person.is_bot)
+            {
+                shown["bot_id"] = json!(bot.bot_id());
+            }
+            if message.broadcast {
+                shown["subtype"] = json!("thread_broadcast");
+            }
+            if !message.reactions.is_empty() {
+                shown["reactions"] = show_reactions(&message.reactions, false);
+            }
             show_parts(&mut shown, message);
             if let Some(metadata) = &message.metadata {
                 shown["metadata"] =

@@ -5,10 +5,26 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::clicks::Inbound;
+use super::people::{Ephemeral, Person, everybody};
+use super::sockets::Hub;
 use super::{CHANNEL, Fault, Limit, Message, Ping, RateViolation, Request, Upload};
 
+/// What each method takes in a minute, where that is not the workspace's or a channel's rate of messages.
+const TIERS: [(&str, usize); 8] = [
+    // Its tier is 1 in some pages and 3 in others.
+    ("apps.connections.open", 20),
+    ("chat.postEphemeral", 100),
+    ("conversations.members", 100),
+    ("conversations.replies", 50),
+    ("reactions.add", 50),
+    ("reactions.get", 50),
+    ("reactions.remove", 20),
+    ("users.info", 100),
+];
+
 /// What the token may do at the start.
-const SCOPES: [&str; 13] = [
+const SCOPES: [&str; 14] = [
     "chat:write",
     "chat:write.public",
     "channels:read",
@@ -22,6 +38,7 @@ const SCOPES: [&str; 13] = [
     "files:write",
     "commands",
     "app_mentions:read",
+    "users:read",
 ];
 
 /// A channel with its messages, by `ts`: those sort by time as text, having all the same length.
@@ -78,6 +95,12 @@ pub(super) struct State {
     pub(super) updates: VecDeque<Instant>,
     pub(super) penalties: HashMap<String, Instant>,
     pub(super) violations: Vec<RateViolation>,
+    pub(super) people: Vec<Person>,
+    pub(super) ephemerals: Vec<Ephemeral>,
+    pub(super) hub: Hub,
+    pub(super) inbound: Inbound,
+    pub(super) tiers: HashMap<&'static str, usize>,
+    pub(super) calls: HashMap<&'static str, VecDeque<Instant>>,
 }
 
 /// Whether a script or a question by that name is about this call.
@@ -122,6 +145,12 @@ impl State {
             updates: VecDeque::new(),
             penalties: HashMap::new(),
             violations: Vec::new(),
+            people: everybody(),
+            ephemerals: Vec::new(),
+            hub: Hub::default(),
+            inbound: Inbound::default(),
+            tiers: TIERS.into(),
+            calls: HashMap::new(),
         }
     }
 
@@ -184,6 +213,26 @@ impl State {
         }
         let left = self.updates.front().map_or(minute, |at| minute.saturating_sub(now.duration_since(*at)));
         self.too_early("chat.update", None, Limit::Updates);
+        Err(whole_seconds(left))
+    }
+
+    /// Takes one call from what a method has in a minute, or says in how many seconds there will be one.
+    pub(super) fn pace_method(&mut self, method: &str) -> Result<(), u32> {
+        let Some((&method, &most)) = self.tiers.get_key_value(method) else { return Ok(()) };
+        if self.rate.is_none() {
+            return Ok(());
+        }
+        let (now, minute) = (Instant::now(), Duration::from_mins(1));
+        let calls = self.calls.entry(method).or_default();
+        while calls.front().is_some_and(|at| now.duration_since(*at) >= minute) {
+            calls.pop_front();
+        }
+        if calls.len() < most {
+            calls.push_back(now);
+            return Ok(());
+        }
+        let left = calls.front().map_or(minute, |at| minute.saturating_sub(now.duration_since(*at)));
+        self.too_early(method, None, Limit::Method);
         Err(whole_seconds(left))
     }
 

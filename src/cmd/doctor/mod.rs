@@ -1,6 +1,7 @@
 //! `doctor`: check every part of the set-up and say how to mend what is broken.
 
 mod database;
+mod socket;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -43,6 +44,8 @@ const SCOPES: &[(&str, bool, &str)] = &[
     ("groups:read", false, "check private channels by name"),
     ("channels:history", false, "find a message whose answer was lost, instead of sending it twice"),
     ("groups:history", false, "the same in private channels"),
+    ("reactions:read", false, "see reactions that answer a question"),
+    ("users:read", false, "tell bots from people who answer a question or write in a thread"),
     ("files:write", false, "attach the output of a failed command that a message has no room for"),
 ];
 
@@ -110,6 +113,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
     let mut report = Report::default();
     check_settings(&mut report, &config);
     check_identity(&mut report, &config);
+    check_approvers(&mut report, &config);
     let store = check_cache(&mut report, &config, &ui);
     let (began, time) = (Instant::now(), config.deadline.min(DAY));
     let deadline = began + time;
@@ -153,6 +157,7 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
             }
         }
     }
+    socket::check(&mut report, &config, deadline);
     report.0.append(&mut about_database.0);
     if args.post {
         post(&mut report, &config, &mut http, store, deadline);
@@ -180,6 +185,22 @@ fn check_identity(report: &mut Report, config: &Config) {
     let around = surroundings(config.agent_id.as_deref(), &environment, &dir);
     let repo = config.repo.clone().or(around.repo).map_or_else(String::new, |repo| format!(", repo {repo}"));
     report.ok("identity", format!("{}{repo}", around.agent_id));
+}
+
+fn check_approvers(report: &mut Report, config: &Config) {
+    // Where no app is configured nobody can be asked.
+    if !matches!(config.target, Target::Slack(Destination::Bot { .. })) {
+        return;
+    }
+    match config.approvers.len() {
+        0 => report.warn(
+            "approvers",
+            "anybody in the channel may answer what ask asks",
+            "name those who may in AGENT_CHECKPOINT_APPROVERS, by their ids in Slack",
+        ),
+        1 => report.ok("approvers", "one person may answer what ask asks"),
+        count => report.ok("approvers", format!("{count} people may answer what ask asks")),
+    }
 }
 
 /// The store comes back if it can be used.

@@ -23,7 +23,11 @@ pub(super) fn flags(args: &EmitArgs) -> Flags {
 }
 
 /// Takes and masks what the caller says.
-pub(super) fn draft(args: &EmitArgs, action: Option<String>, config: &Config) -> anyhow::Result<Draft> {
+pub(in crate::cmd) fn draft(
+    args: &EmitArgs,
+    action: Option<String>,
+    config: &Config,
+) -> anyhow::Result<Draft> {
     let masker = config.masker();
     let mask = |text: &str| masking::said(&masker, text);
     let wrong = |what: &str, invalid: parse::Invalid| {

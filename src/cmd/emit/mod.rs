@@ -1,6 +1,6 @@
 //! `emit`: record one checkpoint, then try to deliver it.
 
-mod draft;
+pub(super) mod draft;
 mod dry_run;
 #[cfg(feature = "postgres")]
 mod share;
@@ -65,6 +65,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         warnings: action.cut.into_iter().collect(),
         outcome: None,
         is_left_alone: config.background == BackgroundChoice::Never,
+        obeys: args.obey,
     };
     let receipt = match store {
         Ok(store) => emission.with_store(store)?,
@@ -100,6 +101,8 @@ struct Emission<'a> {
     outcome: Option<Outcome>,
     /// Whether no courier sees to what waits.
     is_left_alone: bool,
+    /// Whether the exit code is to say that a person wants the agent to stop.
+    obeys: bool,
 }
 
 /// Claims the next entry in reach. Nobody else's is begun just to be given up with its answer on the way.
@@ -171,7 +174,11 @@ impl Emission<'_> {
             self.warn(format!("could not start a courier: {error}"), Some(LEFT_ALONE));
             self.is_left_alone = true;
         }
-        Ok(self.receipt(&mut store, &outset.recorded, &outset.plan))
+        let mut receipt = self.receipt(&mut store, &outset.recorded, &outset.plan);
+        if self.config.json || self.obeys {
+            receipt.requests = store.read(|tx| tx.requests(outset.recorded.task)).unwrap_or_default();
+        }
+        Ok(receipt)
     }
 
     /// Records the checkpoint; claims its entry or appoints a courier in the same transaction.
@@ -346,6 +353,7 @@ impl Emission<'_> {
             error: reason.or_else(|| self.failure().or_else(|| broken(self.config)).filter(|_| waits)),
             audit: Audited::of(self.config, self.forwarder.as_ref(), store, recorded.checkpoint),
             warnings: self.warnings.clone(),
+            requests: Vec::new(),
         }
     }
 
@@ -402,6 +410,7 @@ impl Emission<'_> {
             receipt.delivery.name()
         ));
         Ok(match () {
+            () if self.obeys && !receipt.requests.is_empty() => Exit::Stop,
             () if !self.config.strict => Exit::Done,
             () if refused || self.config.is_wrong() => Exit::Config,
             () if late => Exit::NotYet,

@@ -316,10 +316,9 @@ fn offset(clock: i64, (asked, answered): (Moment, Moment), before: Option<ClockO
     let here = asked.plus(took / 2);
     let measured = clock.saturating_sub(here.0);
     let doubt = i64::try_from(millis(took / 2 + CLOCK_NOISE)).unwrap_or(i64::MAX);
-    match before {
-        Some(before) if (measured - before.0).abs() <= doubt => before,
-        _ => ClockOffset(measured),
-    }
+    // At first it is taken to be right.
+    let before = before.unwrap_or(ClockOffset(0));
+    if (measured - before.0).abs() <= doubt { before } else { ClockOffset(measured) }
 }
 
 impl Session<'_> {
@@ -497,6 +496,7 @@ mod tests {
             offset(clock, (Moment(asked), Moment(answered)), before.map(ClockOffset)).0
         };
         assert_eq!(at(8_200_050, 1_000_000, 1_000_100, None), 7_200_000);
+        assert_eq!(at(1_000_080, 1_000_000, 1_000_100, None), 0);
         // As long as it may be right, it stays.
         assert_eq!(at(8_200_050, 1_000_000, 1_000_100, Some(7_200_090)), 7_200_090);
         assert_eq!(at(8_200_050, 1_000_000, 1_000_100, Some(7_200_101)), 7_200_000);

@@ -25,6 +25,7 @@ use crate::child::{
     Unstarted, signal_name,
 };
 use crate::config::{Config, Flags, Supervision, Target};
+use crate::delivery::Destination;
 use crate::exit::Exit;
 use crate::render::console;
 use crate::ui::Ui;
@@ -43,10 +44,12 @@ const STACK: usize = 512 * 1024;
 /// What the reporter needs to know beside what happens.
 #[derive(Debug)]
 pub(super) struct Settings {
-    config: Config,
+    config: Arc<Config>,
     ui: Ui,
     /// The agent was named after its parent: another command of that name may run at the same time.
     is_named_after_parent: bool,
+    /// Somebody hears of a click on a button to cancel it: we, or a server of the app's.
+    is_cancellable: bool,
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
@@ -75,7 +78,15 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let start = draft::start(args, &config, &masker, parent, named.as_deref());
     let thread = start.thread.as_ref().map(|thread| format!("{}:{}", thread.channel, thread.ts));
     let expected = Place { agent_id: start.agent_id.clone(), task: start.opens, thread };
-    let settings = Arc::new(Settings { config, ui, is_named_after_parent: named.is_some() });
+    let is_cancellable = matches!(&config.target, Target::Slack(Destination::Bot { .. }))
+        && !config.no_post
+        && (config.app_token.is_some() || config.signing_secret.is_some());
+    let settings = Arc::new(Settings {
+        is_cancellable,
+        config: Arc::new(config),
+        ui,
+        is_named_after_parent: named.is_some(),
+    });
     let (mouth, ears) = mpsc::channel();
     let (place_out, place) = mpsc::channel();
     let (word_out, words) = mpsc::channel();
@@ -242,6 +253,12 @@ impl Watch<'_> {
                     }
                 }
                 Event::DeadlineReached => (rest.is_over, next) = (true, None),
+                Event::Woken if code.is_none() => {
+                    // Before the end there is nothing else to be told.
+                    if self.words.try_iter().any(|word| matches!(word, Word::Stop)) {
+                        child.dismiss();
+                    }
+                }
                 Event::Signal(_) | Event::Woken => {}
             }
             if let Some(code) = code
@@ -282,6 +299,7 @@ impl Watch<'_> {
         while rest.report.is_none() && !is_gone {
             match self.words.try_recv() {
                 Ok(Word::Stored) => rest.is_stored = true,
+                Ok(Word::Stop) => {}
                 Ok(Word::Done(done)) => rest.report = Some(*done),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => is_gone = true,

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Mouth};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::super::ask::listen;
 use super::super::deliver::Sender;
 use super::super::forward::Forwarder;
 use super::super::receipt::{Audited, Receipt, conversation};
@@ -17,14 +18,17 @@ use crate::checkpoint::id::{CheckpointId, TaskId, TaskKey};
 use crate::checkpoint::outbox::{Delivery, Job, Priority};
 use crate::checkpoint::parse::Thread;
 use crate::checkpoint::plan::{Plan, Stored};
+use crate::checkpoint::question::nonce;
 use crate::checkpoint::status::{Status, TaskState};
-use crate::checkpoint::{Draft, Task};
+use crate::checkpoint::{Cancel, Draft, Task};
 use crate::child::Waker;
 use crate::delivery::{Outcome, Retry};
-use crate::store::{Recorded, Scope, Store, StoreError, Tx, Watcher};
+use crate::store::{Recorded, Request, Scope, Store, StoreError, Tx, Watcher};
 
 /// Progress is written down at most this often; what comes faster is replaced by what comes later.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How often to look whether a person wants the command to end.
+const LOOK: Duration = Duration::from_millis(500);
 /// How many commands of the same name may run at once under one parent.
 const NAMESAKES: u32 = 1000;
 /// How long the start waits for a cache that other processes keep busy, while the command runs.
@@ -46,6 +50,8 @@ pub(super) enum News {
 /// What the reporter says after the end.
 #[derive(Debug)]
 pub(super) enum Word {
+    /// A person wants the command to end.
+    Stop,
     /// The end is on disk.
     Stored,
     /// All that can be done is done.
@@ -56,7 +62,7 @@ impl Word {
     pub(super) fn report(self) -> Option<Report> {
         match self {
             Self::Done(report) => Some(*report),
-            Self::Stored => None,
+            Self::Stored | Self::Stop => None,
         }
     }
 }
@@ -121,7 +127,10 @@ pub(super) fn report(
             Some(_) => PROGRESS_EVERY.saturating_sub(written_at.elapsed()),
             None => Duration::MAX,
         };
-        match ears.recv_timeout(wait) {
+        if reporter.is_to_stop() {
+            voice.say(Word::Stop);
+        }
+        match ears.recv_timeout(wait.min(LOOK)) {
             Ok(news @ News::Progress { .. }) => progress = Some(merged(progress, news)),
             Ok(News::Beat) => reporter.beat(),
             Ok(News::Ended(ending)) => break ending,
@@ -172,6 +181,10 @@ struct Reporter<'a> {
     tasks: Vec<TaskKey>,
     me: Watcher,
     warnings: Vec<String>,
+    /// The cache as it was when it was last looked for requests.
+    seen: Option<i64>,
+    /// Who wants the command to end.
+    canceller: Option<Request>,
 }
 
 /// What became of the end.
@@ -233,8 +246,12 @@ impl<'a> Reporter<'a> {
         let forwarder = is_online.then(|| Forwarder::new(config)).flatten();
         let worker = Worker::start((sender, forwarder), config.cache.as_deref());
         let tasks = task.key.into_iter().collect();
-        let reporter = Self { settings, store, worker, start, task, tasks, me, warnings };
+        let reporter =
+            Self { settings, store, worker, start, task, tasks, me, warnings, seen: None, canceller: None };
         let _ = place.send(place_of(&reporter.task));
+        if settings.is_cancellable {
+            listen::keep(&settings.config, &settings.ui);
+        }
         reporter.pass_on(reporter.start.id, Priority::Routine);
         reporter
     }
@@ -250,6 +267,18 @@ impl<'a> Reporter<'a> {
             }
             (None, _) => {}
         }
+    }
+
+    /// Whether a person wants the command to end; true once.
+    fn is_to_stop(&mut self) -> bool {
+        let Some(store) = self.store.as_mut().filter(|_| self.canceller.is_none()) else { return false };
+        let version = store.version_of_data().ok();
+        if version.is_none() || version == self.seen {
+            return false;
+        }
+        self.seen = version;
+        self.canceller = store.read(|tx| tx.cancel_of(&self.me)).ok().flatten();
+        self.canceller.is_some()
     }
 
     fn draft(&self, status: Status) -> Draft {
@@ -361,7 +390,13 @@ impl<'a> Reporter<'a> {
 
     fn record_end(&mut self, ending: Ending) -> End {
         let status = if ending.error.is_some() { Status::Error } else { Status::Complete };
-        let draft = Draft { error: ending.error, tail: ending.tail, ..self.draft(status) };
+        let draft = match &self.canceller {
+            Some(by) => {
+                let action = Some(format!("cancelled by {}", by.who()));
+                Draft { action, tail: ending.tail, ..self.draft(Status::Cancelled) }
+            }
+            None => Draft { error: ending.error, tail: ending.tail, ..self.draft(status) },
+        };
         let mut end = End { draft, recorded: None, delivery: Delivery::Off };
         let me = self.me.clone();
         self.follow_the_cache();
@@ -395,7 +430,7 @@ impl<'a> Reporter<'a> {
             let persistent = config.background == BackgroundChoice::Never || config.strict;
             let tasks = self.tasks.iter().copied().chain(self.task.parent);
             let scopes = tasks.map(Scope::Task).collect();
-            loose = worker.finish(worker::End { by, persistent, scopes }).latest;
+            loose = worker.finish(worker::End { by, persistent, soon: worker::SOON, scopes }).latest;
         }
         if let Some(store) = &mut self.store {
             courier::leave_the_rest(store, config, &self.settings.ui);
@@ -421,6 +456,7 @@ impl<'a> Reporter<'a> {
             error: None,
             audit: Audited::Off,
             warnings: self.warnings.clone(),
+            requests: Vec::new(),
         };
         match loose {
             Some(Outcome::Posted { channel_id, ts, thread_ts }) => {
@@ -514,6 +550,10 @@ fn record_start(
     let Noted { mut plan, recorded, .. } =
         record::record(tx, start, &record::policy(&settings.config), now())?;
     tx.watch(recorded.task, me, now())?;
+    if settings.is_cancellable {
+        let approvers = settings.config.approvers.clone();
+        tx.offer_cancel(recorded.task, &Cancel { nonce: nonce(), approvers })?;
+    }
     plan.append.task.key = Some(recorded.task);
     let _ = place.send(place_of(&plan.append.task));
     Ok((plan, recorded))

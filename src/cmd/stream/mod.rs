@@ -331,7 +331,7 @@ impl<'a> Stream<'a> {
             let each = tasks.iter().map(|task| Scope::Task(*task));
             let scopes = if tasks.len() > SCOPES_MAX { vec![Scope::All] } else { each.collect() };
             let persistent = self.config.background == BackgroundChoice::Never || self.config.strict;
-            self.lost += worker.finish(worker::End { by, persistent, scopes }).lost;
+            self.lost += worker.finish(worker::End { by, persistent, soon: worker::SOON, scopes }).lost;
         }
         let mut is_untold = self.config.has_broken_audit();
         let (waiting, refused) = match self.keeper.store() {

@@ -30,7 +30,7 @@ fn posts_of_a_task_go_in_the_order_recorded_and_its_card_after_them() {
         order.push((job.kind, job.snapshot.status));
         match job.kind {
             EntryKind::Post => cache.posted(&job, &owner(1), &format!("{}.0", order.len())),
-            EntryKind::Card | EntryKind::Note | EntryKind::File => {
+            EntryKind::Card | EntryKind::Note | EntryKind::File | EntryKind::Question => {
                 cache.settle(&job, &owner(1), &Settlement::Edited)
             }
         }

@@ -116,7 +116,7 @@ impl World {
     /// A note goes once both threads have begun, a file once its message has arrived.
     fn follows_what_it_belongs_to(&self, job: &Job) {
         match job.kind {
-            EntryKind::Post | EntryKind::Card => {}
+            EntryKind::Post | EntryKind::Card | EntryKind::Question => {}
             EntryKind::Note => {
                 assert!(job.task.thread_ts.is_some(), "the parent has no thread yet: {job:?}");
                 assert!(job.note.as_ref().is_some_and(|note| note.card.is_some()), "no card yet: {job:?}");

@@ -204,7 +204,7 @@ fn a_late_answer_does_not_count_for_what_an_entry_carries_by_now() {
             let job = cache.job(&owner(2));
             match job.kind {
                 EntryKind::Post => break cache.posted(&job, &owner(2), ts),
-                EntryKind::Card | EntryKind::Note | EntryKind::File => {
+                EntryKind::Card | EntryKind::Note | EntryKind::File | EntryKind::Question => {
                     cache.settle(&job, &owner(2), &Settlement::Edited)
                 }
             }

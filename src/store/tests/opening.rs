@@ -18,9 +18,10 @@ const SCHEMA_2: &str = include_str!("../../../tests/fixtures/schema-2.sql");
 const SCHEMA_3: &str = include_str!("../../../tests/fixtures/schema-3.sql");
 const SCHEMA_4: &str = include_str!("../../../tests/fixtures/schema-4.sql");
 const SCHEMA_5: &str = include_str!("../../../tests/fixtures/schema-5.sql");
+const SCHEMA_6: &str = include_str!("../../../tests/fixtures/schema-6.sql");
 
 /// Every kind of schema that was ever released, and a cache of that time.
-const RELEASED: &[&str] = &[SCHEMA_1, SCHEMA_2, SCHEMA_3, SCHEMA_4, SCHEMA_5];
+const RELEASED: &[&str] = &[SCHEMA_1, SCHEMA_2, SCHEMA_3, SCHEMA_4, SCHEMA_5, SCHEMA_6];
 
 /// A database made from SQL, with nothing left in its log.
 fn database(sql: &str) -> (TempDir, PathBuf) {

@@ -53,7 +53,7 @@ fn a_life(cache: &mut Cache) {
         let Claim::Job(job) = claim else { return };
         match job.kind {
             EntryKind::Post => cache.posted(&job, &by, "1.1"),
-            EntryKind::Card | EntryKind::Note | EntryKind::File => {
+            EntryKind::Card | EntryKind::Note | EntryKind::File | EntryKind::Question => {
                 cache.settle(&job, &by, &Settlement::Edited)
             }
         }

@@ -1,6 +1,10 @@
 //! `show`: one task, whole.
 
+mod people;
+
 use serde_json::{Value, json};
+
+use people::People;
 
 use super::tasks::{hold_back, task_json, waits};
 use super::{about_cache, configure, now, open_or_fail, record, report_problems};
@@ -34,10 +38,22 @@ fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
             .hint("agent-checkpoint tasks lists them")
             .into());
     };
+    // Calls of emit hardly ever read these, so that damage to them would be met here first.
+    let people = report.task.key.map(|key| store.read(|tx| People::read(tx, key)));
+    let people = people.transpose().unwrap_or_else(|error| {
+        ui.detail(&format!("could not read what people did: {error}"));
+        None
+    });
+    let people = people.unwrap_or_default();
     if config.json {
-        ui.answer(&show_json(&report, &checkpoints).to_string())?;
+        let mut json = show_json(&report, &checkpoints);
+        json["questions"] = people.questions_json();
+        json["interventions"] = people.interventions_json();
+        ui.answer(&json.to_string())?;
     } else {
-        ui.answer(&page(&report, &checkpoints, true, ui))?;
+        let mut lines = vec![page(&report, &checkpoints, true, ui)];
+        lines.extend(people.lines());
+        ui.answer(&lines.join("\n"))?;
     }
     Ok(Exit::Done)
 }
@@ -59,8 +75,6 @@ pub(super) fn show_json(report: &TaskReport, checkpoints: &[Checkpoint]) -> Valu
             })
         })
         .collect();
-    // Nobody can intervene yet: no command that asks a human exists.
-    json["interventions"] = json!([]);
     json
 }
 

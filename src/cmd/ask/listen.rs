@@ -1,0 +1,178 @@
+//! Hearing of clicks: by Socket Mode where there is an app-level token, by looking otherwise.
+//!
+//! Slack gives each click to one of an app's connections, so that of all who share the cache one listens, under a lease:
+//! it puts every click into the cache, whoever asked. When it ends, the next one takes over.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::outbox::Credential;
+use crate::cmd::interact::{self, Reply};
+use crate::cmd::{BUSY_MAX, now};
+use crate::config::Config;
+use crate::delivery::http::Http;
+use crate::interaction::open::Access;
+use crate::interaction::socket::{Ack, Notice, Socket};
+use crate::interaction::wire::Interaction;
+use crate::store::{Owner, Store, StoreError};
+use crate::ui::Ui;
+
+/// What ends sooner than that is cancelled by nobody, and Slack limits how often a socket is opened.
+const BRIEF: Duration = Duration::from_secs(1);
+/// How long the lease lasts without a sign of life.
+const LEASE: Duration = Duration::from_secs(20);
+/// How often to look whether the one who listens still lives, and whether our lease is to be prolonged.
+const LOOK: Duration = Duration::from_millis(500);
+const STACK: usize = 512 * 1024;
+
+/// Starts to hear of what people do with the cards, until this process ends, where Socket Mode tells of it.
+pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
+    let Some(mut listener) = Listener::new(config, ui) else { return };
+    // Without it the command runs all the same.
+    let _ = thread::Builder::new().name("listen".to_owned()).stack_size(STACK).spawn(move || {
+        thread::sleep(BRIEF);
+        let Some(mut store) = open(&listener.config) else { return };
+        while let Ok(Hearing::Goes) = listener.tick(&mut store) {
+            thread::sleep(LOOK);
+        }
+    });
+}
+
+/// Whether clicks can be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// Here, or by another process.
+    Goes,
+    /// Slack refuses for good.
+    Over,
+}
+
+/// Listens, or sees to it that another one does.
+pub(super) struct Listener {
+    config: Arc<Config>,
+    ui: Ui,
+    access: Access,
+    app: Credential,
+    owner: Owner,
+    socket: Option<Socket>,
+    taken: Instant,
+    next: Instant,
+}
+
+impl Listener {
+    /// `None` without an app-level token.
+    pub(super) fn new(config: &Arc<Config>, ui: &Ui) -> Option<Self> {
+        let access = config.socket_access()?;
+        Some(Self {
+            config: Arc::clone(config),
+            ui: ui.clone(),
+            app: Credential::app(access.token.reveal()),
+            access,
+            owner: Owner::current(now()),
+            socket: None,
+            taken: Instant::now(),
+            next: Instant::now(),
+        })
+    }
+
+    /// To be called again and again; does something twice a second at most.
+    pub(super) fn tick(&mut self, store: &mut Store) -> Result<Hearing, StoreError> {
+        if self.next > Instant::now() {
+            return Ok(Hearing::Goes);
+        }
+        self.next = Instant::now() + LOOK;
+        let app = self.app.as_str();
+        if self.socket.as_ref().is_some_and(Socket::is_over) {
+            store.write(|tx| tx.leave_listening(app, &self.owner))?;
+            return Ok(Hearing::Over);
+        }
+        if self.socket.is_some() && self.taken.elapsed() <= LEASE / 2 {
+            return Ok(Hearing::Goes);
+        }
+        let at = now();
+        let is_taken = store.read(|tx| tx.is_listened_to(app, &self.owner, at))?;
+        if is_taken || !store.write(|tx| tx.take_listening(app, &self.owner, at, at.plus(LEASE)))? {
+            // Ours, if we had it, was taken while we slept.
+            self.socket = None;
+            return Ok(Hearing::Goes);
+        }
+        self.taken = Instant::now();
+        if self.socket.is_none() {
+            match connect(&self.config, &self.ui, &self.access) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => self.ui.detail(&format!("could not listen for clicks: {error}")),
+            }
+        }
+        Ok(Hearing::Goes)
+    }
+}
+
+fn open(config: &Config) -> Option<Store> {
+    let mut store = Store::open_at(config.cache.as_ref()?, BUSY_MAX).ok()?.store;
+    store.keep_statements();
+    Some(store)
+}
+
+/// Opens the socket; what it hears is in the cache before it is acknowledged.
+fn connect(config: &Arc<Config>, ui: &Ui, access: &Access) -> io::Result<Socket> {
+    let (theirs, witness) = (Arc::clone(config), ui.clone());
+    let mut store = None;
+    // Mostly there is nothing to say.
+    let mut mouth: Option<Sender<(Interaction, String)>> = None;
+    let hear = move |interaction: Interaction| {
+        if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
+            store = open(&theirs);
+        }
+        let Some(store) = &mut store else { return Ack::NotTaken };
+        match interact::handle(store, &theirs, &interaction, now()) {
+            Ok(Reply { words, .. }) => {
+                if let Some(words) = words {
+                    if mouth.is_none() {
+                        mouth = open_mouth(&theirs, &witness).ok();
+                    }
+                    if let Some(mouth) = &mouth {
+                        let _ = mouth.send((interaction, words));
+                    }
+                }
+                Ack::Taken(None)
+            }
+            Err(_) => Ack::NotTaken,
+        }
+    };
+    let ui = ui.clone();
+    let mut is_first = true;
+    let note = move |notice| match notice {
+        Notice::Listening { connections } => {
+            if std::mem::take(&mut is_first) && connections > 1 {
+                let message = format!("the app has {connections} sockets: some clicks go to another program");
+                ui.warn(&message, Some("let all who use the app share one cache or one serve"));
+            }
+        }
+        Notice::Interrupted(why) => ui.detail(&format!("clicks are not heard at the moment: {why}")),
+        Notice::Unreadable(what) => ui.detail(&format!("something came that cannot be read: {what}")),
+        Notice::Ended(failure) => {
+            let message = format!("clicks are not heard: {}", failure.message);
+            ui.warn(&message, failure.hint.as_deref());
+        }
+    };
+    Socket::listen(access.clone(), hear, note)
+}
+
+/// A thread that tells people what they alone are to hear, so that no acknowledgement waits for it.
+fn open_mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, String)>> {
+    let (mouth, words) = mpsc::channel::<(Interaction, String)>();
+    let (config, ui) = (Arc::clone(config), ui.clone());
+    thread::Builder::new().name("mouth".to_owned()).stack_size(STACK).spawn(move || {
+        let mut http = Http::new(config.network.clone());
+        if let Some(witness) = ui.witness() {
+            http.watch(witness);
+        }
+        for (interaction, words) in words {
+            interact::tell(&mut http, &config, &interaction, &words);
+        }
+    })?;
+    Ok(mouth)
+}

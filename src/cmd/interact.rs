@@ -1,0 +1,333 @@
+//! What people do, whoever hears of it: a click, a reaction, a reply, an answer at the terminal. The rules decide, and
+//! all that follows is written in one transaction: what was done, the decision, the edit of the message and the
+//! checkpoint that says so.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{masking, record};
+use crate::checkpoint::id::{CheckpointId, TaskKey};
+use crate::checkpoint::mask::Masker;
+use crate::checkpoint::outbox::Priority;
+use crate::checkpoint::plan::{self, Policy};
+use crate::checkpoint::question::rules::{self, Kind, Ruling, Said, Voter};
+use crate::checkpoint::question::{Answer, Decision, RequestId, Vote, Word};
+use crate::checkpoint::status::{Status, TaskState};
+use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Draft, Task};
+use crate::config::{Config, Target};
+use crate::delivery::Destination;
+use crate::delivery::bot::Bot;
+use crate::delivery::http::Http;
+use crate::interaction::wire::{Click, Interaction};
+use crate::render::text::plain;
+use crate::store::{Forsaken, Intervention, Put, QuestionKey, Store, StoreError, Tx};
+
+/// What is needed beside what was heard.
+#[derive(Debug)]
+pub(super) struct Hearing<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) masker: &'a Masker,
+}
+
+/// Somebody's word to a question, as it was heard.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// What tells it from every other; `None` where nothing is heard twice.
+    pub(super) id: Option<String>,
+    /// How it was heard, as an intervention says it.
+    pub(super) source: &'static str,
+    pub(super) voter: Voter,
+    pub(super) request: RequestId,
+    /// What came with a button; `None` where the way itself proves that the question was meant.
+    pub(super) nonce: Option<String>,
+    pub(super) word: Word,
+    pub(super) comment: Option<String>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// The task that it is about.
+    pub(super) task: TaskKey,
+    pub(super) ruling: Ruling,
+    /// What the person is told, if anything.
+    pub(super) words: Option<String>,
+}
+
+/// The button on a live card.
+const CANCEL: &str = "task:cancel";
+/// The longest that telling somebody something takes.
+const TELL: Duration = Duration::from_secs(10);
+/// What somebody is told who answers what nobody asked.
+pub(super) const UNKNOWN: &str = "This question is not known here (any more).";
+
+/// What is said back to whoever did something, and to nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Reply {
+    pub(super) words: Option<String>,
+    /// The task in which something changed, so that there is something to send.
+    pub(super) task: Option<TaskKey>,
+}
+
+/// Does what a person wants who clicked; whoever hears of it calls this, and acknowledges it once it returns: by then it
+/// is stored. The same interaction may come again and changes nothing then.
+///
+/// # Errors
+/// The cache cannot be written: it is not to be acknowledged.
+pub(super) fn handle(
+    store: &mut Store,
+    config: &Config,
+    interaction: &Interaction,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let Interaction::Click(click) = interaction else { return Ok(Reply::default()) };
+    let is_foreign =
+        click.person.team_id.is_some() && click.team_id.is_some() && click.person.team_id != click.team_id;
+    let voter = Voter {
+        kind: if is_foreign { Kind::Foreign } else { Kind::Person },
+        user_id: Some(click.person.id.clone()),
+        user_name: click.person.name.clone(),
+    };
+    if click.action_id == CANCEL {
+        return store.write(|tx| match tx.hear(&click.id, now)? {
+            true => cancel_by_button(tx, config, &click.value, &voter, now),
+            false => Ok(Reply::default()),
+        });
+    }
+    let Some((request, nonce, word)) = button(click) else { return Ok(Reply::default()) };
+    let heard = Heard {
+        id: Some(click.id.clone()),
+        source: "click",
+        voter,
+        request,
+        nonce: Some(nonce),
+        word,
+        comment: None,
+    };
+    let (policy, masker) = (record::policy(config), config.masker());
+    let hearing = Hearing { policy: &policy, masker: &masker };
+    Ok(match store.write(|tx| vote(tx, &hearing, &heard, now))? {
+        None => Reply::default(),
+        Some(Ok(verdict)) => Reply { words: verdict.words, task: Some(verdict.task) },
+        Some(Err(words)) => Reply { words: Some(words.to_owned()), task: None },
+    })
+}
+
+fn cancel_by_button(
+    tx: &Tx<'_>,
+    config: &Config,
+    value: &str,
+    voter: &Voter,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let (task, nonce) = value.split_once(':').unwrap_or_default();
+    let found = tx.task_with_id(task)?;
+    let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| same(&ours.nonce, nonce)));
+    match ours {
+        Some(task) => cancel(tx, config, &task, voter, "click", now),
+        None => Ok(Reply { words: Some("This task is not known here (any more).".to_owned()), task: None }),
+    }
+}
+
+/// Asks a task's agent to end, if this one may: a wrapper ends its command, others hear of it with their next `emit`.
+pub(super) fn cancel(
+    tx: &Tx<'_>,
+    config: &Config,
+    task: &Task,
+    voter: &Voter,
+    source: &str,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let Some(key) = task.key else { return Ok(Reply::default()) };
+    let agent_id = plain(&task.agent_id, false);
+    // Those whom its own settings name, since whoever hears of it may have been started with others.
+    let approvers = task.cancel.as_ref().map_or(&config.approvers, |cancel| &cancel.approvers);
+    let refusal = rules::keeps_out(approvers, voter);
+    let (words, refused) = match &refusal {
+        Some(refusal) => (Some(refusal.words_to(approvers)), Some(refusal.name())),
+        None if task.state != TaskState::Running => {
+            (Some(format!("{agent_id} has ended already.")), Some("late"))
+        }
+        None if !tx.requests(key)?.is_empty() => {
+            (Some(format!("{agent_id} is being stopped.")), Some("again"))
+        }
+        None => (None, None),
+    };
+    let mut details = json!({ "task_id": task.id.to_string() });
+    if let Some(refused) = refused {
+        details["refused"] = json!(refused);
+    }
+    let intervention = Intervention {
+        id: Uuid::now_v7(),
+        kind: "cancel".to_owned(),
+        source: source.to_owned(),
+        user_id: voter.user_id.clone(),
+        user_name: voter.user_name.clone(),
+        details,
+        at: now,
+    };
+    tx.note_intervention(key, None, &intervention, None)?;
+    if refused.is_some() {
+        return Ok(Reply { words, task: None });
+    }
+    tx.request_cancel(key, voter.user_id.as_deref(), voter.user_name.as_deref(), now)?;
+    Ok(Reply { words: Some(format!("{agent_id} is told to stop.")), task: Some(key) })
+}
+
+/// Tells a person what nobody else sees, as well as that goes: nothing depends on it.
+pub(super) fn tell(http: &mut Http, config: &Config, interaction: &Interaction, words: &str) {
+    let deadline = Instant::now() + TELL;
+    let (response_url, channel, thread_ts) = match interaction {
+        Interaction::Click(click) => (&click.response_url, &click.channel_id, &click.thread_ts),
+        Interaction::Command(command) => (&command.response_url, &command.channel_id, &None),
+        Interaction::Mention(mention) => (&None, &mention.channel_id, &mention.thread_ts),
+    };
+    // Works where the bot is no member as well, but not for ever.
+    if let Some(url) = response_url {
+        let mut message = json!({ "response_type": "ephemeral", "replace_original": false, "text": words });
+        if let Some(ts) = thread_ts {
+            message["thread_ts"] = json!(ts);
+        }
+        let answer = http.post(url.reveal(), None, &message.to_string(), deadline);
+        if answer.is_ok_and(|answer| answer.status == 200) {
+            return;
+        }
+    }
+    if let Target::Slack(Destination::Bot { token, api_url }) = &config.target {
+        let user = &interaction.person().id;
+        Bot { http, token, api_url, deadline }.whisper(channel, thread_ts.as_deref(), user, words);
+    }
+}
+
+/// Which question a button belongs to, what proves it, and what it says.
+fn button(click: &Click) -> Option<(RequestId, String, Word)> {
+    let word = match click.action_id.strip_prefix("question:")? {
+        "approve" => Word::Approve,
+        "reject" => Word::Reject,
+        choice => Word::Choice(choice.strip_prefix("choice:")?.parse().ok()?),
+    };
+    let (id, nonce) = click.value.split_once(':')?;
+    Some((RequestId::parse(id)?, nonce.to_owned(), word))
+}
+
+/// Takes a word to a question; `None` if it was heard before. The inner error is what the person is told where no
+/// question of ours is meant.
+pub(super) fn vote(
+    tx: &Tx<'_>,
+    hearing: &Hearing<'_>,
+    heard: &Heard,
+    now: Moment,
+) -> Result<Option<Result<Verdict, &'static str>>, StoreError> {
+    if let Some(id) = &heard.id
+        && !tx.hear(id, now)?
+    {
+        return Ok(None);
+    }
+    let Some(put) = tx.question(heard.request)? else { return Ok(Some(Err(UNKNOWN))) };
+    let Put { key, task, asked } = &put;
+    if heard.nonce.as_ref().is_some_and(|nonce| !same(nonce, &asked.question.nonce)) {
+        return Ok(Some(Err(UNKNOWN)));
+    }
+    let comment = heard.comment.as_ref().map(|comment| masking::said(hearing.masker, comment));
+    let said = Said { word: heard.word, comment, at: now };
+    let ruling = rules::judge(&asked.question, asked.answer.as_ref(), &asked.votes, &heard.voter, &said);
+    let vote = Vote { word: heard.word, user_id: heard.voter.user_id.clone() };
+    let counts = !matches!(ruling, Ruling::Refused(_));
+    let intervention = intervention(&put, heard, &said, &ruling);
+    tx.note_intervention(*task, Some(*key), &intervention, counts.then_some(&vote))?;
+    let words = match &ruling {
+        Ruling::Counts { have, need } => {
+            tx.edit_question(*key, Priority::Routine, now)?;
+            Some(format!("Noted: {have} of {need} agree so far."))
+        }
+        Ruling::Decides(answer) => {
+            conclude(tx, hearing.policy, *key, answer, now)?;
+            None
+        }
+        Ruling::Refused(refusal) => Some(refusal.words(&asked.question)),
+    };
+    Ok(Some(Ok(Verdict { task: *task, ruling, words })))
+}
+
+/// Compares all of both, however early they differ.
+fn same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+}
+
+fn intervention(put: &Put, heard: &Heard, said: &Said, ruling: &Ruling) -> Intervention {
+    let question = &put.asked.question;
+    let (kind, choice) = match heard.word {
+        Word::Approve => ("approve", None),
+        Word::Reject => ("reject", None),
+        Word::Choice(index) => ("choose", question.choices.get(index)),
+    };
+    let mut details = json!({ "request_id": question.id.to_string() });
+    let mut add = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            details[name] = value;
+        }
+    };
+    add("choice", choice.map(|choice| json!(choice)));
+    add("comment", said.comment.as_ref().map(|comment| json!(comment)));
+    let refused = match ruling {
+        Ruling::Refused(refusal) => Some(json!(refusal.name())),
+        _ => None,
+    };
+    add("refused", refused);
+    Intervention {
+        id: Uuid::now_v7(),
+        kind: kind.to_owned(),
+        source: heard.source.to_owned(),
+        user_id: heard.voter.user_id.clone(),
+        user_name: heard.voter.user_name.clone(),
+        details,
+        at: said.at,
+    }
+}
+
+/// Ends a question, once: false if it has ended before. Says so in its task, unless that has ended meanwhile.
+pub(super) fn conclude(
+    tx: &Tx<'_>,
+    policy: &Policy,
+    key: QuestionKey,
+    answer: &Answer,
+    now: Moment,
+) -> Result<bool, StoreError> {
+    if !tx.decide(key, answer, now)? {
+        return Ok(false);
+    }
+    let (task, waiting) = tx.task_of_question(key)?;
+    if task.state != TaskState::Running {
+        return Ok(true);
+    }
+    let status = match (task.snapshot.status, answer.decision) {
+        (Status::WaitingApproval, Decision::Approved | Decision::Chosen) => Status::Working,
+        (Status::WaitingApproval, _) => Status::Checkpoint,
+        // The agent has gone on without the answer.
+        (status, _) => status,
+    };
+    let draft = Draft {
+        action: Some(answer.words()),
+        ..Draft::bare(CheckpointId::new(now), task.agent_id.clone(), status)
+    };
+    let recorded = tx.append(&plan::speak_for(task, &waiting, &draft, policy, now), now)?;
+    tx.refresh_shown_card(recorded.task, now)?;
+    Ok(true)
+}
+
+/// Ends questions whose asker has ended without a word; says how many there were.
+pub(super) fn close_forsaken(
+    tx: &Tx<'_>,
+    policy: &Policy,
+    limit: usize,
+    now: Moment,
+) -> Result<usize, StoreError> {
+    let forsaken = tx.forsaken(limit, now)?;
+    for Forsaken { key, answer } in &forsaken {
+        conclude(tx, policy, *key, answer, now)?;
+    }
+    Ok(forsaken.len())
+}

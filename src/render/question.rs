@@ -1,0 +1,460 @@
+//! A question as a Slack message: all that is to be approved, who may answer and until when, and the buttons; once it is
+//! decided the same without buttons, but with who, when and what.
+//!
+//! Nothing of it is cut: what is too long for one block is split, and what is too long for a message follows as a file.
+
+use serde_json::{Value, json};
+
+use super::slack::{code, escape, preformatted, section, units};
+use super::text;
+use crate::checkpoint::outbox::Asked;
+use crate::checkpoint::question::{Answer, Decision, Question};
+use crate::checkpoint::time::Moment;
+
+/// Most that one text object takes, in UTF-16 units after escaping; some room is left for labels.
+const PIECE: usize = 2900;
+/// How many blocks the question itself may take: Slack takes 50, and there are up to five around it.
+const PIECES: usize = 44;
+/// Most that `chat.update` takes as `text`, less room for what stands around.
+const TEXT: usize = 3000;
+/// How much of an answer's comment is shown.
+const COMMENT: usize = 2000;
+/// Most that a button's label takes.
+const LABEL: usize = 75;
+
+/// How a person can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Means {
+    /// An app: by buttons.
+    Buttons,
+    /// A webhook, or a Slack that refuses the blocks: by the command line alone.
+    Terminal,
+}
+
+/// The fields of a message that put the question: `text`, `blocks` and `attachments`.
+pub(crate) fn message(asked: &Asked, means: Means) -> Value {
+    let question = &asked.question;
+    let mut blocks = vec![section(&title(question))];
+    let (content, rest) = content(question);
+    blocks.extend(content);
+    if rest > 0 {
+        let rest = text::thousands(rest as u64);
+        blocks.push(section(&format!(
+            "⚠️ There is more, {rest} characters: all of it is in `question.txt` in this thread."
+        )));
+    }
+    blocks.push(section(&facts(asked).join("\n")));
+    match &asked.answer {
+        Some(answer) => blocks.push(section(&verdict(answer))),
+        None if means == Means::Buttons => blocks.push(buttons(question)),
+        None => {}
+    }
+    if asked.answer.is_none() {
+        blocks.push(hint(&ways(question, means)));
+    }
+    json!({ "text": plain_text(asked, means), "blocks": blocks, "attachments": [] })
+}
+
+/// The same without blocks, for when Slack refuses them.
+pub(crate) fn plain_message(asked: &Asked) -> Value {
+    json!({ "text": plain_text(asked, Means::Terminal), "blocks": [], "attachments": [] })
+}
+
+/// Whether a message has no room for all of the question, so that a file has to follow.
+pub(crate) fn overflows(question: &Question) -> bool {
+    content(question).1 > 0
+}
+
+fn title(question: &Question) -> String {
+    let what = if question.choices.is_empty() { "asks for approval" } else { "asks for a choice" };
+    format!("⏳ Agent {} {what}", code(&question.agent_id, 300))
+}
+
+/// The question's own blocks, and how many characters there was no room for.
+fn content(question: &Question) -> (Vec<Value>, usize) {
+    let words = |text: &str| pieces(&escape(&text::plain(text, true)));
+    let mut all: Vec<(bool, String)> = Vec::new();
+    let mut add =
+        |is_code: bool, parts: Vec<String>| all.extend(parts.into_iter().map(|part| (is_code, part)));
+    add(false, words(&question.text));
+    // Before the details, whose length nobody may use to push the command out of sight.
+    add(true, question.command.as_ref().map(|command| pieces(&visible(command))).unwrap_or_default());
+    add(false, question.details.as_ref().map(|details| words(details)).unwrap_or_default());
+    let rest = all.iter().skip(PIECES).map(|(_, piece)| piece.chars().count()).sum();
+    all.truncate(PIECES);
+    let blocks = all.iter().map(|(is_code, piece)| if *is_code { preformatted(piece) } else { whole(piece) });
+    (blocks.collect(), rest)
+}
+
+/// A section that shows all of its text, without a link to see more of it.
+fn whole(text: &str) -> Value {
+    let mut block = section(text);
+    block["expand"] = json!(true);
+    block
+}
+
+/// Splits text into pieces that fit a block, at line breaks where there are any.
+fn pieces(text: &str) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut piece = String::new();
+    let mut room = PIECE;
+    for line in text.split_inclusive('\n') {
+        if units(line) > room && !piece.is_empty() {
+            pieces.push(std::mem::take(&mut piece));
+            room = PIECE;
+        }
+        let mut chars = line.chars().peekable();
+        while let Some(c) = chars.next() {
+            // An escape such as `&amp;` is one thing, which a break would spoil.
+            let mut unit = String::from(c);
+            if c == '&' && chars.peek().is_some_and(|next| matches!(next, 'a' | 'l' | 'g')) {
+                while !unit.ends_with(';') && unit.len() < 5 {
+                    unit.extend(chars.next());
+                }
+            }
+            let size = units(&unit);
+            if size > room {
+                pieces.push(std::mem::take(&mut piece));
+                room = PIECE;
+            }
+            room -= size;
+            piece.push_str(&unit);
+        }
+    }
+    pieces.push(piece);
+    // Slack refuses a text of nothing but space.
+    pieces.retain(|piece| !piece.trim().is_empty());
+    pieces
+}
+
+/// A command with everything that could not be seen spelt out: what is approved is what is shown.
+fn visible(command: &str) -> String {
+    let is_hidden = |c: char| {
+        c != '\n' && c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    };
+    command
+        .chars()
+        .flat_map(|c| if is_hidden(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
+}
+
+/// Where it is asked, who may answer and until when.
+fn facts(asked: &Asked) -> Vec<String> {
+    let question = &asked.question;
+    let at = &question.at;
+    let known =
+        [("Repo", &at.repo), ("Branch", &at.branch), ("Directory", &at.directory), ("Host", &at.host)];
+    let known = known.into_iter().filter_map(|(label, value)| Some((label, value.as_ref()?)));
+    let mut lines: Vec<String> =
+        known.map(|(label, value)| format!("*{label}:* {}", clipped(value, 300))).collect();
+    if asked.answer.is_none() {
+        let who = if question.approvers.is_empty() {
+            "anyone here".to_owned()
+        } else {
+            let names: Vec<String> =
+                question.approvers.iter().take(50).map(|id| format!("<@{id}>")).collect();
+            names.join(", ")
+        };
+        let quorum = match question.quorum {
+            0 | 1 => String::new(),
+            quorum => format!(", {quorum} have to agree"),
+        };
+        lines.push(format!("*Who may answer:* {who}{quorum}, until {}", date(question.expires_at)));
+    }
+    let voters: Vec<String> =
+        asked.votes.iter().filter_map(|vote| Some(format!("<@{}>", vote.user_id.as_ref()?))).collect();
+    if !voters.is_empty() && asked.answer.is_none() {
+        lines.push(format!("*Answered so far:* {}", voters.join(", ")));
+    }
+    lines.push(format!("*Request:* `{}`", question.id));
+    lines
+}
+
+/// What was decided, by whom and when.
+fn verdict(answer: &Answer) -> String {
+    let (sign, what) = match answer.decision {
+        Decision::Approved => ("✅", "Approved".to_owned()),
+        Decision::Rejected => ("❌", "Rejected".to_owned()),
+        Decision::Chosen => {
+            ("✅", format!("Chosen: {}", clipped(answer.choice.as_deref().unwrap_or_default(), 400)))
+        }
+        Decision::TimedOut => ("⌛", "Nobody answered in time".to_owned()),
+        Decision::Withdrawn => ("🚫", "Withdrawn".to_owned()),
+    };
+    let who = match (&answer.user_id, &answer.user_name) {
+        (Some(id), _) if is_user_id(id) => format!(" by <@{id}>"),
+        (_, Some(name)) => format!(" by {}", clipped(name, 200)),
+        _ => String::new(),
+    };
+    let comment = answer
+        .comment
+        .as_ref()
+        .map_or_else(String::new, |comment| format!(": {}", clipped(comment, COMMENT)));
+    format!("{sign} *{what}*{who}, {}{comment}", date(answer.at))
+}
+
+fn is_user_id(id: &str) -> bool {
+    id.starts_with(['U', 'W']) && id.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+}
+
+/// A moment in the reader's own time zone (<https://docs.slack.dev/messaging/formatting-message-text>).
+fn date(at: Moment) -> String {
+    let plain = at.rfc3339();
+    let plain = plain.get(..16).unwrap_or_default().replace('T', " ");
+    format!("<!date^{}^{{date_short_pretty}} {{time}}|{plain} UTC>", at.0.div_euclid(1000))
+}
+
+fn clipped(text: &str, room: usize) -> String {
+    let clean = text::plain(text, false);
+    let short: String = clean.chars().take(room).collect();
+    let more = if short.len() < clean.len() { "…" } else { "" };
+    format!("{}{more}", escape(&short))
+}
+
+/// The buttons. Their value names the question and proves that it is ours.
+fn buttons(question: &Question) -> Value {
+    let value = format!("{}:{}", question.id, question.nonce);
+    let button = |action: &str, label: &str, style: Option<&str>| {
+        let label: String = label.chars().take(LABEL).collect();
+        let mut button = json!({
+            "type": "button",
+            "action_id": action,
+            "text": { "type": "plain_text", "text": label, "emoji": false },
+            "value": value,
+        });
+        if let Some(style) = style {
+            button["style"] = json!(style);
+        }
+        button
+    };
+    let elements: Vec<Value> = if question.choices.is_empty() {
+        vec![
+            button("question:approve", "Approve", Some("primary")),
+            button("question:reject", "Reject", Some("danger")),
+        ]
+    } else {
+        let each = question.choices.iter().enumerate();
+        each.map(|(n, label)| button(&format!("question:choice:{n}"), &text::plain(label, false), None))
+            .collect()
+    };
+    json!({ "type": "actions", "block_id": format!("question:{}", question.id), "elements": elements })
+}
+
+/// The other ways to answer.
+fn ways(question: &Question, means: Means) -> String {
+    let choices = || {
+        let each = question.choices.iter().enumerate();
+        each.map(|(n, label)| format!("{}. {}", n + 1, clipped(label, LABEL))).collect::<Vec<_>>().join(", ")
+    };
+    let at_terminal = if question.choices.is_empty() {
+        format!("run `agent-checkpoint answer {} --approve` or `--reject`", question.id)
+    } else {
+        format!("run `agent-checkpoint answer {} --choice LABEL`", question.id)
+    };
+    let in_slack = match (means, question.polled, question.choices.is_empty()) {
+        (Means::Terminal, false, true) | (Means::Buttons, false, _) => String::new(),
+        (Means::Terminal, false, false) => format!("The choices: {}. ", choices()),
+        (_, true, true) => {
+            "React with :white_check_mark: or :x:, or reply `approve` or `reject REASON`. ".to_owned()
+        }
+        (_, true, false) => format!("React or reply with a number: {}. ", choices()),
+    };
+    let otherwise = if means == Means::Buttons || question.polled { "Otherwise " } else { "To answer, " };
+    format!("{in_slack}{otherwise}{at_terminal}.")
+}
+
+fn hint(text: &str) -> Value {
+    json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": text, "verbatim": true }] })
+}
+
+/// The message as plain text: for notifications and screen readers, and where there are no blocks.
+fn plain_text(asked: &Asked, means: Means) -> String {
+    let question = &asked.question;
+    let mut lines = vec![title(question), String::new()];
+    let all = question.whole();
+    let text: String = visible(&all).chars().take(TEXT / 2).collect();
+    let more = visible(&all).chars().count() - text.chars().count();
+    let more =
+        if more > 0 { format!("… (+{} characters)", text::thousands(more as u64)) } else { String::new() };
+    // Escaped, one character may take five units.
+    let mut escaped = escape(&text);
+    if units(&escaped) > TEXT {
+        escaped = clipped(&text, TEXT / 6);
+    }
+    lines.push(format!("{escaped}{more}"));
+    lines.push(String::new());
+    lines.push(match &asked.answer {
+        Some(answer) => {
+            let words = clipped(&answer.words(), 500);
+            let sign =
+                if matches!(answer.decision, Decision::Approved | Decision::Chosen) { "✅" } else { "❌" };
+            format!("{sign} {words}")
+        }
+        None => ways(question, means),
+    });
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::question::{Vote, Whereabouts, Word};
+
+    fn asked(question: Question) -> Asked {
+        Asked { question, votes: Vec::new(), answer: None, message: None }
+    }
+
+    fn blocks(message: &Value) -> &Vec<Value> {
+        message["blocks"].as_array().expect("blocks")
+    }
+
+    fn actions(message: &Value) -> Option<&Value> {
+        blocks(message).iter().find(|block| block["type"] == "actions")
+    }
+
+    /// Everything that a message shows in its blocks, one after the other.
+    fn shown(message: &Value) -> String {
+        let text = |block: &Value| match block["type"].as_str() {
+            Some("rich_text") => block["elements"][0]["elements"][0]["text"].as_str().map(str::to_owned),
+            _ => block["text"]["text"].as_str().map(str::to_owned),
+        };
+        blocks(message).iter().filter_map(text).collect()
+    }
+
+    #[test]
+    fn a_question_has_buttons_until_it_is_decided() {
+        let question = Question::sample();
+        let (id, nonce) = (question.id, question.nonce.clone());
+        let mut asked = asked(question);
+        let open = message(&asked, Means::Buttons);
+        let elements = actions(&open).expect("buttons")["elements"].clone();
+        let value = format!("{id}:{nonce}");
+        let expected: Vec<(Value, Value)> =
+            ["question:approve", "question:reject"].map(|action| (json!(action), json!(value))).to_vec();
+        let found: Vec<(Value, Value)> = elements
+            .as_array()
+            .expect("buttons")
+            .iter()
+            .map(|button| (button["action_id"].clone(), button["value"].clone()))
+            .collect();
+        assert_eq!(found, expected);
+        assert!(actions(&message(&asked, Means::Terminal)).is_none());
+        asked.answer = Some(Answer {
+            user_id: Some("U1".to_owned()),
+            user_name: Some("maria".to_owned()),
+            comment: Some("too <risky>".to_owned()),
+            ..Answer::bare(Decision::Rejected, Moment(1_772_357_400_120))
+        });
+        let decided = message(&asked, Means::Buttons);
+        assert!(actions(&decided).is_none());
+        assert!(!decided.to_string().contains(&nonce), "{decided}");
+        let words = "❌ *Rejected* by <@U1>, <!date^1772357400^{date_short_pretty} {time}|2026-03-01 09:30 UTC>: too &lt;risky&gt;";
+        assert!(shown(&decided).ends_with(words), "{}", shown(&decided));
+        assert!(
+            decided["text"].as_str().expect("text").ends_with("❌ rejected by @maria: too &lt;risky&gt;")
+        );
+    }
+
+    #[test]
+    fn each_choice_is_a_button() {
+        let choices = ["eu-west".to_owned(), "us <east>".to_owned()].to_vec();
+        let open = message(&asked(Question { choices, ..Question::sample() }), Means::Buttons);
+        let elements = actions(&open).expect("buttons")["elements"].clone();
+        let labels: Vec<&Value> =
+            elements.as_array().expect("buttons").iter().map(|b| &b["text"]["text"]).collect();
+        assert_eq!(labels, ["eu-west", "us <east>"]);
+        assert_eq!(elements[1]["action_id"], "question:choice:1");
+    }
+
+    #[test]
+    fn nothing_of_what_is_approved_is_cut() {
+        let command = format!("run {}", "x & y ".repeat(3000));
+        let details: String = (0..2000).map(|n| format!("line {n} <b> of a long plan\n")).collect();
+        let question =
+            Question { command: Some(command.clone()), details: Some(details.clone()), ..Question::sample() };
+        assert!(!overflows(&question));
+        let sent = message(&asked(question), Means::Buttons);
+        let all = shown(&sent);
+        assert!(all.contains(&command));
+        assert!(all.contains(escape(&details).trim_end()));
+        assert!(blocks(&sent).len() <= 50);
+        for block in blocks(&sent) {
+            let text = block["text"]["text"].as_str().unwrap_or_default();
+            assert!(units(text) <= 3000, "{}", units(text));
+        }
+        assert!(units(sent["text"].as_str().expect("text")) <= 4000);
+    }
+
+    #[test]
+    fn what_has_no_room_is_counted_and_the_command_goes_first() {
+        let question = Question {
+            command: Some("rm -rf /srv".to_owned()),
+            details: Some("y".repeat(200_000)),
+            ..Question::sample()
+        };
+        assert!(overflows(&question));
+        let sent = message(&asked(question), Means::Buttons);
+        assert!(blocks(&sent).len() <= 50, "{}", blocks(&sent).len());
+        assert!(shown(&sent).contains("rm -rf /srv"));
+        let hidden = 200_000 - (PIECES - 2) * PIECE;
+        let words = format!("There is more, {} characters", text::thousands(hidden as u64));
+        assert!(shown(&sent).contains(&words), "{words}");
+    }
+
+    #[test]
+    fn nothing_invisible_is_approved() {
+        let command = "echo hi\t\u{1b}[8mrm -rf /\u{1b}[0m \u{202e}evil\nnext\u{200b}";
+        let sent = message(
+            &asked(Question { command: Some(command.to_owned()), ..Question::sample() }),
+            Means::Buttons,
+        );
+        assert!(
+            shown(&sent).contains("echo hi\\t\\u{1b}[8mrm -rf /\\u{1b}[0m \\u{202e}evil\nnext\\u{200b}"),
+            "{}",
+            shown(&sent)
+        );
+    }
+
+    #[test]
+    fn a_break_never_spoils_an_escape() {
+        for shift in 0..6 {
+            let text = escape(&format!("{}{}", "x".repeat(PIECE - shift), "&<>".repeat(20)));
+            let parts = pieces(&text);
+            assert_eq!(parts.concat(), text);
+            assert!(parts.iter().all(|part| units(part) <= PIECE));
+            assert!(parts[1].starts_with('&') || shift == 0, "{}", &parts[1][..6]);
+            assert!(!parts[0].ends_with(['a', 'm', 'p', 'l', 't', 'g']), "{shift}");
+        }
+    }
+
+    #[test]
+    fn the_asker_pings_only_the_named_approvers() {
+        let question = Question {
+            text: "@here <!channel> <@U666>".to_owned(),
+            approvers: vec!["U1".to_owned(), "W2".to_owned()],
+            quorum: 2,
+            at: Whereabouts { branch: Some("<@U666>".to_owned()), ..Whereabouts::default() },
+            ..Question::sample()
+        };
+        let mut asked = asked(question);
+        asked.votes = vec![Vote { word: Word::Approve, user_id: Some("U1".to_owned()) }];
+        let sent = message(&asked, Means::Buttons).to_string();
+        assert!(sent.contains("*Who may answer:* <@U1>, <@W2>, 2 have to agree, until"), "{sent}");
+        assert!(sent.contains("*Answered so far:* <@U1>"), "{sent}");
+        assert!(
+            !sent.contains("<@U666>") && !sent.contains("<!channel>") && !sent.contains("@here"),
+            "{sent}"
+        );
+    }
+
+    #[test]
+    fn a_webhook_says_how_to_answer() {
+        let question = Question::sample();
+        let id = question.id;
+        let sent = message(&asked(question), Means::Terminal);
+        let words = format!("To answer, run `agent-checkpoint answer {id} --approve` or `--reject`.");
+        assert!(sent["text"].as_str().expect("text").ends_with(&words), "{sent}");
+        assert_eq!(plain_message(&asked(Question::sample()))["blocks"], json!([]));
+    }
+}

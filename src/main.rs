@@ -20,6 +20,8 @@ mod interaction;
 mod pace;
 mod render;
 mod secret;
+#[cfg(feature = "serve")]
+mod serve;
 mod store;
 mod trust;
 mod ui;

@@ -26,11 +26,16 @@ fn print(config: &Config, ui: &Ui, args: &MetricsArgs) -> anyhow::Result<Exit> {
     let first = first_of(args.days, at);
     let days = every_day(first, &store.read(|tx| tx.totals(first))?, at);
     if config.json {
-        ui.answer(&Value::Array(days.iter().map(to_json).collect()).to_string())?;
+        ui.answer(&list_json(&days).to_string())?;
     } else {
         ui.answer(&table(&days))?;
     }
     Ok(Exit::Done)
+}
+
+/// The days as `metrics --json` prints them.
+pub(super) fn list_json(days: &[Totals]) -> Value {
+    days.iter().map(to_json).collect()
 }
 
 /// A day as `metrics --json` prints it.

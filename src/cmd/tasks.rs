@@ -36,15 +36,9 @@ fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
     let mut store = open_or_fail(config, ui)?;
     record::bury_all(&mut store, config, ui);
     let filter = Filter { state: args.state, waiting: args.waiting, limit: args.limit };
-    let reports = store.read(|tx| {
-        let mut reports = tx.list(&filter)?;
-        let mut waits = reports.iter_mut().filter_map(|report| report.waiting.as_mut());
-        waits.try_for_each(|wait| hold_back(tx, wait, config))?;
-        Ok(reports)
-    })?;
+    let reports = store.read(|tx| listed(tx, &filter, config))?;
     if config.json {
-        let tasks: Vec<Value> = reports.iter().map(task_json).collect();
-        ui.answer(&Value::Array(tasks).to_string())?;
+        ui.answer(&list_json(&reports).to_string())?;
     } else if reports.is_empty() {
         let (message, hint) = none_found(&filter);
         ui.warn(&message, hint);
@@ -52,6 +46,19 @@ fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
         ui.answer(&table(&reports, ui, now()))?;
     }
     Ok(Exit::Done)
+}
+
+/// The tasks of a list as they stand now.
+pub(super) fn listed(tx: &Tx<'_>, filter: &Filter, config: &Config) -> Result<Vec<TaskReport>, StoreError> {
+    let mut reports = tx.list(filter)?;
+    let mut waits = reports.iter_mut().filter_map(|report| report.waiting.as_mut());
+    waits.try_for_each(|wait| hold_back(tx, wait, config))?;
+    Ok(reports)
+}
+
+/// A list as `tasks --json` prints it.
+pub(super) fn list_json(reports: &[TaskReport]) -> Value {
+    reports.iter().map(task_json).collect()
 }
 
 /// Why there is nothing to list, and what to do about it.

@@ -2,5 +2,7 @@
 
 pub(crate) mod console;
 pub(crate) mod question;
+#[cfg(feature = "serve")]
+pub(crate) mod prometheus;
 pub(crate) mod slack;
 pub(crate) mod text;

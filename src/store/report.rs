@@ -189,6 +189,14 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    /// How many artifacts a task's checkpoints have.
+    #[cfg(feature = "serve")]
+    pub(crate) fn artifact_count(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(sum(json_array_length(artifacts)), 0) FROM checkpoints
+                   WHERE task = ?1 AND artifacts IS NOT NULL";
+        Ok(self.connection.query_row(sql, [task.0], |row| rows::count(row, 0))?)
+    }
+
     /// What is wrong with the file, if anything is. Reads all of it.
     pub(crate) fn damage(&self) -> Result<Option<String>, StoreError> {
         let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;

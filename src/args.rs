@@ -546,8 +546,7 @@ const SERVE_EXAMPLES: &str = "Examples:
 pub(crate) struct ServeArgs {
     /// Listen here [default: 127.0.0.1:3001]
     ///
-    /// On anything but this machine's own addresses AGENT_CHECKPOINT_SERVE_TOKEN is needed, which whoever
-    /// reads has to show.
+    /// Where other machines can reach it, AGENT_CHECKPOINT_SERVE_TOKEN is needed.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = text(parse::listen))]
     pub(crate) listen: Option<String>,
     /// Print a systemd unit for these settings, and do nothing else

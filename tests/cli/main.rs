@@ -46,6 +46,8 @@ mod run_masking;
 mod run_nested;
 mod run_terminal;
 mod scene;
+#[cfg(feature = "serve")]
+mod serve;
 mod settings;
 mod show;
 mod stream;

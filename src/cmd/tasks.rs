@@ -36,7 +36,11 @@ fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
     let mut store = open_or_fail(config, ui)?;
     record::bury_all(&mut store, config, ui);
     let filter = Filter { state: args.state, waiting: args.waiting, limit: args.limit };
-    let reports = store.read(|tx| listed(tx, &filter, config))?;
+    let reports = store.read(|tx| {
+        let mut reports = tx.list(&filter)?;
+        hold_all_back(tx, &mut reports, config)?;
+        Ok(reports)
+    })?;
     if config.json {
         ui.answer(&list_json(&reports).to_string())?;
     } else if reports.is_empty() {
@@ -48,12 +52,14 @@ fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The tasks of a list as they stand now.
-pub(super) fn listed(tx: &Tx<'_>, filter: &Filter, config: &Config) -> Result<Vec<TaskReport>, StoreError> {
-    let mut reports = tx.list(filter)?;
+/// Says of all that waits until when everyone is held back.
+pub(super) fn hold_all_back(
+    tx: &Tx<'_>,
+    reports: &mut [TaskReport],
+    config: &Config,
+) -> Result<(), StoreError> {
     let mut waits = reports.iter_mut().filter_map(|report| report.waiting.as_mut());
-    waits.try_for_each(|wait| hold_back(tx, wait, config))?;
-    Ok(reports)
+    waits.try_for_each(|wait| hold_back(tx, wait, config))
 }
 
 /// A list as `tasks --json` prints it.

@@ -17,6 +17,8 @@ mod questions;
 mod record;
 mod repair;
 mod report;
+#[cfg(feature = "serve")]
+mod roll;
 mod rows;
 mod schema;
 mod seen;
@@ -46,6 +48,8 @@ pub(crate) use lease::Owner;
 pub(crate) use questions::{Forsaken, Put, QuestionKey, Shown};
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, Problems, TaskReport, Wait};
+#[cfg(feature = "serve")]
+pub(crate) use roll::Roll;
 pub(crate) use settle::Standing;
 use statements::Statements;
 pub(crate) use watch::{Orphan, Watcher};

@@ -115,7 +115,7 @@ impl Tx<'_> {
         task.map(|task| self.report(task)).transpose()
     }
 
-    fn report(&self, task: Task) -> Result<TaskReport, StoreError> {
+    pub(super) fn report(&self, task: Task) -> Result<TaskReport, StoreError> {
         let key = task.key.unwrap_or(TaskKey(0));
         let checkpoints = self.connection.query_row(
             "SELECT count(*) FROM checkpoints WHERE task = ?1",

@@ -8,6 +8,8 @@ mod laws;
 mod leases;
 mod opening;
 mod reports;
+#[cfg(feature = "serve")]
+mod rolls;
 mod settling;
 mod statements;
 

@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::super::{BUSY_MIN, about_cache, metrics, now, open, record, tasks};
 use crate::checkpoint::metrics::{every_day, first_of};
+use crate::checkpoint::status::TaskState;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::render::prometheus;
 use crate::serve::{Ask, Form, Source};
-use crate::store::{Filter, Store, StoreError};
+use crate::store::{Roll, Store, StoreError};
 use crate::ui::Ui;
 
 /// The cache as several threads read it at once, each by a connection of its own.
@@ -22,8 +23,14 @@ pub(super) struct Cache {
     config: Arc<Config>,
     ui: Ui,
     /// Connections that nobody is using.
-    idle: Mutex<Vec<Store>>,
+    idle: Mutex<Vec<Reader>>,
     watch: Mutex<Watch>,
+}
+
+/// A connection, and the lists that were read by it.
+struct Reader {
+    store: Store,
+    rolls: Vec<(Option<TaskState>, Roll)>,
 }
 
 /// Tells whether anything was written. SQLite counts for each connection apart, so that one of them does it for all.
@@ -60,7 +67,7 @@ impl Cache {
         Self { config, ui, idle: Mutex::default(), watch: Mutex::new(watch) }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Store>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Reader>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,35 +85,43 @@ impl Cache {
     }
 
     /// Reads by a connection of the file that is in place now.
-    fn with<T>(&self, read: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Result<T, Failure> {
-        let mut store = {
+    fn with<T>(&self, read: impl FnOnce(&mut Reader) -> Result<T, StoreError>) -> Result<T, Failure> {
+        let reader = {
             let mut idle = self.idle();
-            idle.retain(Store::is_in_place);
+            idle.retain(|reader| reader.store.is_in_place());
             idle.pop()
         };
-        if store.is_none() {
-            store = Some(self.open()?);
-        }
+        let mut reader = match reader {
+            Some(reader) => reader,
+            None => Reader { store: self.open()?, rolls: Vec::new() },
+        };
         if self.watch().store.is_none() {
             let fresh = self.open()?;
             self.watch().begin(fresh);
         }
-        let Some(mut store) = store else { return Err(Failure::new(Exit::Failed, "no cache")) };
         let value =
-            read(&mut store).map_err(|error| Failure::from(about_cache(error.into(), &self.config)))?;
-        self.idle().push(store);
+            read(&mut reader).map_err(|error| Failure::from(about_cache(error.into(), &self.config)))?;
+        self.idle().push(reader);
         Ok(value)
     }
 
-    fn answer(&self, store: &mut Store, ask: &Ask) -> Result<Option<Bytes>, StoreError> {
+    fn answer(&self, reader: &mut Reader, ask: &Ask) -> Result<Option<Bytes>, StoreError> {
+        let Reader { store, rolls } = reader;
         // As every command does that a person waits for; but nobody is kept from writing while there is nothing to say.
         if !store.read(|tx| tx.orphans(usize::MAX))?.is_empty() {
             record::bury_all(store, &self.config, &self.ui);
         }
         let text = match ask {
             Ask::Tasks { state, limit } => {
-                let filter = Filter { state: *state, waiting: false, limit: *limit };
-                let reports = store.read(|tx| tasks::listed(tx, &filter, &self.config))?;
+                let index = rolls.iter().position(|(kept, _)| kept == state).unwrap_or_else(|| {
+                    rolls.push((*state, Roll::default()));
+                    rolls.len() - 1
+                });
+                let reports = store.read(|tx| {
+                    let mut reports = tx.list_by(&mut rolls[index].1, *state, *limit)?;
+                    tasks::hold_all_back(tx, &mut reports, &self.config)?;
+                    Ok(reports)
+                })?;
                 Some(tasks::list_json(&reports).to_string() + "\n")
             }
             Ask::Task(agent) => store.read(|tx| {
@@ -141,6 +156,6 @@ impl Source for Cache {
     }
 
     fn read(&self, ask: &Ask) -> Result<Option<Bytes>, Failure> {
-        self.with(|store| self.answer(store, ask))
+        self.with(|reader| self.answer(reader, ask))
     }
 }

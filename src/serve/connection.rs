@@ -31,7 +31,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// The longest head, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 /// The longest body, in bytes.
-const BODY_MAX: u64 = 1024 * 1024;
+pub(super) const BODY_MAX: u64 = 1024 * 1024;
 /// For how long a connection is still listened to after we have said all.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
@@ -86,8 +86,7 @@ pub(super) async fn attend(
 
 async fn answer(service: &TowerToHyperService<Router>, request: hyper::Request<Incoming>) -> Response {
     if is_too_large(request.headers()) {
-        let hint = format!("send at most {} MiB", BODY_MAX / 1024 / 1024);
-        return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large", hint).closing();
+        return Refusal::too_large(BODY_MAX).closing();
     }
     match timeout(REQUEST_TIME, service.call(request.map(Body::new))).await {
         Ok(Ok(response)) => response,

@@ -11,6 +11,7 @@ mod notify;
 mod query;
 mod reply;
 mod routes;
+mod slack;
 mod steady;
 
 use std::io;
@@ -33,6 +34,7 @@ use crate::exit::Failure;
 use answers::Answers;
 pub(crate) use gate::Gate;
 pub(crate) use notify::Notify;
+pub(crate) use slack::Slack;
 
 /// How many connections are looked after at once; another one is told that there are too many.
 const CONNECTIONS: usize = 512;
@@ -89,6 +91,8 @@ pub(crate) trait Source: Send + Sync + 'static {
 pub(crate) struct Setup {
     pub(crate) gate: Gate,
     pub(crate) source: Arc<dyn Source>,
+    /// Without it there are no addresses for Slack.
+    pub(crate) slack: Option<Slack>,
     /// Told of each request, where somebody wants to know.
     pub(crate) log: Option<Log>,
     pub(crate) notify: Notify,
@@ -115,8 +119,8 @@ pub(crate) fn serve(
     let served = runtime.block_on(async {
         let stop = UnixStream::from_std(stop).map_err(lacking)?;
         let (listener, address) = listen(addresses)?;
-        let Setup { gate, source, log, notify } = setup;
-        let router = routes::router(gate, Answers::new(source));
+        let Setup { gate, source, slack, log, notify } = setup;
+        let router = routes::router(gate, Answers::new(source), slack);
         let (end, ending) = watch::channel(());
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&room), router, log, ending));

@@ -6,8 +6,9 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// A kind of body.
+/// Kinds of body.
 pub(super) const JSON: &str = "application/json";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A request that is not answered: why, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,11 @@ pub(super) struct Refusal {
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { status, error: error.into(), hint: hint.into() }
+    }
+
+    pub(super) fn too_large(max: u64) -> Self {
+        let hint = format!("send at most {} MiB", max / 1024 / 1024);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large", hint)
     }
 
     /// The answer after which the connection is closed.

@@ -8,34 +8,43 @@ use axum::http::header::{ACCEPT, VARY};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::answers::{Answer, Answers};
 use super::gate::Gate;
 use super::query;
 use super::reply::{JSON, Refusal, reply};
+use super::slack::{self, Slack};
 use super::{Ask, Form};
 use crate::exit::one_line;
 
 const TASKS: &str = "/tasks";
 
 /// What every request needs.
-struct Desk {
+pub(super) struct Desk {
     gate: Gate,
     answers: Answers,
+    pub(super) slack: Option<Slack>,
 }
 
-type Shared = State<Arc<Desk>>;
+pub(super) type Shared = State<Arc<Desk>>;
 
-pub(super) fn router(gate: Gate, answers: Answers) -> Router {
-    Router::new()
+pub(super) fn router(gate: Gate, answers: Answers, slack: Option<Slack>) -> Router {
+    let mut router = Router::new();
+    if slack.is_some() {
+        router = router
+            .route("/slack/events", post(slack::events))
+            .route("/slack/commands", post(slack::commands))
+            .route("/slack/interactions", post(slack::interactions));
+    }
+    router
         .route("/health", get(health))
         .route(TASKS, get(tasks))
         .route("/tasks/{*agent}", get(task))
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(Arc::new(Desk { gate, answers }))
+        .with_state(Arc::new(Desk { gate, answers, slack }))
 }
 
 /// Says no more than that we are there, so that whoever balances load needs no token.
@@ -85,7 +94,7 @@ async fn unknown(request: Request) -> Refusal {
 /// The methods that are there stand in `Allow`.
 async fn wrong_method(request: Request) -> Refusal {
     let error = format!("{} is not answered here", request.method());
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, "GET it")
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, "Allow names what is")
 }
 
 fn question(request: &Parts) -> &str {

@@ -50,20 +50,21 @@ fn serve(
         Arc::new(move |line: &str| ui.detail(line)) as Log
     });
     let listen = config.serve.listen.clone();
-    let setup = Setup { gate, source: Arc::new(Cache::new(config, ui.clone(), store)), log, notify };
+    let setup =
+        Setup { gate, source: Arc::new(Cache::new(config, ui.clone(), store)), slack: None, log, notify };
     crate::serve::serve(addresses, setup, |address| ui.note(&format!("listening on http://{address}")))
         .map_err(|(address, error)| {
-        let at = address.map_or(listen, |address| address.to_string());
-        let hint = match error.kind() {
-            ErrorKind::AddrInUse => {
-                "another program listens there: end it, or give another port with --listen"
-            }
-            ErrorKind::PermissionDenied => "give a port above 1023 with --listen",
-            ErrorKind::AddrNotAvailable => "give an address of this machine with --listen",
-            _ => "give another address with --listen",
-        };
-        Failure::new(Exit::Failed, format!("could not listen on {at}: {}", cause(&error))).hint(hint)
-    })?;
+            let at = address.map_or(listen, |address| address.to_string());
+            let hint = match error.kind() {
+                ErrorKind::AddrInUse => {
+                    "another program listens there: end it, or give another port with --listen"
+                }
+                ErrorKind::PermissionDenied => "give a port above 1023 with --listen",
+                ErrorKind::AddrNotAvailable => "give an address of this machine with --listen",
+                _ => "give another address with --listen",
+            };
+            Failure::new(Exit::Failed, format!("could not listen on {at}: {}", cause(&error))).hint(hint)
+        })?;
     Ok(Exit::Done)
 }
 

@@ -31,7 +31,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// The longest head, in bytes.
 const HEAD_MAX: usize = 16 * 1024;
 /// The longest body, in bytes.
-pub(super) const BODY_MAX: u64 = 1024 * 1024;
+pub(super) const BODY_MAX: usize = 1024 * 1024;
 /// For how long a connection is still listened to after we have said all.
 const FAREWELL_TIME: Duration = Duration::from_secs(1);
 
@@ -100,7 +100,7 @@ async fn answer(service: &TowerToHyperService<Router>, request: hyper::Request<I
 }
 
 fn is_too_large(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     length.is_some_and(|length| length > BODY_MAX)
 }
 

@@ -23,7 +23,7 @@ impl Refusal {
         Self { status, error: error.into(), hint: hint.into() }
     }
 
-    pub(super) fn too_large(max: u64) -> Self {
+    pub(super) fn too_large(max: usize) -> Self {
         let hint = format!("send at most {} MiB", max / 1024 / 1024);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large", hint)
     }

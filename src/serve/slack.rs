@@ -8,8 +8,9 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -24,6 +25,9 @@ use crate::secret::Secret;
 
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
+/// How long most bodies are at most, in bytes, and how many may be longer at once: whoever asks need not be Slack.
+const SMALL: usize = 64 * 1024;
+static LARGE: Semaphore = Semaphore::const_new(32);
 /// How long storing may take: Slack waits three seconds, and says itself that there was no answer.
 const HEAR_TIME: Duration = Duration::from_millis(2500);
 
@@ -66,11 +70,11 @@ async fn receive(
     let (head, body) = request.into_parts();
     let body = whole(body).await?;
     let [timestamp, signature] = [TIMESTAMP, SIGNATURE].map(|name| one(&head.headers, name));
-    signature::verify(secret, timestamp, signature, &body, (slack.now)()).map_err(|refusal| {
+    signature::verify(secret, timestamp, signature, &body.bytes, (slack.now)()).map_err(|refusal| {
         let hint = "only Slack can ask this: see that the signing secret is this app's, and the clock right";
         Refusal::new(StatusCode::UNAUTHORIZED, refusal.to_string(), hint)
     })?;
-    let call = read(&body).map_err(|malformed| {
+    let call = read(&body.bytes).map_err(|malformed| {
         Refusal::new(StatusCode::BAD_REQUEST, malformed.to_string(), "send what Slack sends to this address")
     })?;
     match call {
@@ -102,18 +106,37 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     }
 }
 
-async fn whole(body: Body) -> Result<Vec<u8>, Refusal> {
-    let limit = usize::try_from(BODY_MAX).unwrap_or(usize::MAX);
-    match timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large(BODY_MAX)),
-        Ok(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the body breaks off", "send all of it")),
-        Err(_) => Err(Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("the body did not come within {} s", BODY_TIME.as_secs()),
-            "send it at once",
-        )),
-    }
+/// A body, and the right to hold as much.
+struct Whole {
+    bytes: Vec<u8>,
+    place: Option<SemaphorePermit<'static>>,
+}
+
+async fn whole(mut body: Body) -> Result<Whole, Refusal> {
+    let reading = async {
+        let mut whole = Whole { bytes: Vec::new(), place: None };
+        while let Some(frame) = body.frame().await {
+            let broken = |_| Refusal::new(StatusCode::BAD_REQUEST, "the body breaks off", "send all of it");
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            let length = whole.bytes.len() + data.len();
+            if length > BODY_MAX {
+                return Err(Refusal::too_large(BODY_MAX));
+            }
+            if length > SMALL && whole.place.is_none() {
+                let place = LARGE.try_acquire().map_err(|_| {
+                    let error = "there are too many large bodies";
+                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error, "send it again later")
+                })?;
+                whole.place = Some(place);
+            }
+            whole.bytes.extend_from_slice(&data);
+        }
+        Ok(whole)
+    };
+    timeout(BODY_TIME, reading).await.unwrap_or_else(|_| {
+        let error = format!("the body did not come within {} s", BODY_TIME.as_secs());
+        Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, error, "send it at once"))
+    })
 }
 
 #[cfg(test)]

@@ -208,6 +208,13 @@ fn a_body_that_never_ends_is_not_waited_for() {
             Request::post("/slack/events").body(Body::new(Endless { is_silent })).expect("a request");
         assert_eq!(ask(&router, request).0, expected);
     }
+    // However many are sent, what is held of them stays small.
+    let places = LARGE.try_acquire_many(32).expect("nobody has any");
+    let large = "x".repeat(SMALL + 1);
+    assert_eq!(ask(&router, signed("/slack/events", &large)).0, 503);
+    assert_eq!(ask(&router, signed("/slack/events", &large[1..])).0, 400);
+    drop(places);
+    assert_eq!(ask(&router, signed("/slack/events", &large)).0, 400);
     assert_eq!(heard(&ids), [""; 0]);
 }
 

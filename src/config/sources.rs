@@ -263,8 +263,11 @@ impl Sources<'_> {
     #[cfg(feature = "serve")]
     pub(super) fn serve_token(&mut self, secrets: &mut Vec<Secret>) -> Result<Option<Secret>, Problem> {
         let found = self.destination_or(SERVE_TOKEN, serve_token, "only serve uses it", true);
-        if let Ok(token) = &found {
-            secrets.extend(token.clone());
+        match (&found, self.find(SERVE_TOKEN)) {
+            (Ok(token), _) => secrets.extend(token.clone()),
+            // One that is wrong is as secret.
+            (Err(Unusable), Some((Ok(text), _))) => secrets.push(Secret::new(text)),
+            (Err(Unusable), _) => {}
         }
         found.map_err(|Unusable| {
             self.problems.last().cloned().unwrap_or_else(|| Problem {

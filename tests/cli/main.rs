@@ -48,6 +48,8 @@ mod run_terminal;
 mod scene;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(feature = "serve")]
+mod serve_slack;
 mod settings;
 mod show;
 mod stream;

@@ -46,7 +46,7 @@ pub(super) fn start(config: &Arc<Config>, ui: &Ui, put: &Put) {
 }
 
 /// Listens, or sees to it that another one does; returns when Slack refuses for good.
-fn listen(config: &Arc<Config>, ui: &Ui, access: &Access) -> Result<(), StoreError> {
+pub(in crate::cmd) fn listen(config: &Arc<Config>, ui: &Ui, access: &Access) -> Result<(), StoreError> {
     let app = Credential::app(access.token.reveal());
     let owner = Owner::current(now());
     let Some(mut store) = open(config) else { return Ok(()) };

@@ -1,5 +1,6 @@
 //! `serve`: answers over HTTP.
 
+mod ears;
 mod reader;
 mod unit;
 
@@ -49,9 +50,18 @@ fn serve(
         let ui = ui.clone();
         Arc::new(move |line: &str| ui.detail(line)) as Log
     });
+    let no_thread =
+        |error| Failure::new(Exit::Failed, format!("could not start a thread: {}", cause(&error)));
+    let slack = ears::slack(&config, ui).map_err(no_thread)?;
+    ears::socket(&config, ui).map_err(no_thread)?;
     let listen = config.serve.listen.clone();
-    let setup =
-        Setup { gate, source: Arc::new(Cache::new(config, ui.clone(), store)), slack: None, log, notify };
+    let setup = Setup {
+        gate,
+        source: Arc::new(Cache::new(config, ui.clone(), store)),
+        slack: Some(slack),
+        log,
+        notify,
+    };
     crate::serve::serve(addresses, setup, |address| ui.note(&format!("listening on http://{address}")))
         .map_err(|(address, error)| {
             let at = address.map_or(listen, |address| address.to_string());

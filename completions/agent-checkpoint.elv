@@ -42,6 +42,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand metrics 'Per-day totals of tasks'
             cand flush 'Deliver everything that is waiting'
             cand db 'Print the Postgres schema, or bring a database up to it'
+            cand serve 'Answer over HTTP: tasks and metrics as JSON, and clicks from Slack'
             cand doctor 'Check every part of the set-up and say how to mend what is broken'
             cand completions 'Print a completion script'
             cand man 'Write the manual pages into a directory'
@@ -331,6 +332,21 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --verbose 'Say more on standard error: -v of each message, -vv of each request too'
             cand -h 'Print help'
             cand --help 'Print help'
+        }
+        &'agent-checkpoint;serve'= {
+            cand --listen 'Listen here [default: 127.0.0.1:3001]'
+            cand --color 'When to use colour'
+            cand --config 'Read settings from this file instead of config.toml in the config directory'
+            cand --env-file 'Read variables from this file (KEY=VALUE lines); the real environment wins'
+            cand --cache 'Keep state in this file instead of cache.db in the state directory'
+            cand --unit 'Print a systemd unit for these settings, and do nothing else'
+            cand --json 'Print one JSON object or array on standard output'
+            cand -q 'Say nothing on standard error but errors'
+            cand --quiet 'Say nothing on standard error but errors'
+            cand -v 'Say more on standard error: -v of each message, -vv of each request too'
+            cand --verbose 'Say more on standard error: -v of each message, -vv of each request too'
+            cand -h 'Print help (see more with ''--help'')'
+            cand --help 'Print help (see more with ''--help'')'
         }
         &'agent-checkpoint;doctor'= {
             cand -c 'Check this channel instead of the configured one'

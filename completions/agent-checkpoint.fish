@@ -46,6 +46,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "s
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "metrics" -d 'Per-day totals of tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "flush" -d 'Deliver everything that is waiting'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "db" -d 'Print the Postgres schema, or bring a database up to it'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "serve" -d 'Answer over HTTP: tasks and metrics as JSON, and clicks from Slack'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "doctor" -d 'Check every part of the set-up and say how to mend what is broken'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "man" -d 'Write the manual pages into a directory'
@@ -299,6 +300,18 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; an
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand db; and __fish_seen_subcommand_from migrate" -s h -l help -d 'Print help'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -l listen -d 'Listen here [default: 127.0.0.1:3001]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -l color -d 'When to use colour' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -l unit -d 'Print a systemd unit for these settings, and do nothing else'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -l json -d 'Print one JSON object or array on standard output'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -s q -l quiet -d 'Say nothing on standard error but errors'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand serve" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s c -l channel -d 'Check this channel instead of the configured one' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l deadline -d 'Spend at most this long on the network [default: 10s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l color -d 'When to use colour' -r -f -a "auto\t''

@@ -138,6 +138,16 @@ pub(crate) enum Command {
     /// Print the Postgres schema, or bring a database up to it
     #[cfg(feature = "postgres")]
     Db(DbArgs),
+    /// Answer over HTTP: tasks and metrics as JSON, and clicks from Slack
+    ///
+    /// GET /health, GET /tasks (as tasks --json; ?status=running&limit=50), GET /tasks/AGENT (its task,
+    /// and how many checkpoints and artifacts it has) and GET /metrics (as metrics --json; ?days=7; text
+    /// for Prometheus, which asks for it). Slack tells of clicks at POST /slack/interactions,
+    /// /slack/commands and /slack/events, signed by SLACK_SIGNING_SECRET, or by the socket that
+    /// SLACK_APP_TOKEN opens. TERM or Ctrl-C ends it with 0, once what was asked is answered.
+    #[cfg(feature = "serve")]
+    #[command(verbatim_doc_comment)]
+    Serve(ServeArgs),
     /// Check every part of the set-up and say how to mend what is broken
     Doctor(DoctorArgs),
     /// Print a completion script
@@ -452,6 +462,26 @@ pub(crate) struct DbMigrateArgs {
     /// Give up after this long [default: none]
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration))]
     pub(crate) deadline: Option<Duration>,
+}
+
+#[cfg(feature = "serve")]
+const SERVE_EXAMPLES: &str = "Examples:
+  agent-checkpoint serve
+  agent-checkpoint serve --listen 127.0.0.1:8080
+  agent-checkpoint serve --unit >/etc/systemd/system/agent-checkpoint.service";
+
+#[cfg(feature = "serve")]
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = SERVE_EXAMPLES)]
+pub(crate) struct ServeArgs {
+    /// Listen here [default: 127.0.0.1:3001]
+    ///
+    /// Where other machines can reach it, AGENT_CHECKPOINT_SERVE_TOKEN is needed.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = text(parse::listen))]
+    pub(crate) listen: Option<String>,
+    /// Print a systemd unit for these settings, and do nothing else
+    #[arg(long)]
+    pub(crate) unit: bool,
 }
 
 const DOCTOR_EXAMPLES: &str = "Examples:

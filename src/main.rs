@@ -15,11 +15,16 @@ mod config;
 mod delivery;
 mod exit;
 mod input;
-#[expect(dead_code, reason = "nothing listens yet")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "commands are not answered yet, and nothing is without serve")
+)]
 mod interaction;
 mod pace;
 mod render;
 mod secret;
+#[cfg(feature = "serve")]
+mod serve;
 mod store;
 mod trust;
 mod ui;

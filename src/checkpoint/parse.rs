@@ -1,5 +1,7 @@
 //! From text to values: one reader for each kind of value, shared by flags, environment and config file.
 
+#[cfg(feature = "serve")]
+use std::net::Ipv6Addr;
 use std::time::Duration;
 use std::{error, fmt};
 
@@ -100,6 +102,24 @@ pub(crate) fn days(text: &str) -> Result<u16, Invalid> {
         Ok(days) if (1..=DAYS_MAX).contains(&days) => Ok(days),
         _ => Err(Invalid::new("is not a number of days", format!("give 1 to {DAYS_MAX} days, such as 7"))),
     }
+}
+
+/// Where to listen, as `HOST:PORT`; the host may be a name.
+#[cfg(feature = "serve")]
+pub(crate) fn listen(text: &str) -> Result<String, Invalid> {
+    let is_right = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_host = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').is_some_and(|v6| v6.parse::<Ipv6Addr>().is_ok()),
+            None => {
+                !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+            }
+        };
+        is_host && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    });
+    if is_right {
+        return Ok(text.to_owned());
+    }
+    Err(Invalid::new("is not an address with a port", "give one such as 127.0.0.1:3001 or [::1]:3001"))
 }
 
 /// The size of an agent's context window in tokens.

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,21 +93,24 @@ impl Links {
 }
 
 /// Leaves what waits to a courier, as far as one is wanted and needed.
-pub(super) fn leave_the_rest(store: &mut Store, config: &Config, ui: &Ui) {
+///
+/// Gives it to whoever goes on for so long that it has to notice its end.
+pub(super) fn leave_the_rest(store: &mut Store, config: &Config, ui: &Ui) -> Option<Child> {
     let links = Links::of(config);
     let started = match store.write(|tx| appoint(tx, config, links.ways(), now())) {
-        Ok(Some(office)) => start(config, &office).map_err(|error| error.to_string()),
-        Ok(None) => Ok(()),
+        Ok(Some(office)) => start(config, &office).map(Some).map_err(|error| error.to_string()),
+        Ok(None) => Ok(None),
         Err(error) => Err(error.to_string()),
     };
-    if let Err(error) = started {
+    started.unwrap_or_else(|error| {
         let hint = "what waits is sent by the next call, or by agent-checkpoint flush";
         ui.warn(&format!("could not start a courier: {error}"), Some(hint));
-    }
+        None
+    })
 }
 
 /// Starts the appointed courier, which shares nothing with us but the environment.
-pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<()> {
+pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<Child> {
     // By this name the program is found even if its file was replaced since we started.
     let this = PathBuf::from("/proc/self/exe");
     let program = if this.exists() { this } else { std::env::current_exe()? };
@@ -123,8 +126,7 @@ pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<()> {
             command.args([OsStr::new(flag), path.as_os_str()]);
         }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    Ok(())
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exit> {

@@ -31,11 +31,16 @@ fn read(config: &Config, ui: &Ui, args: &MetricsArgs) -> anyhow::Result<Exit> {
 /// Prints a row for each day, wherever they come from.
 pub(super) fn print(config: &Config, ui: &Ui, days: &[Totals]) -> anyhow::Result<Exit> {
     if config.json {
-        ui.answer(&Value::Array(days.iter().map(to_json).collect()).to_string())?;
+        ui.answer(&list_json(&days).to_string())?;
     } else {
         ui.answer(&table(days))?;
     }
     Ok(Exit::Done)
+}
+
+/// The days as `metrics --json` prints them.
+pub(super) fn list_json(days: &[Totals]) -> Value {
+    days.iter().map(to_json).collect()
 }
 
 /// A day as `metrics --json` prints it.

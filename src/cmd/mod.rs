@@ -26,6 +26,8 @@ mod receipt;
 mod record;
 mod replies;
 mod run;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
 mod stream;
 mod tasks;
@@ -75,6 +77,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Flush(args) => flush::run(&global, &args),
         #[cfg(feature = "postgres")]
         Command::Db(args) => db::run(&global, &args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&global, &args),
         Command::Doctor(args) => doctor::run(&global, &args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),

@@ -116,7 +116,7 @@ pub(super) fn bury(tx: &Tx<'_>, policy: &Policy, limit: usize, at: Moment) -> Re
 pub(super) fn bury_all(store: &mut Store, config: &Config, ui: &Ui) {
     match store.write(|tx| bury(tx, &policy(config), usize::MAX, now())) {
         Ok(0) => {}
-        Ok(_) => courier::leave_the_rest(store, config, ui),
+        Ok(_) => drop(courier::leave_the_rest(store, config, ui)),
         // Whoever only reads a cache that cannot be written has no use for this.
         Err(error) => ui.detail(&format!("could not look for lost tasks: {error}")),
     }

@@ -38,8 +38,7 @@ fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
     let filter = Filter { state: args.state, waiting: args.waiting, limit: args.limit };
     let reports = store.read(|tx| {
         let mut reports = tx.list(&filter)?;
-        let mut waits = reports.iter_mut().filter_map(|report| report.waiting.as_mut());
-        waits.try_for_each(|wait| hold_back(tx, wait, config))?;
+        hold_all_back(tx, &mut reports, config)?;
         Ok(reports)
     })?;
     print(config, ui, &filter, &reports, now())
@@ -54,8 +53,7 @@ pub(super) fn print(
     now: Moment,
 ) -> anyhow::Result<Exit> {
     if config.json {
-        let tasks: Vec<Value> = reports.iter().map(task_json).collect();
-        ui.answer(&Value::Array(tasks).to_string())?;
+        ui.answer(&list_json(&reports).to_string())?;
     } else if reports.is_empty() {
         let (message, hint) = none_found(filter);
         ui.warn(&message, hint);
@@ -63,6 +61,21 @@ pub(super) fn print(
         ui.answer(&table(reports, ui, now))?;
     }
     Ok(Exit::Done)
+}
+
+/// Says of all that waits until when everyone is held back.
+pub(super) fn hold_all_back(
+    tx: &Tx<'_>,
+    reports: &mut [TaskReport],
+    config: &Config,
+) -> Result<(), StoreError> {
+    let mut waits = reports.iter_mut().filter_map(|report| report.waiting.as_mut());
+    waits.try_for_each(|wait| hold_back(tx, wait, config))
+}
+
+/// A list as `tasks --json` prints it.
+pub(super) fn list_json(reports: &[TaskReport]) -> Value {
+    reports.iter().map(task_json).collect()
 }
 
 /// Why there is nothing to list, and what to do about it.

@@ -67,6 +67,9 @@ keys! {
     QUIET = "AGENT_CHECKPOINT_QUIET", "quiet": "Say nothing on standard error but errors";
     VERBOSE = "AGENT_CHECKPOINT_VERBOSE", "verbose": "Say more on standard error: 1 of each message, 2 of each request too";
     COLOR = "AGENT_CHECKPOINT_COLOR", "color": "When to use colour: auto, always or never";
+    LISTEN = "AGENT_CHECKPOINT_LISTEN", "listen": "Where serve listens, as ADDRESS:PORT";
+    SERVE_TOKEN = "AGENT_CHECKPOINT_SERVE_TOKEN", "serve_token", secret:
+        "What whoever reads from serve has to show; needed to listen on more than this machine";
     SLACK_API_URL = "SLACK_API_URL", "slack_api_url": "Where Slack's Web API is, for a gateway or a fake Slack";
     SLACK_SIGNING_SECRET = "SLACK_SIGNING_SECRET", "slack_signing_secret", secret:
         "The app's Signing Secret, by which what Slack sends over HTTP is told from what others send";

@@ -47,6 +47,8 @@ const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
 /// Apps with the strictest limits may read a thread once a minute; the others' limits leave room for several questions.
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Where `serve` listens unless it is told otherwise.
+const DEFAULT_LISTEN: &str = "127.0.0.1:3001";
 const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(10);
 /// In lines.
 const DEFAULT_TAIL: usize = 20;
@@ -118,9 +120,12 @@ pub(crate) struct Config {
     #[cfg(feature = "postgres")]
     pub(crate) audit: database::Audit,
     /// By which requests of Slack's are known.
+    #[cfg_attr(not(any(test, feature = "serve")), expect(dead_code, reason = "only serve takes requests"))]
     pub(crate) signing_secret: Option<Secret>,
     /// For Socket Mode.
     pub(crate) app_token: Option<Secret>,
+    #[cfg(feature = "serve")]
+    pub(crate) serve: Serve,
     pub(crate) network: Network,
     /// Every secret that was read, to be masked wherever it turns up.
     pub(crate) secrets: Vec<Secret>,
@@ -130,6 +135,16 @@ pub(crate) struct Config {
     /// The files that were read, so that a courier reads the same.
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) env_file: Option<PathBuf>,
+}
+
+/// Where `serve` listens, and what it asks of readers.
+#[cfg(feature = "serve")]
+#[derive(Debug)]
+pub(crate) struct Serve {
+    /// `HOST:PORT`.
+    pub(crate) listen: String,
+    /// `None` without one; a problem that nobody else has to hear of as an error.
+    pub(crate) token: Result<Option<Secret>, Problem>,
 }
 
 /// How `run` looks after its command.
@@ -207,6 +222,7 @@ impl Config {
             (POLL_INTERVAL, Some(exactly(self.poll_interval))),
             (KILL_AFTER, Some(spoken(self.supervision.kill_after))),
             (TAIL, Some(self.supervision.tail.to_string())),
+            (keys::LISTEN, Some(DEFAULT_LISTEN.to_owned())),
             (SLACK_API_URL, Some(DEFAULT_API_URL.to_owned())),
         ];
         KEYS.iter()
@@ -257,6 +273,8 @@ pub(crate) struct Flags {
     pub(crate) kill_after: Option<Duration>,
     pub(crate) tail: Option<u64>,
     pub(crate) pattern: Option<Pattern>,
+    #[cfg(feature = "serve")]
+    pub(crate) listen: Option<String>,
 }
 
 impl Flags {
@@ -325,6 +343,10 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         file: sources.plain_env("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(absolute),
         dirs: sources.plain_env("SSL_CERT_DIR").filter(|path| !path.is_empty()).map(absolute_each),
     };
+    #[cfg(feature = "serve")]
+    let serve_token = sources.serve_token(&mut secrets);
+    #[cfg(not(feature = "serve"))]
+    secrets.extend(sources.unused_secret(keys::SERVE_TOKEN));
     #[cfg(feature = "postgres")]
     let audit = sources.audit(&authorities, &mut secrets);
     #[cfg(not(feature = "postgres"))]
@@ -457,6 +479,14 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         app_token,
         #[cfg(feature = "postgres")]
         audit,
+        #[cfg(feature = "serve")]
+        serve: Serve {
+            listen: flags
+                .listen
+                .or_else(|| sources.tuning(keys::LISTEN, parse::listen))
+                .unwrap_or_else(|| DEFAULT_LISTEN.to_owned()),
+            token: serve_token,
+        },
         network,
         secrets,
         problems: sources.problems,

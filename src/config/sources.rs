@@ -10,6 +10,8 @@ use nix::unistd::{Uid, User};
 #[cfg(feature = "postgres")]
 use super::database::{self, Audit};
 use super::file::{self, Layer};
+#[cfg(feature = "serve")]
+use super::keys::SERVE_TOKEN;
 use super::keys::{
     CONFIG_ENV, ENV_FILE_ENV, Found, Key, Origin, SLACK_API_URL, SLACK_APP_TOKEN, SLACK_BOT_TOKEN,
     SLACK_SIGNING_SECRET, SLACK_WEBHOOK_URL,
@@ -251,10 +253,29 @@ impl Sources<'_> {
     }
 
     /// A secret that this build does not use.
-    #[cfg(not(feature = "postgres"))]
+    #[cfg(not(all(feature = "postgres", feature = "serve")))]
     pub(super) fn unused_secret(&mut self, key: Key) -> Option<Secret> {
         let read = |text: &str| parse::free_text(text).map(Secret::new);
         self.destination_or(key, read, "nothing uses it yet", true).unwrap_or_default()
+    }
+
+    /// What readers of `serve` must show. One that is wrong is a warning to all others, and its own problem for `serve`.
+    #[cfg(feature = "serve")]
+    pub(super) fn serve_token(&mut self, secrets: &mut Vec<Secret>) -> Result<Option<Secret>, Problem> {
+        let found = self.destination_or(SERVE_TOKEN, serve_token, "only serve uses it", true);
+        match (&found, self.find(SERVE_TOKEN)) {
+            (Ok(token), _) => secrets.extend(token.clone()),
+            // One that is wrong is as secret.
+            (Err(Unusable), Some((Ok(text), _))) => secrets.push(Secret::new(text)),
+            (Err(Unusable), _) => {}
+        }
+        found.map_err(|Unusable| {
+            self.problems.last().cloned().unwrap_or_else(|| Problem {
+                message: format!("{}: the file that may hold it could not be read", SERVE_TOKEN.env),
+                hint: "make the file readable".to_owned(),
+                harmless: true,
+            })
+        })
     }
 
     /// Follows `file:PATH` for a secret.
@@ -403,6 +424,16 @@ fn signing_secret(text: &str) -> Result<Secret, Invalid> {
     }
     if text.starts_with("xox") || text.starts_with("xapp-") {
         return Err(Invalid::new("is a token, not a signing secret", hint));
+    }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// Something that can stand behind `Bearer`.
+#[cfg(feature = "serve")]
+fn serve_token(text: &str) -> Result<Secret, Invalid> {
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        let hint = "use letters, digits and signs without spaces, such as openssl rand -hex 32 prints";
+        return Err(Invalid::new("is not a token", hint));
     }
     Ok(Secret::new(text.to_owned()))
 }

@@ -12,8 +12,10 @@ use crate::checkpoint::time::Moment;
 use crate::secret::Secret;
 
 /// The header with the time of signing, in lower case.
+#[cfg(feature = "serve")]
 pub(crate) const TIMESTAMP: &str = "x-slack-request-timestamp";
 /// The header with the signature, in lower case.
+#[cfg(feature = "serve")]
 pub(crate) const SIGNATURE: &str = "x-slack-signature";
 
 /// How far the time of signing may be from now, in seconds, either way.

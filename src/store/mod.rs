@@ -20,6 +20,8 @@ mod record;
 mod repair;
 mod report;
 mod requests;
+#[cfg(feature = "serve")]
+mod roll;
 mod rows;
 mod schema;
 mod seen;
@@ -52,6 +54,8 @@ pub(crate) use questions::{Forsaken, Put, QuestionKey, Shown};
 pub(crate) use record::Recorded;
 pub(crate) use report::{Filter, Problems, TaskReport, Wait};
 pub(crate) use requests::Request;
+#[cfg(feature = "serve")]
+pub(crate) use roll::Roll;
 pub(crate) use settle::Standing;
 use statements::Statements;
 pub(crate) use watch::{Orphan, Watcher};

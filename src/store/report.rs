@@ -115,7 +115,7 @@ impl Tx<'_> {
         task.map(|task| self.report(task)).transpose()
     }
 
-    fn report(&self, task: Task) -> Result<TaskReport, StoreError> {
+    pub(super) fn report(&self, task: Task) -> Result<TaskReport, StoreError> {
         let key = task.key.unwrap_or(TaskKey(0));
         let checkpoints = self.connection.query_row(
             "SELECT count(*) FROM checkpoints WHERE task = ?1",
@@ -187,6 +187,14 @@ impl Tx<'_> {
         let mut statement = self.connection.prepare(&sql)?;
         let found = statement.query_map([task.0], rows::checkpoint)?.collect::<Result<_, _>>()?;
         Ok(found)
+    }
+
+    /// How many artifacts a task's checkpoints have.
+    #[cfg(feature = "serve")]
+    pub(crate) fn artifact_count(&self, task: TaskKey) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(sum(json_array_length(artifacts)), 0) FROM checkpoints
+                   WHERE task = ?1 AND artifacts IS NOT NULL";
+        Ok(self.connection.query_row(sql, [task.0], |row| rows::count(row, 0))?)
     }
 
     /// What is wrong with the file, if anything is. Reads all of it.

@@ -9,6 +9,8 @@ mod leases;
 mod opening;
 mod questions;
 mod reports;
+#[cfg(feature = "serve")]
+mod rolls;
 mod settling;
 mod statements;
 

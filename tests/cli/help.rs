@@ -15,6 +15,8 @@ const COMMANDS: &[&str] = &[
     "flush",
     #[cfg(feature = "postgres")]
     "db",
+    #[cfg(feature = "serve")]
+    "serve",
     "doctor",
     "completions",
     "man",

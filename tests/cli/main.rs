@@ -55,6 +55,10 @@ mod run_masking;
 mod run_nested;
 mod run_terminal;
 mod scene;
+#[cfg(feature = "serve")]
+mod serve;
+#[cfg(feature = "serve")]
+mod serve_slack;
 mod settings;
 #[cfg(feature = "postgres")]
 mod shared;

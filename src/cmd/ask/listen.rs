@@ -41,6 +41,17 @@ pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
     });
 }
 
+/// The same in this thread; returns when Slack refuses for good.
+#[cfg(feature = "serve")]
+pub(in crate::cmd) fn listen(config: &Arc<Config>, ui: &Ui) -> Result<(), StoreError> {
+    let Some(mut listener) = Listener::new(config, ui) else { return Ok(()) };
+    let Some(mut store) = open(config) else { return Ok(()) };
+    while listener.tick(&mut store)? == Hearing::Goes {
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
 /// Whether clicks can be heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hearing {

@@ -1,7 +1,7 @@
 //! `ask`: put a question to a person and wait for the answer.
 
 mod draft;
-pub(super) mod listen;
+pub(in crate::cmd) mod listen;
 mod poll;
 mod wait;
 

@@ -147,7 +147,7 @@ impl<'a> Vigil<'a> {
     fn wake(&mut self) {
         match &self.worker {
             Some(worker) => worker.wake(),
-            None => courier::leave_the_rest(&mut self.store, self.config, self.ui),
+            None => drop(courier::leave_the_rest(&mut self.store, self.config, self.ui)),
         }
     }
 

@@ -1,0 +1,98 @@
+//! What `serve` does with what people do in Slack, by whichever way it comes: into the cache with it, and only then is it
+//! acknowledged.
+
+use std::io;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use super::super::ask::listen;
+use super::super::interact::{self, Reply};
+use super::super::{BUSY_MIN, courier, now};
+use crate::config::Config;
+use crate::delivery::http::Http;
+use crate::interaction::socket::Ack;
+use crate::interaction::wire::Interaction;
+use crate::serve::Slack;
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// What is done once an interaction is stored, when nobody waits for it any more.
+struct Rest {
+    interaction: Interaction,
+    reply: Reply,
+}
+
+/// How Slack is listened to over HTTP.
+///
+/// # Errors
+/// There is no room for a thread.
+pub(super) fn slack(config: &Arc<Config>, ui: &Ui) -> io::Result<Slack> {
+    let (rest, theirs) = (afterwards(config, ui)?, Arc::clone(config));
+    // One after another, as the cache takes them.
+    let store = Mutex::new(None);
+    let hear = move |interaction: Interaction| {
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
+            *store = open(&theirs);
+        }
+        let Some(store) = &mut *store else { return Ack::NotTaken };
+        match interact::handle(store, &theirs, &interaction, now()) {
+            Ok(reply) => {
+                // Only once this process ends there is nobody to take it.
+                let _ = rest.send(Rest { interaction, reply });
+                Ack::Taken(None)
+            }
+            Err(_) => Ack::NotTaken,
+        }
+    };
+    Ok(Slack { signing_secret: config.signing_secret.clone(), hear: Arc::new(hear), now })
+}
+
+/// Listens by Socket Mode as well, where there is an app-level token; for as long as this process lives.
+///
+/// # Errors
+/// There is no room for a thread.
+pub(super) fn socket(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
+    if config.socket_access().is_none() {
+        return Ok(());
+    }
+    let (config, ui) = (Arc::clone(config), ui.clone());
+    thread::Builder::new().name("listen".to_owned()).spawn(move || {
+        if let Err(error) = listen::listen(&config, &ui) {
+            ui.wrong(&format!("could not listen for clicks: {error}"), None);
+        }
+    })?;
+    Ok(())
+}
+
+fn open(config: &Config) -> Option<Store> {
+    let mut store = Store::open_at(config.cache.as_ref()?, BUSY_MIN).ok()?.store;
+    store.keep_statements();
+    Some(store)
+}
+
+/// A thread that tells people what they alone are to hear, and has sent what has changed: who asked need not be waiting.
+fn afterwards(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<Rest>> {
+    let (sender, rests) = mpsc::channel::<Rest>();
+    let (config, ui) = (Arc::clone(config), ui.clone());
+    thread::Builder::new().name("mouth".to_owned()).spawn(move || {
+        let mut http = Http::new(config.network.clone());
+        if let Some(witness) = ui.witness() {
+            http.watch(witness);
+        }
+        for Rest { interaction, reply } in rests {
+            if reply.task.is_some()
+                && let Some(mut store) = open(&config)
+                && let Some(mut courier) = courier::leave_the_rest(&mut store, &config, &ui)
+            {
+                // Nobody else notices its end.
+                let _ = thread::Builder::new().spawn(move || courier.wait());
+            }
+            if let Some(words) = reply.words {
+                interact::tell(&mut http, &config, &interaction, &words);
+            }
+        }
+    })?;
+    Ok(sender)
+}

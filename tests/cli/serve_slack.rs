@@ -1,0 +1,131 @@
+//! Clicks that come to `serve`, over HTTP or by its socket.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::ask::Asker;
+use crate::fake_slack::HUMAN;
+use crate::fake_slack::clicks::SIGNING_SECRET;
+use crate::scene::Scene;
+use crate::serve::Server;
+use crate::support::wait_for;
+
+/// A server that Slack tells what people do.
+fn set_up() -> (Scene, Server) {
+    let scene = Scene::people();
+    scene.sandbox.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+    let server = Server::start(&scene.sandbox);
+    scene.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
+    (scene, server)
+}
+
+fn interventions(scene: &Scene) -> Vec<Value> {
+    scene.show("bot")["interventions"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn a_click_is_the_answer_of_a_waiting_ask() {
+    for (button, code, answer) in
+        [("question:approve", 0, "approved\n"), ("question:reject", 10, "rejected\n")]
+    {
+        let (scene, _server) = set_up();
+        let asker = Asker::start(&scene, &["Go on?"]);
+        let message = Asker::message(&scene);
+        let since = Instant::now();
+        let heard = scene.slack.click(&message.ts, button, HUMAN);
+        assert_eq!((heard.acked, heard.status, heard.times), (true, Some(200), 1), "{heard:?}");
+        let told = asker.end();
+        assert_eq!((told.code, told.stdout.as_str()), (Some(code), answer), "{}", told.stderr);
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+        wait_for("the edit", || scene.slack.buttons(&message.ts).is_empty().then_some(()));
+        let all = interventions(&scene);
+        assert_eq!((all.len(), &all[0]["user_id"], &all[0]["source"]), (1, &json!(HUMAN), &json!("click")));
+    }
+}
+
+#[test]
+fn a_click_counts_although_nobody_waits_and_its_message_is_edited() {
+    let (scene, _server) = set_up();
+    scene.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+    let server = Server::start(&scene.sandbox);
+    scene.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
+    let asked = scene.sandbox.cmd(["ask", "-a", "bot", "--no-wait", "Go on?"]).run().success();
+    let id = asked.stdout.trim().to_owned();
+    let message = Asker::message(&scene);
+    scene.sandbox.cmd(["answer", &id]).run().code(75);
+    assert!(scene.slack.click(&message.ts, "question:approve", HUMAN).acked);
+    scene.sandbox.cmd(["answer", &id]).run().success().stdout_is("approved\n");
+    wait_for("the edit", || scene.slack.buttons(&message.ts).is_empty().then_some(()));
+    // One who is slow to see that is told, and nobody else.
+    assert!(scene.slack.click_as_seen(&message, "question:reject", HUMAN).acked);
+    assert!(scene.slack.wait_ephemerals(1)[0].text.contains("pproved"), "{:?}", scene.slack.ephemerals());
+    scene.sandbox.cmd(["answer", &id]).run().success().stdout_is("approved\n");
+}
+
+#[test]
+fn what_slack_says_twice_counts_once() {
+    let (scene, _server) = set_up();
+    let asker = Asker::start(&scene, &["Go on?", "--quorum", "2"]);
+    let message = Asker::message(&scene);
+    let payload = scene.slack.click_payload(&message, "question:approve", HUMAN);
+    for _ in 0..3 {
+        assert!(scene.slack.interact(&payload).acked);
+    }
+    let all = interventions(&scene);
+    assert_eq!(all.len(), 1, "{all:?}");
+    scene.slack.click(&message.ts, "question:reject", HUMAN);
+    assert_eq!(asker.end().code, Some(10));
+}
+
+#[test]
+fn nothing_that_slack_did_not_sign_is_taken() {
+    let (scene, server) = set_up();
+    let asker = Asker::start(&scene, &["Go on?"]);
+    let message = Asker::message(&scene);
+    let address = format!("http://{}", server.address);
+    scene.slack.interactivity(&address, "another-secret");
+    let heard = scene.slack.click(&message.ts, "question:approve", HUMAN);
+    assert_eq!((heard.acked, heard.status), (false, Some(401)), "{heard:?}");
+    for path in ["/slack/interactions", "/slack/commands", "/slack/events"] {
+        assert_eq!(server.ask(&format!("POST {path}"), "").status, 401, "{path}");
+    }
+    assert_eq!(interventions(&scene), [""; 0]);
+    let unset = Server::of(
+        scene.sandbox.cmd(["serve", "--listen", "127.0.0.1:0"]).env_remove("SLACK_SIGNING_SECRET"),
+    );
+    let refused = unset.ask("POST /slack/interactions", "");
+    assert_eq!(refused.status, 503);
+    assert!(refused.json()["hint"].as_str().is_some_and(|hint| hint.contains("SLACK_SIGNING_SECRET")));
+    scene.slack.interactivity(&address, SIGNING_SECRET);
+    scene.slack.click(&message.ts, "question:reject", HUMAN);
+    assert_eq!(asker.end().code, Some(10));
+}
+
+#[test]
+fn what_cannot_be_stored_is_not_acknowledged() {
+    let (scene, _server) = set_up();
+    let asker = Asker::start(&scene, &["Go on?"]);
+    let message = Asker::message(&scene);
+    let writer = rusqlite::Connection::open(scene.sandbox.cache_path()).expect("the cache");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("a turn");
+    let heard = scene.slack.interact(&scene.slack.click_payload(&message, "question:approve", HUMAN));
+    assert!(!heard.acked, "{heard:?}");
+    writer.execute_batch("ROLLBACK").expect("an end");
+    assert!(scene.slack.click(&message.ts, "question:approve", HUMAN).acked);
+    assert_eq!(asker.end().code, Some(0));
+}
+
+#[test]
+fn with_an_app_level_token_it_listens_by_a_socket_too() {
+    let scene = Scene::people();
+    scene.sandbox.env("SLACK_APP_TOKEN", scene.slack.app_token());
+    let server = Server::start(&scene.sandbox);
+    scene.slack.wait_sockets(1);
+    let asker = Asker::start(&scene, &["Go on?"]);
+    let message = Asker::message(&scene);
+    assert!(scene.slack.click(&message.ts, "question:approve", HUMAN).acked);
+    assert_eq!(asker.end().code, Some(0));
+    assert_eq!(scene.slack.sockets_opened(), 1);
+    drop(server);
+}

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::connect::Client;
 use super::trouble::Trouble;
-use crate::checkpoint::audit::{ArtifactRow, CheckpointRow, StoredRow, TaskRow};
+use crate::checkpoint::audit::{ArtifactRow, CheckpointRow, InterventionRow, StoredRow, TaskRow};
 use crate::checkpoint::id::TaskId;
 
 /// How long a statement may take, be there more time: a server that stalls is another time's business.
@@ -61,6 +61,7 @@ pub(crate) struct Rows {
     pub(crate) tasks: Vec<TaskRow>,
     pub(crate) checkpoints: Vec<CheckpointRow>,
     pub(crate) artifacts: Vec<ArtifactRow>,
+    pub(crate) interventions: Vec<InterventionRow>,
 }
 
 /// Asks for its clock and its schema's version, and for the agent's latest task, where one is asked for: the open one if
@@ -260,6 +261,13 @@ fn statement() -> String {
                      $37::text[])
                  AS g (id, task_id, agent_id, artifact_type, artifact_name, artifact_url, created_at, metadata)
              ON CONFLICT (id) DO NOTHING
+         ), interventions AS (
+             INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details,
+                 created_at)
+             SELECT id::uuid, task_id::uuid, agent_id, intervention_type, user_id, action_details, {created}
+             FROM unnest($38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::text[], $44::bigint[])
+                 AS g (id, task_id, agent_id, intervention_type, user_id, action_details, created_at)
+             ON CONFLICT (id) DO NOTHING
          )
          SELECT {STORED} FROM tasks t",
         started = at("started_at"),
@@ -294,8 +302,8 @@ impl<'a> Parameters<'a> {
     }
 }
 
-fn parameters(Rows { tasks, checkpoints, artifacts }: &Rows) -> Parameters<'_> {
-    let mut all = Parameters(Vec::with_capacity(37));
+fn parameters(Rows { tasks, checkpoints, artifacts, interventions }: &Rows) -> Parameters<'_> {
+    let mut all = Parameters(Vec::with_capacity(44));
     all.text(tasks, |row| &row.id);
     all.text(tasks, |row| &row.agent_id);
     all.text(tasks, |row| &row.task_type);
@@ -333,5 +341,12 @@ fn parameters(Rows { tasks, checkpoints, artifacts }: &Rows) -> Parameters<'_> {
     all.text(artifacts, |row| &row.artifact_url);
     all.moment(artifacts, |row| Some(row.created_at));
     all.text(artifacts, |row| &row.metadata);
+    all.text(interventions, |row| &row.id);
+    all.text(interventions, |row| &row.task_id);
+    all.text(interventions, |row| &row.agent_id);
+    all.text(interventions, |row| &row.intervention_type);
+    all.maybe_text(interventions, |row| row.user_id.as_deref());
+    all.text(interventions, |row| &row.action_details);
+    all.moment(interventions, |row| Some(row.created_at));
     all
 }

@@ -65,6 +65,33 @@ pub(crate) struct AuditCheckpoint {
     pub(crate) checkpoint: Checkpoint,
 }
 
+/// What a person did, to be told, as the cache has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct AuditIntervention {
+    /// Its row in the cache; grows with time.
+    pub(crate) key: i64,
+    pub(crate) id: Uuid,
+    pub(crate) task: TaskId,
+    pub(crate) agent_id: String,
+    pub(crate) kind: String,
+    pub(crate) user_id: Option<String>,
+    /// An object with all else that is known.
+    pub(crate) details: Value,
+    pub(crate) at: Moment,
+}
+
+/// A row of `human_interventions`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct InterventionRow {
+    pub(crate) id: String,
+    pub(crate) task_id: String,
+    pub(crate) agent_id: String,
+    pub(crate) intervention_type: String,
+    pub(crate) user_id: Option<String>,
+    pub(crate) action_details: String,
+    pub(crate) created_at: i64,
+}
+
 /// A row of `agent_tasks`. Moments are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TaskRow {
@@ -308,6 +335,22 @@ impl AuditCheckpoint {
         let made: usize = artifacts.iter().map(|artifact| artifact.target.len() + 200).sum();
         let said: usize = meta.iter().map(|(key, value)| key.len() + value.len()).sum();
         200 + texts + made + said
+    }
+}
+
+impl AuditIntervention {
+    pub(crate) fn row(&self, offset: ClockOffset) -> InterventionRow {
+        // There is no column for what is cut: details hold whatever is longer than these.
+        let mut whole = Whole::default();
+        InterventionRow {
+            id: self.id.to_string(),
+            task_id: self.task.to_string(),
+            agent_id: whole.cut("agent_id", &self.agent_id, AGENT_ID_MAX),
+            intervention_type: whole.cut("intervention_type", &self.kind, SLACK_MAX),
+            user_id: self.user_id.as_ref().map(|user| whole.cut("user_id", user, SLACK_MAX)),
+            action_details: storable_json(&self.details),
+            created_at: offset.correct(self.at),
+        }
     }
 }
 

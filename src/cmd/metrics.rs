@@ -31,7 +31,7 @@ fn read(config: &Config, ui: &Ui, args: &MetricsArgs) -> anyhow::Result<Exit> {
 /// Prints a row for each day, wherever they come from.
 pub(super) fn print(config: &Config, ui: &Ui, days: &[Totals]) -> anyhow::Result<Exit> {
     if config.json {
-        ui.answer(&list_json(&days).to_string())?;
+        ui.answer(&list_json(days).to_string())?;
     } else {
         ui.answer(&table(days))?;
     }

@@ -53,7 +53,7 @@ pub(super) fn print(
     now: Moment,
 ) -> anyhow::Result<Exit> {
     if config.json {
-        ui.answer(&list_json(&reports).to_string())?;
+        ui.answer(&list_json(reports).to_string())?;
     } else if reports.is_empty() {
         let (message, hint) = none_found(filter);
         ui.warn(&message, hint);

@@ -120,7 +120,6 @@ pub(crate) struct Config {
     #[cfg(feature = "postgres")]
     pub(crate) audit: database::Audit,
     /// By which requests of Slack's are known.
-    #[cfg_attr(not(any(test, feature = "serve")), expect(dead_code, reason = "only serve takes requests"))]
     pub(crate) signing_secret: Option<Secret>,
     /// For Socket Mode.
     pub(crate) app_token: Option<Secret>,

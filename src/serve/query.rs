@@ -149,9 +149,13 @@ mod tests {
             (
                 "status=working",
                 "status: 'working' is not a task state",
-                "use one of running, failed, completed, cancelled",
+                "use one of running, failed, completed, cancelled, pending, approved",
             ),
-            ("status=", "status: '' is not a task state", "use one of running, failed, completed, cancelled"),
+            (
+                "status=",
+                "status: '' is not a task state",
+                "use one of running, failed, completed, cancelled, pending, approved",
+            ),
             ("limit=1001", "limit: '1001' is too many", "ask for at most 1000"),
             ("limit=-1", "limit: '-1' is negative", "give a count of 0 or more"),
             ("limit=1&limit=2", "limit was given more than once", "give it once"),

@@ -9,7 +9,7 @@ use super::record::to_json;
 use super::rows::{self, state};
 use super::{Owner, StoreError, Tx, lease};
 use crate::checkpoint::Task;
-use crate::checkpoint::audit::{AuditCheckpoint, AuditTask, ClockOffset, SharedTask};
+use crate::checkpoint::audit::{AuditCheckpoint, AuditIntervention, AuditTask, ClockOffset, SharedTask};
 use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskId, TaskKey};
 use crate::checkpoint::time::Moment;
 use crate::pace;
@@ -26,6 +26,8 @@ pub(crate) struct Trail {
     pub(crate) cache: String,
     /// It has every checkpoint up to this one.
     pub(crate) after: CheckpointKey,
+    /// And every intervention up to this one.
+    pub(crate) after_intervention: i64,
     /// By how much this machine's clock differed when that was measured last.
     pub(crate) offset: Option<ClockOffset>,
     /// When it was last told something.
@@ -37,6 +39,9 @@ pub(crate) struct Trail {
 pub(crate) struct Batch {
     pub(crate) tasks: Vec<AuditTask>,
     pub(crate) checkpoints: Vec<AuditCheckpoint>,
+    pub(crate) interventions: Vec<AuditIntervention>,
+    /// With this batch it has every intervention up to here, or to where it had them.
+    pub(crate) up_to_intervention: i64,
     /// With this batch it has every checkpoint up to here; `None` for a batch that leaves a gap.
     pub(crate) up_to: Option<CheckpointKey>,
 }
@@ -53,11 +58,10 @@ pub(crate) struct Unsent {
 impl Tx<'_> {
     /// How far this database has come; begins with it if it is new.
     pub(crate) fn trail(&self, database: &str, now: Moment) -> Result<Trail, StoreError> {
-        let find =
-            "SELECT cache, after, clock_offset_ms, sent_at_ms, used_at_ms FROM audits WHERE database = ?1";
+        let find = "SELECT cache, after, clock_offset_ms, sent_at_ms, after_intervention, used_at_ms FROM audits WHERE database = ?1";
         let found = self
             .connection
-            .query_row(find, [database], |row| Ok((trail(row)?, row.get::<_, i64>(4)?)))
+            .query_row(find, [database], |row| Ok((trail(row)?, row.get::<_, i64>(5)?)))
             .optional()?;
         match found {
             Some((trail, used_at)) => {
@@ -74,32 +78,42 @@ impl Tx<'_> {
                     "INSERT INTO audits (database, cache, after, used_at_ms) VALUES (?1, ?2, 0, ?3)",
                     params![database, cache, now.0],
                 )?;
-                Ok(Trail { cache, after: CheckpointKey(0), offset: None, sent_at: None })
+                Ok(Trail {
+                    cache,
+                    after: CheckpointKey(0),
+                    after_intervention: 0,
+                    offset: None,
+                    sent_at: None,
+                })
             }
         }
     }
 
     /// The same of a database that may be new, of which nothing is written down then.
     pub(crate) fn known_trail(&self, database: &str) -> Result<Option<Trail>, StoreError> {
-        let find = "SELECT cache, after, clock_offset_ms, sent_at_ms FROM audits WHERE database = ?1";
+        let find = "SELECT cache, after, clock_offset_ms, sent_at_ms, after_intervention FROM audits WHERE database = ?1";
         Ok(self.connection.query_row(find, [database], trail).optional()?)
     }
 
     /// Whether the database lacks anything that it is to have.
     pub(crate) fn trail_waits(&self, trail: &Trail) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE key > ?1)
+                       OR EXISTS (SELECT 1 FROM interventions WHERE key > ?2)
                        OR EXISTS (SELECT 1 FROM tasks WHERE thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts)";
-        Ok(self.connection.query_row(sql, [trail.after.0], |row| row.get(0))?)
+        let after = [trail.after.0, trail.after_intervention];
+        Ok(self.connection.query_row(sql, after, |row| row.get(0))?)
     }
 
     /// Whether anything waits that others should hear of without delay: a task that begins or ends, one that needs a
     /// person, a thread.
     pub(crate) fn has_urgent_audit(&self, trail: &Trail) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM tasks WHERE thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts)
+                OR EXISTS (SELECT 1 FROM interventions WHERE key > ?2)
                 OR EXISTS (SELECT 1 FROM checkpoints c WHERE key > ?1
                        AND (status IN ('error', 'complete', 'cancelled', 'waiting_approval', 'blocked')
                             OR NOT EXISTS (SELECT 1 FROM checkpoints f WHERE f.task = c.task AND f.key < c.key)))";
-        Ok(self.connection.query_row(sql, [trail.after.0], |row| row.get(0))?)
+        let after = [trail.after.0, trail.after_intervention];
+        Ok(self.connection.query_row(sql, after, |row| row.get(0))?)
     }
 
     /// Until when everybody who shares the cache leaves something alone, as [`Tx::hold`] has it.
@@ -109,12 +123,12 @@ impl Tx<'_> {
 
     /// How many rows the database lacks; counts them.
     pub(crate) fn unsent_audit(&self, database: &str) -> Result<Unsent, StoreError> {
-        let after: Option<i64> = self
-            .connection
-            .query_row("SELECT after FROM audits WHERE database = ?1", [database], |row| row.get(0))
-            .optional()?;
-        let sql = "SELECT count(*), min(created_at_ms) FROM checkpoints WHERE key > ?1";
-        let (waiting, since) = self.connection.query_row(sql, [after.unwrap_or(0)], |row| {
+        let trail = self.known_trail(database)?;
+        let after = trail.map_or([0, 0], |trail| [trail.after.0, trail.after_intervention]);
+        let sql = "SELECT count(*), min(created_at_ms) FROM
+                       (SELECT created_at_ms FROM checkpoints WHERE key > ?1
+                        UNION ALL SELECT created_at_ms FROM interventions WHERE key > ?2)";
+        let (waiting, since) = self.connection.query_row(sql, after, |row| {
             Ok((rows::count(row, 0)?, row.get::<_, Option<i64>>(1)?.map(Moment)))
         })?;
         let sql = "SELECT count(*) FROM audit_refusals WHERE database = ?1";
@@ -125,7 +139,7 @@ impl Tx<'_> {
     /// The next rows: at most `count` checkpoints and, beyond the first, `size` bytes of them; and tasks whose thread it
     /// does not know.
     pub(crate) fn audit_batch(&self, trail: &Trail, count: usize, size: usize) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
+        let mut batch = Batch { up_to_intervention: trail.after_intervention, ..Batch::default() };
         let mut taken = 0;
         let sql = format!("{} WHERE c.key > ?1 ORDER BY c.key LIMIT ?2", checkpoints_with_tasks());
         let mut statement = self.connection.prepare(&sql)?;
@@ -147,13 +161,72 @@ impl Tx<'_> {
         for task in with_news {
             self.add_task(&mut batch, TaskKey(task))?;
         }
+        for (task, told) in self.audit_interventions("i.key > ?1", trail.after_intervention)? {
+            batch.up_to_intervention = told.key;
+            batch.interventions.push(told);
+            self.add_task(&mut batch, task)?;
+        }
         batch.in_order();
+        Ok(batch)
+    }
+
+    fn audit_interventions(
+        &self,
+        condition: &str,
+        key: i64,
+    ) -> Result<Vec<(TaskKey, AuditIntervention)>, StoreError> {
+        let sql = format!(
+            "SELECT i.key, i.id, i.task, coalesce(t.shared_id, t.id), t.agent_id, i.kind, i.source, i.user_id, i.user_name,
+                 i.details, i.created_at_ms
+             FROM interventions i JOIN tasks t ON t.key = i.task WHERE {condition} ORDER BY i.key LIMIT {NEWS_MAX}"
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let mut details: serde_json::Value = rows::json(row, 9)?;
+            if let Some(details) = details.as_object_mut() {
+                // No column holds these.
+                details.insert("source".to_owned(), row.get::<_, String>(6)?.into());
+                details.insert("user_name".to_owned(), row.get::<_, Option<String>>(8)?.into());
+            }
+            let told = AuditIntervention {
+                key: row.get(0)?,
+                id: rows::uuid(row, 1)?,
+                task: TaskId(rows::uuid(row, 3)?),
+                agent_id: row.get(4)?,
+                kind: row.get(5)?,
+                user_id: row.get(7)?,
+                details,
+                at: Moment(row.get(10)?),
+            };
+            Ok((TaskKey(row.get(2)?), told))
+        };
+        let found = statement.query_map([key], read)?.collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// What was refused, by the key that [`Batch::keys`] gave it, whatever goes before it.
+    pub(crate) fn refused_batch(&self, trail: &Trail, row: CheckpointKey) -> Result<Batch, StoreError> {
+        if row.0 >= 0 {
+            return Ok(Batch { up_to: None, ..self.audit_of(trail, row)? });
+        }
+        let mut batch = Batch::default();
+        for (task, told) in self.audit_interventions("i.key = ?1", -row.0)? {
+            batch.interventions.push(told);
+            self.add_task(&mut batch, task)?;
+        }
         Ok(batch)
     }
 
     /// The same checkpoints as a batch has, and their tasks as they are now.
     pub(crate) fn batch_again(&self, batch: &Batch) -> Result<Batch, StoreError> {
-        let mut again = Batch { up_to: batch.up_to, ..Batch::default() };
+        let mut again = Batch { up_to_intervention: batch.up_to_intervention, ..Batch::default() };
+        again.up_to = batch.up_to;
+        for told in &batch.interventions {
+            for (task, told) in self.audit_interventions("i.key = ?1", told.key)? {
+                again.interventions.push(told);
+                self.add_task(&mut again, task)?;
+            }
+        }
         let sql = format!("{} WHERE c.key = ?1", checkpoints_with_tasks());
         let mut statement = self.connection.prepare(&sql)?;
         for told in &batch.checkpoints {
@@ -210,8 +283,10 @@ impl Tx<'_> {
         now: Moment,
     ) -> Result<(), StoreError> {
         self.connection.execute(
-            "UPDATE audits SET after = max(after, ?2), clock_offset_ms = ?3, sent_at_ms = ?4 WHERE database = ?1",
-            params![database, batch.up_to.map_or(0, |key| key.0), offset.0, now.0],
+            "UPDATE audits SET after = max(after, ?2), clock_offset_ms = ?3, sent_at_ms = ?4,
+                 after_intervention = max(after_intervention, ?5)
+             WHERE database = ?1",
+            params![database, batch.up_to.map_or(0, |key| key.0), offset.0, now.0, batch.up_to_intervention],
         )?;
         Ok(())
     }
@@ -479,28 +554,36 @@ impl Batch {
         self.tasks.dedup_by_key(|told| told.task.id);
     }
 
-    /// The two halves, or the tasks alone where no more than one checkpoint is left.
+    /// What stands for each of its rows where it has to be set aside: a checkpoint's key, an intervention's below zero.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = CheckpointKey> {
+        let interventions = self.interventions.iter().map(|told| CheckpointKey(-told.key));
+        self.checkpoints.iter().map(|told| told.key).chain(interventions)
+    }
+
+    /// The two halves; `None` where no more than one row is left.
     pub(crate) fn halves(&self) -> Option<(Self, Self)> {
-        let middle = self.checkpoints.len() / 2;
-        if middle == 0 {
+        if self.checkpoints.len() + self.interventions.len() < 2 {
             return None;
         }
-        let part = |checkpoints: &[AuditCheckpoint]| Self {
-            tasks: self
-                .tasks
-                .iter()
-                .filter(|told| checkpoints.iter().any(|checkpoint| checkpoint.task == told.task.id))
-                .cloned()
-                .collect(),
-            checkpoints: checkpoints.to_vec(),
-            up_to: None,
+        let part = |checkpoints: &[AuditCheckpoint], interventions: &[AuditIntervention]| {
+            let has = |task: TaskId| {
+                checkpoints.iter().any(|told| told.task == task)
+                    || interventions.iter().any(|told| told.task == task)
+            };
+            Self {
+                tasks: self.tasks.iter().filter(|told| has(told.task.id)).cloned().collect(),
+                checkpoints: checkpoints.to_vec(),
+                interventions: interventions.to_vec(),
+                ..Self::default()
+            }
         };
-        let (first, second) = self.checkpoints.split_at(middle);
-        Some((part(first), part(second)))
+        let (first, second) = self.checkpoints.split_at(self.checkpoints.len().div_ceil(2));
+        let (third, fourth) = self.interventions.split_at(self.interventions.len() / 2);
+        Some((part(first, third), part(second, fourth)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.checkpoints.is_empty()
+        self.tasks.is_empty() && self.checkpoints.is_empty() && self.interventions.is_empty()
     }
 }
 
@@ -510,6 +593,7 @@ fn trail(row: &rusqlite::Row<'_>) -> rusqlite::Result<Trail> {
         after: CheckpointKey(row.get(1)?),
         offset: row.get::<_, Option<i64>>(2)?.map(ClockOffset),
         sent_at: row.get::<_, Option<i64>>(3)?.map(Moment),
+        after_intervention: row.get(4)?,
     })
 }
 

@@ -36,7 +36,12 @@ const TABLES: [Table; 6] = [
     // What was refused for good and never sent again.
     Table { name: "entries", born: "created_at_ms", settled: "created_at_ms < ?3 AND state = 2" },
     Table { name: "questions", born: "created_at_ms", settled: "created_at_ms < ?3 AND answer IS NOT NULL" },
-    Table { name: "interventions", born: "created_at_ms", settled: "created_at_ms < ?3" },
+    Table {
+        name: "interventions",
+        born: "created_at_ms",
+        settled: "created_at_ms < ?3 AND key < (SELECT max(key) FROM interventions)
+             AND NOT EXISTS (SELECT 1 FROM audits WHERE after_intervention < interventions.key AND used_at_ms >= ?3)",
+    },
     // A request stands until its task ends.
     Table {
         name: "requests",

@@ -195,6 +195,23 @@ fn run_and_stream_tell_the_database_too() {
 }
 
 #[test]
+fn what_people_did_is_in_the_trail_as_well() {
+    let (cluster, slack) = (Cluster::shared(), FakeSlack::start());
+    let (database, url) = database(cluster);
+    let machine = Machine::with_slack(&url, &slack);
+    let asked = machine.sandbox.cmd(["ask", "-a", "bot", "--no-wait", "Deploy?"]).run().success();
+    let request = asked.stdout.trim().to_owned();
+    machine.sandbox.cmd(["answer", &request, "--approve", "--comment", "go"]).run().success();
+    machine.flush();
+    let sql = "SELECT i.agent_id, intervention_type, action_details::json ->> 'source', t.status
+               FROM human_interventions i JOIN agent_tasks t ON t.id = i.task_id";
+    assert_eq!(cluster.sql_in(&database, sql), "bot|approve|terminal|running");
+    let shown = machine.sandbox.cmd(["show", "bot", "--json", "--fleet"]).run().success().json();
+    assert_eq!(shown["interventions"][0]["intervention_type"], "approve", "{shown}");
+    assert_eq!(machine.flush()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 0 }));
+}
+
+#[test]
 fn an_older_checkpoint_that_comes_late_never_sets_a_task_back() {
     let cluster = Cluster::shared();
     let (database, url) = database(cluster);

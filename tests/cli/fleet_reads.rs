@@ -61,6 +61,7 @@ fn without_deliveries(mut task: Value) -> Value {
             checkpoint[field] = Value::Null;
         }
     }
+    task["questions"] = Value::Null;
     task
 }
 

@@ -259,8 +259,12 @@ fn a_config_file_that_others_can_read_is_warned_of_when_it_holds_a_secret() {
         sandbox.write(&config, text);
         set_mode(&config, mode);
         let wrong = text.contains("file:");
-        let output = sandbox.cmd(words).run().code(if wrong { 78 } else { 0 });
-        assert_eq!(output.stderr == warning, warned, "{text}{output}");
+        // What a database does not have is not done.
+        let waits = cfg!(feature = "postgres") && text.contains("database");
+        let code = if waits { 75 } else { 0 };
+        let output = sandbox.cmd(words).run().code(if wrong { 78 } else { code });
+        assert_eq!(output.stderr.starts_with(&warning), warned, "{text}{output}");
+        assert!(waits || !warned || output.stderr == warning, "{text}{output}");
         assert!(warned || wrong || output.stderr.is_empty(), "{text}{output}");
         sandbox.cmd(words.iter().chain(&["-q"])).run().lacks("read by others");
     }

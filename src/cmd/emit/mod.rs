@@ -63,6 +63,7 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         #[cfg(feature = "postgres")]
         started,
         warnings: action.cut.into_iter().collect(),
+        has_told_of_audit: false,
         outcome: None,
         is_left_alone: config.background == BackgroundChoice::Never,
         obeys: args.obey,
@@ -97,6 +98,8 @@ struct Emission<'a> {
     #[cfg(feature = "postgres")]
     started: Instant,
     warnings: Vec<String>,
+    /// What keeps the database from having it was said.
+    has_told_of_audit: bool,
     /// What became of our own message when it was last tried, which the cache may not know.
     outcome: Option<Outcome>,
     /// Whether no courier sees to what waits.
@@ -385,6 +388,12 @@ impl Emission<'_> {
             || receipt.audit == Audited::Queued;
         if let Some((message, advice)) = receipt.trouble(self.config, self.is_left_alone) {
             self.ui.warn(&message, Some(advice));
+            receipt.warnings.push(message);
+        }
+        // The caller wants to know, and nobody has tried and said so.
+        if self.config.strict && receipt.audit == Audited::Queued && !self.has_told_of_audit {
+            let message = "recorded, but not in the audit trail yet (queued)".to_owned();
+            self.ui.warn(&message, Some("run agent-checkpoint doctor"));
             receipt.warnings.push(message);
         }
         for problem in self.config.problems.iter() {

@@ -69,6 +69,7 @@ impl Emission<'_> {
             (Some((message, hint)), _) => {
                 let message = format!("recorded, but not in the audit trail yet (queued): {message}");
                 self.warn(one_line(&message), Some(&hint));
+                self.has_told_of_audit = true;
             }
             (None, Stop::Cache(error)) => self.ui.detail(&format!("could not use the cache: {error}")),
             (None, _) => self.ui.detail("the audit trail is told later: others are telling it"),

@@ -332,10 +332,10 @@ impl Session<'_> {
             if batch.is_empty() || before.as_ref() == Some(&batch) {
                 return Ok(told);
             }
-            let count = batch.checkpoints.len() as u64;
+            let count = batch.keys().count() as u64;
             let refused = self.tell(store, &batch)?;
             told.refused += refused;
-            told.sent += count - refused;
+            told.sent += count.saturating_sub(refused);
             progress(told.sent + told.refused);
             before = Some(batch);
         }
@@ -346,7 +346,7 @@ impl Session<'_> {
         let name = &self.forwarder.name;
         let mut told = Told::default();
         for (checkpoint, _) in store.read(|tx| tx.audit_refusals(name, u64::MAX))? {
-            let batch = Batch { up_to: None, ..store.read(|tx| tx.audit_of(&self.trail, checkpoint))? };
+            let batch = store.read(|tx| tx.refused_batch(&self.trail, checkpoint))?;
             let refused = if batch.is_empty() { 0 } else { self.tell(store, &batch)? };
             if refused == 0 {
                 store.write_relaxed(|tx| tx.forget_refusal(name, checkpoint))?;
@@ -412,6 +412,7 @@ impl Session<'_> {
         if let Some(up_to) = batch.up_to {
             self.trail.after = self.trail.after.max(up_to);
         }
+        self.trail.after_intervention = self.trail.after_intervention.max(batch.up_to_intervention);
         Ok(refused)
     }
 
@@ -423,13 +424,13 @@ impl Session<'_> {
         let reason = self.forwarder.masker.mask(&trouble.message);
         let name = &self.forwarder.name;
         store.write(|tx| {
-            for checkpoint in &batch.checkpoints {
-                tx.refuse_audit(name, checkpoint.key, &reason, now())?;
+            for row in batch.keys() {
+                tx.refuse_audit(name, row, &reason, now())?;
             }
             // A thread alone is not worth a second try.
             batch.tasks.iter().filter_map(|told| told.task.key).try_for_each(|task| tx.forget_news(task))
         })?;
-        Ok(batch.checkpoints.len() as u64)
+        Ok(batch.keys().count() as u64)
     }
 
     fn send(&mut self, batch: &Batch) -> Result<Vec<StoredRow>, Trouble> {
@@ -438,6 +439,7 @@ impl Session<'_> {
             tasks: batch.tasks.iter().map(|told| told.row(&self.trail.cache, offset)).collect(),
             checkpoints: batch.checkpoints.iter().map(|told| told.row(offset)).collect(),
             artifacts: batch.checkpoints.iter().flat_map(|told| told.artifacts(offset)).collect(),
+            interventions: batch.interventions.iter().map(|told| told.row(offset)).collect(),
         };
         forward::tell(&mut self.client, &rows, self.deadline)
     }

@@ -129,11 +129,38 @@ fn a_row_that_the_server_refuses_is_set_aside_and_the_rest_goes_on() {
     let output = machine.sandbox.cmd(["flush", "--json"]).run().code(78).stderr_has("refused 3 checkpoints");
     assert_eq!(output.json()["audit"], json!({ "sent": 47, "rejected": 3, "waiting": 0 }));
     assert_eq!(trail(cluster, &database).len(), 47);
+    let said = checks(&machine, "trail");
+    assert_eq!(said[0], ("ok".to_owned(), "the database has every row".to_owned()));
+    assert_eq!(said[1].0, "fail");
+    assert!(
+        said[1].1.starts_with("3 rows refused by the database: ") && said[1].1.contains("sober"),
+        "{said:?}"
+    );
     assert_eq!(machine.flush()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 0 }));
     cluster.sql_in(&database, "ALTER TABLE agent_checkpoints DROP CONSTRAINT sober");
     let again = machine.sandbox.cmd(["flush", "--json", "--rejected"]).run().success().json();
     assert_eq!(again["audit"], json!({ "sent": 3, "rejected": 0, "waiting": 0 }));
     assert_eq!(trail(cluster, &database).len(), 50);
+}
+
+/// What `doctor` finds under a name: verdicts and messages.
+#[track_caller]
+fn checks(machine: &Machine, name: &str) -> Vec<(String, String)> {
+    let report = machine.sandbox.cmd(["doctor", "--json"]).run().lacks(PASSWORD).json();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let checks = report["checks"].as_array().expect("checks").iter().filter(|check| check["check"] == name);
+    checks.map(|check| (text(&check["verdict"]), text(&check["message"]))).collect()
+}
+
+#[test]
+fn doctor_says_how_many_rows_wait_and_for_how_long() {
+    let machine = Machine::of(NOBODY);
+    machine.emit(["-s", "starting", "Begin"]);
+    machine.emit(["-s", "working", "Go on"]);
+    let cache = rusqlite::Connection::open(machine.sandbox.cache_path()).expect("the cache");
+    cache.execute("UPDATE checkpoints SET created_at_ms = created_at_ms - 7200000", []).expect("two hours");
+    let said = checks(&machine, "trail");
+    assert_eq!(said, [("warn".to_owned(), "2 rows wait for the database, the oldest for 2h 0m".to_owned())]);
 }
 
 #[test]

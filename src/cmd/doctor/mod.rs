@@ -2,6 +2,8 @@
 
 mod database;
 mod socket;
+#[cfg(feature = "postgres")]
+mod trail;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -246,6 +248,8 @@ fn check_cache(report: &mut Report, config: &Config, ui: &Ui) -> Option<Store> {
         Ok(problems) => {
             report.ok("cache", format!("{} (schema {})", path.display(), store::schema_version()));
             check_outbox(report, &problems);
+            #[cfg(feature = "postgres")]
+            trail::check(report, config, &mut store);
             Some(store)
         }
         Err(error) => {

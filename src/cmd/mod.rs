@@ -17,6 +17,7 @@ mod forward;
 #[path = "forward_off.rs"]
 mod forward;
 mod generate;
+mod handover;
 mod interact;
 mod masking;
 mod metrics;

@@ -35,6 +35,8 @@ keys! {
         "An incoming webhook, used when there is no bot token; messages stand alone";
     CHANNEL = "SLACK_CHANNEL", "channel": "Where threads are opened, as #name or id";
     THREAD = "AGENT_CHECKPOINT_THREAD", "thread": "An existing thread to join, as CHANNEL:TS";
+    DOTENV = "AGENT_CHECKPOINT_DOTENV", "dotenv":
+        "A file for later CI jobs: emit and run add AGENT_CHECKPOINT_THREAD=CHANNEL:TS once it is known";
     AGENT_ID = "AGENT_CHECKPOINT_AGENT_ID", "agent_id":
         "Who the agent is; otherwise its session, its CI job or USER@HOST:DIRECTORY";
     TASK_NAME = "AGENT_CHECKPOINT_TASK_NAME", "task_name": "What the agent works on";

@@ -6,6 +6,7 @@
 #[cfg(feature = "postgres")]
 pub(crate) mod database;
 mod file;
+mod handover;
 pub(crate) mod identity;
 mod keys;
 mod sources;
@@ -30,6 +31,7 @@ use crate::exit::{Exit, Failure, one_line};
 use crate::interaction::open::Access;
 use crate::secret::Secret;
 use crate::trust::Authorities;
+pub(crate) use handover::Handover;
 use keys::{
     AGENT_ID, APPROVERS, BACKGROUND, CACHE, CHANNEL, COLOR, CONTEXT_ALERT, CONTEXT_LIMIT, CONTEXT_WARN,
     DEADLINE, HEARTBEAT, JSON, KILL_AFTER, Key, MIN_INTERVAL, NO_POST, POLL_INTERVAL, PROGRESS_REGEX, QUIET,
@@ -105,6 +107,7 @@ pub(crate) struct Config {
     /// The channel of a task that names none; `None` when the setting cannot be read.
     pub(crate) default_channel: Option<String>,
     pub(crate) thread: Option<Thread>,
+    pub(crate) handover: Handover,
     pub(crate) min_interval: Duration,
     pub(crate) deadline: Duration,
     pub(crate) background: BackgroundChoice,
@@ -429,6 +432,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         channel,
         default_channel,
         thread,
+        handover: Handover::find(env, &mut sources),
         min_interval: flags
             .min_interval
             .or_else(|| sources.tuning(MIN_INTERVAL, parse::duration))

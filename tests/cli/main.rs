@@ -28,6 +28,7 @@ mod fleet;
 mod fleet_reads;
 mod flush;
 mod generated;
+mod handover;
 mod help;
 mod identity;
 mod interval;

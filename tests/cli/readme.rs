@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fake_slack::{CHANNEL, FakeSlack, HUMAN, Message};
 use crate::support::{Output, Run, Sandbox, wait_for};
 
-const README: &str = include_str!("../../README.md");
+pub(crate) const README: &str = include_str!("../../README.md");
 
 /// What stands below a heading, up to the next one of any level.
 #[track_caller]
@@ -30,7 +30,7 @@ fn section(heading: &str) -> &'static str {
 
 /// The fenced blocks of one language below a heading.
 #[track_caller]
-fn blocks(heading: &str, language: &str) -> Vec<&'static str> {
+pub(crate) fn blocks(heading: &str, language: &str) -> Vec<&'static str> {
     let begin = format!("```{language}\n");
     let parts = section(heading).split(&begin).skip(1);
     parts.map(|part| part.split_once("```").expect("an end of the block").0).collect()
@@ -52,7 +52,7 @@ fn set_up() -> (FakeSlack, Sandbox) {
 }
 
 /// A line of shell that finds `agent-checkpoint` and the caller's programs by name.
-fn line<'a>(sandbox: &'a Sandbox, line: &str) -> Run<'a> {
+pub(crate) fn line<'a>(sandbox: &'a Sandbox, line: &str) -> Run<'a> {
     let own = Path::new(env!("CARGO_BIN_EXE_agent-checkpoint")).parent().expect("a directory");
     let path = format!("{}:{}", own.display(), std::env::var("PATH").unwrap_or_default());
     sandbox.shell(line).env("PATH", path)
@@ -251,7 +251,7 @@ fn the_node_recipe_says_that_a_signal_ended_it() {
 }
 
 /// The commands of a workflow that call the program, with blocks (`- |`) as one command.
-fn commands(yaml: &str) -> Vec<String> {
+pub(crate) fn commands(yaml: &str) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let mut block_indent = None;
     for text in yaml.lines() {

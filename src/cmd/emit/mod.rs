@@ -13,7 +13,7 @@ use super::deliver::{PATIENCE, Sender};
 use super::forward::Forwarder;
 use super::receipt::{Audited, Receipt, broken, conversation};
 use super::record::Noted;
-use super::{DAY, configure, courier, now, open, record, report_problems, unpack, wrapper};
+use super::{DAY, configure, courier, handover, now, open, record, report_problems, unpack, wrapper};
 use crate::args::{BackgroundChoice, EmitArgs, GlobalArgs};
 use crate::checkpoint::Draft;
 #[cfg(feature = "postgres")]
@@ -310,7 +310,7 @@ impl Emission<'_> {
     fn receipt(&self, store: &mut Store, recorded: &Recorded, plan: &Plan) -> Receipt {
         let append = &plan.append;
         let is_sent = matches!(self.outcome, Some(Outcome::Posted { .. }));
-        let found = if is_sent && !self.config.json {
+        let found = if is_sent && !self.config.json && !self.config.handover.is_wanted() {
             let standing =
                 Standing { delivery: Delivery::Sent, message_ts: None, reason: None, due_at: None };
             Ok((standing, append.task.clone()))
@@ -396,6 +396,7 @@ impl Emission<'_> {
             self.ui.warn(&message, Some("run agent-checkpoint doctor"));
             receipt.warnings.push(message);
         }
+        handover::offer(&mut receipt, self.config, self.ui);
         for problem in self.config.problems.iter() {
             receipt.warnings.push(problem.message.clone());
         }

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use self::reporter::{Ending, News, Place, Report, Voice, Word};
 use super::receipt::Audited;
-use super::{BUSY_MAX, configure, courier, open, report_problems, wrapper};
+use super::{BUSY_MAX, configure, courier, handover, open, report_problems, wrapper};
 use crate::args::{BackgroundChoice, GlobalArgs, RunArgs};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Delivery;
@@ -164,6 +164,7 @@ fn child_environment(config: &Config, place: &Place) -> Vec<(OsString, OsString)
         ("AGENT_CHECKPOINT_CACHE", &config.cache),
         ("AGENT_CHECKPOINT_CONFIG", &config.config_file),
         ("AGENT_CHECKPOINT_ENV_FILE", &config.env_file),
+        ("AGENT_CHECKPOINT_DOTENV", &config.handover.dotenv),
     ] {
         if let Some(path) = path {
             set(name, path.clone().into());
@@ -370,6 +371,7 @@ impl Watch<'_> {
             ui.warn(&message, Some(advice));
             receipt.warnings.push(message);
         }
+        handover::offer(&mut receipt, config, ui);
         receipt.warnings.extend(config.problems.iter().map(|problem| problem.message.clone()));
         if config.json {
             if let Err(error) = ui.answer(&receipt.json().to_string()) {

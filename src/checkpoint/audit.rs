@@ -518,3 +518,6 @@ pub(crate) fn inherit(snapshot: &mut Snapshot, elder: &Snapshot) {
     snapshot.push_artifacts(&artifacts);
     snapshot.artifact_count += unnamed;
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,7 @@ fn a_server_whose_disk_is_full_gets_the_rows_once_there_is_room() {
         machine.sandbox.cmd(["emit", "-a", "bot", "-s", "working", "-"]).stdin(action).run().success();
     }
     machine.sandbox.env("DATABASE_URL", &url);
-    let full = machine.sandbox.cmd(["flush", "--json", "--deadline", "2s"]).run().code(75);
+    let full = machine.sandbox.cmd(["flush", "--json", "--deadline", "4s"]).run().code(75);
     let left = full.stderr_has("refused").json()["audit"]["waiting"].as_u64().expect("a number");
     assert!(left > 0);
     cluster.make_room();

@@ -16,6 +16,9 @@ use crate::ui::Ui;
 /// Longer than anybody waits.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// What an attempt takes at least.
+const ATTEMPT_MIN: Duration = Duration::from_millis(500);
+
 /// What becomes of the rows that wait.
 pub(super) struct TrailFlush {
     /// `None` when no database is configured.
@@ -89,7 +92,8 @@ impl TrailFlush {
                 Some(_) => {}
             }
             let wait = retry::network_rest(self.failures, now()).since(now());
-            if wait >= self.by().saturating_duration_since(Instant::now()) {
+            // An attempt without time would only hide why the one before failed.
+            if wait + ATTEMPT_MIN >= self.by().saturating_duration_since(Instant::now()) {
                 return Ok(());
             }
             self.failures += 1;

@@ -156,6 +156,7 @@ impl Trouble {
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
             SqlState::INVALID_CATALOG_NAME,
             SqlState::INSUFFICIENT_PRIVILEGE,
+            SqlState::INVALID_COLUMN_REFERENCE,
         ];
         match &self.code {
             Some(code) => by_code.contains(code) || self.is_about_schema(),
@@ -336,6 +337,11 @@ fn refused(at: &At, code: &SqlState, said: &str) -> Trouble {
             Kind::Refused,
             format!("{place} does not let user '{user}' do that in database '{database}': {said}"),
             "use the tables' owner, or have what is missing granted".to_owned(),
+        ),
+        code if *code == SqlState::INVALID_COLUMN_REFERENCE => (
+            Kind::Refused,
+            format!("{place}: a table of the audit trail has no unique key by id alone: {said}"),
+            "make id the primary key; a partitioned table has to be partitioned by id for that".to_owned(),
         ),
         code if not_ready.contains(code) => {
             (Kind::Unreachable, format!("{place} is not ready: {said}"), "wait until it is".to_owned())

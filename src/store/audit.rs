@@ -345,6 +345,23 @@ impl Tx<'_> {
         owner: &Owner,
         (now, until): (Moment, Moment),
     ) -> Result<Option<String>, StoreError> {
+        let Some(name) = self.free_seat(database, seats, owner, now)? else { return Ok(None) };
+        self.connection.execute(
+            "INSERT INTO couriers (link, owner, until_ms) VALUES (?1, ?2, ?3)
+             ON CONFLICT (link) DO UPDATE SET owner = ?2, until_ms = ?3",
+            params![name, owner.as_str(), until.0],
+        )?;
+        Ok(Some(name))
+    }
+
+    /// A place that nobody has; to look costs the others nothing.
+    pub(crate) fn free_seat(
+        &self,
+        database: &str,
+        seats: u32,
+        owner: &Owner,
+        now: Moment,
+    ) -> Result<Option<String>, StoreError> {
         let find = "SELECT owner, until_ms FROM couriers WHERE link = ?1";
         for seat in 0..seats {
             let name = format!("{database}|{seat}");
@@ -354,11 +371,6 @@ impl Tx<'_> {
                 lease::keeps_out(Some(&holder), Some(Moment(held_until)), owner, now)
             });
             if !is_taken {
-                self.connection.execute(
-                    "INSERT INTO couriers (link, owner, until_ms) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (link) DO UPDATE SET owner = ?2, until_ms = ?3",
-                    params![name, owner.as_str(), until.0],
-                )?;
                 return Ok(Some(name));
             }
         }

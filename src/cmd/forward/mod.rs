@@ -24,8 +24,9 @@ use crate::store::{Batch, Owner, Store, StoreError, Trail, Tx, Unsent};
 
 /// How many processes that share a cache speak with a database at once.
 const SEATS: u32 = 4;
-/// How often to look whether one of them is done.
+/// How soon to look whether one of them is done, and how often in the end.
 const POLL: Duration = Duration::from_millis(5);
+const POLL_MAX: Duration = Duration::from_millis(40);
 /// How much longer than its work a seat is kept, should its holder die.
 const SEAT_MARGIN: Duration = Duration::from_secs(5);
 /// How many checkpoints a batch has at most, and about how many bytes.
@@ -280,10 +281,23 @@ impl Forwarder {
             })?;
             match taken {
                 (Some(seat), trail) => return Ok((seat, trail)),
-                (None, _) if left <= POLL => return Err(Stop::Crowded),
-                (None, _) => thread::sleep(POLL),
+                (None, _) if left.is_zero() => return Err(Stop::Crowded),
+                (None, _) => self.await_seat(store, deadline)?,
             }
         }
+    }
+
+    /// Waits until somebody leaves, or the time is over.
+    fn await_seat(&self, store: &mut Store, deadline: Instant) -> Result<(), Stop> {
+        let mut poll = POLL;
+        while store.read(|tx| tx.free_seat(&self.name, SEATS, &self.owner, now()))?.is_none() {
+            if deadline.saturating_duration_since(Instant::now()) <= poll {
+                return Err(Stop::Crowded);
+            }
+            thread::sleep(poll);
+            poll = (poll * 2).min(POLL_MAX);
+        }
+        Ok(())
     }
 
     fn connect(

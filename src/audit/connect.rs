@@ -11,6 +11,7 @@
 //! told.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::net::lookup_host;
@@ -254,20 +255,24 @@ impl Try<'_> {
 
     async fn way(&self, address: Option<IpAddr>, encrypted: bool) -> Result<Found, Trouble> {
         let mut config = self.config(address);
-        if encrypted {
-            config.ssl_mode(SslMode::Require);
-        } else {
-            config.ssl_mode(SslMode::Disable);
-        }
+        config.ssl_mode(match self.database.encryption.tls {
+            _ if !encrypted => SslMode::Disable,
+            // A server without it says so, and the same connection goes on in the clear.
+            Tls::Prefer => SslMode::Prefer,
+            _ => SslMode::Require,
+        });
         let trouble = |error| Trouble::of(&self.at, &error);
-        let (client, connection) = config.connect(self.tls.clone()).await.map_err(trouble)?;
+        let (tls, is_encrypted) = tls::noting(self.tls);
+        let (client, connection) = config.connect(tls).await.map_err(trouble)?;
         let server_version = connection.parameter("server_version").unwrap_or_default().to_owned();
         // It is served whenever the runtime runs.
         let connection = tokio::spawn(connection);
         self.check_session(&client).await?;
         let protection = match self.host.place {
             Place::Socket(_) => Protection::Socket,
-            Place::Tcp { .. } if encrypted => Protection::Tls(self.database.encryption.proof),
+            Place::Tcp { .. } if is_encrypted.load(Ordering::Relaxed) => {
+                Protection::Tls(self.database.encryption.proof)
+            }
             Place::Tcp { .. } => Protection::Nothing,
         };
         Ok(Found { client, connection, server_version, at: self.at.clone(), protection })

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,6 +20,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublic
 use rustls::server::ParsedCertificate;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tokio_postgres::Socket;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use x509_cert::certificate::{Certificate, Version};
 use x509_cert::der::{Decode, Encode};
@@ -70,6 +73,40 @@ pub(super) fn unused() -> MakeRustlsConnect {
         .with_safe_default_protocol_versions()
         .expect("the provider has ciphers for the default versions");
     MakeRustlsConnect::new(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+/// The same connector, and whether TLS was begun with it: with `sslmode=prefer` that is the server's to say.
+pub(super) fn noting(tls: &MakeRustlsConnect) -> (Noting<MakeRustlsConnect>, Arc<AtomicBool>) {
+    let begun = Arc::new(AtomicBool::new(false));
+    (Noting { inner: tls.clone(), begun: Arc::clone(&begun) }, begun)
+}
+
+/// Notes that TLS is begun.
+pub(super) struct Noting<T> {
+    inner: T,
+    begun: Arc<AtomicBool>,
+}
+
+impl<T: MakeTlsConnect<Socket>> MakeTlsConnect<Socket> for Noting<T> {
+    type Stream = T::Stream;
+    type TlsConnect = Noting<T::TlsConnect>;
+    type Error = T::Error;
+
+    fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Self::Error> {
+        let inner = self.inner.make_tls_connect(domain)?;
+        Ok(Noting { inner, begun: Arc::clone(&self.begun) })
+    }
+}
+
+impl<T: TlsConnect<Socket>> TlsConnect<Socket> for Noting<T> {
+    type Stream = T::Stream;
+    type Error = T::Error;
+    type Future = T::Future;
+
+    fn connect(self, stream: Socket) -> Self::Future {
+        self.begun.store(true, Ordering::Relaxed);
+        self.inner.connect(stream)
+    }
 }
 
 /// Asks of a certificate what was asked for, and no more.

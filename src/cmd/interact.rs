@@ -144,7 +144,8 @@ pub(super) fn cancel(
     let Some(key) = task.key else { return Ok(Reply::default()) };
     let agent_id = plain(&task.agent_id, false);
     // Those whom its own settings name, since whoever hears of it may have been started with others.
-    let approvers = task.cancel.as_ref().map_or(&config.approvers, |cancel| &cancel.approvers);
+    let theirs = task.cancel.as_ref().map(|cancel| &cancel.approvers);
+    let Some(approvers) = theirs.or(config.approvers.as_ref()) else { return Ok(Reply::default()) };
     let refusal = rules::keeps_out(approvers, voter);
     let (words, refused) = match &refusal {
         Some(refusal) => (Some(refusal.words_to(approvers)), Some(refusal.name())),

@@ -114,8 +114,8 @@ pub(crate) struct Config {
     pub(crate) strict: bool,
     pub(crate) no_post: bool,
     pub(crate) context_limit: Option<u64>,
-    /// Who may answer questions; empty for anybody.
-    pub(crate) approvers: Vec<String>,
+    /// Who may answer questions and cancel tasks, empty for anybody; `None` when the setting cannot be read.
+    pub(crate) approvers: Option<Vec<String>>,
     pub(crate) poll_interval: Duration,
     pub(crate) supervision: Supervision,
     pub(crate) thresholds: Thresholds,
@@ -447,11 +447,11 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             .unwrap_or(BackgroundChoice::Auto),
         strict: flags.strict || sources.tuning(STRICT, parse::switch).unwrap_or(false),
         no_post: flags.no_post || sources.tuning(NO_POST, parse::switch).unwrap_or(false),
-        // A list that cannot be read is not one that lets everybody in: whoever asks refuses.
+        // A list that cannot be read is not one that lets everybody in: nobody is asked, and nobody may cancel.
         approvers: sources
             .destination_or(APPROVERS, question::user_ids, "nobody can be asked until it is mended", false)
-            .unwrap_or_default()
-            .unwrap_or_default(),
+            .ok()
+            .map(Option::unwrap_or_default),
         poll_interval: sources
             .tuning(POLL_INTERVAL, parse::duration)
             .unwrap_or(DEFAULT_POLL_INTERVAL)

@@ -95,6 +95,19 @@ fn only_those_who_may_can_cancel() {
 }
 
 #[test]
+fn a_list_of_approvers_that_cannot_be_read_lets_nobody_cancel() {
+    let scene = scene();
+    scene.sandbox.env("AGENT_CHECKPOINT_APPROVERS", "bob");
+    let doctor = scene.sandbox.cmd(["doctor"]).run().code(78);
+    doctor.stdout_has("FAIL settings     AGENT_CHECKPOINT_APPROVERS: 'bob'").lacks("anybody in the channel");
+    let mut process = scene.sandbox.cmd(["run", "-a", "bot", "--", "cat"]).spawn();
+    let card = wait_for("the card", || scene.slack.roots().pop());
+    assert_eq!(scene.slack.buttons(&card.ts), [""; 0]);
+    drop(process.stdin.take());
+    assert_eq!(process.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
 fn an_emit_hears_of_it_until_the_task_ends() {
     let scene = scene();
     let script = "trap '' TERM; echo ready; while :; do sleep 0.05; done";

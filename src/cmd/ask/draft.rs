@@ -71,9 +71,9 @@ pub(super) fn question(
 
 /// A flag is more than the setting: it names those of this question.
 fn approvers(args: &AskArgs, config: &Config) -> Vec<String> {
-    let named = if args.approver.is_empty() { &config.approvers } else { &args.approver };
+    let named = if args.approver.is_empty() { config.approvers.as_deref() } else { Some(&args.approver[..]) };
     let mut approvers: Vec<String> = Vec::new();
-    for id in named {
+    for id in named.unwrap_or_default() {
         if !approvers.contains(id) {
             approvers.push(id.clone());
         }

@@ -550,8 +550,7 @@ fn record_start(
     let Noted { mut plan, recorded, .. } =
         record::record(tx, start, &record::policy(&settings.config), now())?;
     tx.watch(recorded.task, me, now())?;
-    if settings.is_cancellable {
-        let approvers = settings.config.approvers.clone();
+    if let (true, Some(approvers)) = (settings.is_cancellable, settings.config.approvers.clone()) {
         tx.offer_cancel(recorded.task, &Cancel { nonce: nonce(), approvers })?;
     }
     plan.append.task.key = Some(recorded.task);

@@ -18,11 +18,9 @@ fn without_a_server_a_checkpoint_is_recorded_and_posted() {
     let machine = Machine::with_slack(NOBODY, &slack);
     let receipt = machine.emit(["-s", "starting", "Begin"]);
     assert_eq!((&receipt["audit"], &receipt["delivery"]), (&json!("queued"), &json!("sent")));
-    let warned = receipt["warnings"][0].as_str().expect("a warning");
-    assert_eq!(
-        warned,
-        "recorded, but not in the audit trail yet (queued): 127.0.0.1:1 refused the connection"
-    );
+    // It is asked once, though there would be more to tell when the thread is open.
+    let warned = "recorded, but not in the audit trail yet (queued): 127.0.0.1:1 refused the connection";
+    assert_eq!(receipt["warnings"], json!([warned]));
     // Within the back-off nobody tries, so nobody warns either; to a strict caller it is not done.
     let receipt = machine.emit(["-s", "blocked", "Go on"]);
     assert_eq!((&receipt["audit"], &receipt["warnings"]), (&json!("queued"), &json!([])));

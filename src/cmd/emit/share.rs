@@ -44,7 +44,9 @@ impl Emission<'_> {
     /// Tells the database where the thread is, once it is open.
     pub(super) fn share_thread(&mut self, store: &mut Store, task: TaskKey) {
         let Some(forwarder) = &self.forwarder else { return };
-        if !store.read(|tx| tx.has_news(task)).unwrap_or(false) {
+        // What has just failed is left alone: it would fail again, at the cost of the time that is left.
+        let is_due = store.read(|tx| Ok(tx.has_news(task)? && forwarder.held_until(tx, now())?.is_none()));
+        if !is_due.unwrap_or(false) {
             return;
         }
         let deadline = self.audit_deadline();

@@ -63,12 +63,19 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     };
     let mut root = visible(Cli::command());
     root.build();
-    let subs: Vec<Command> = root.get_subcommands().cloned().collect();
-    let names: Vec<String> = subs.iter().map(page_name).collect();
-    for (sub, name) in subs.into_iter().zip(&names) {
-        let mut page = page(name, sub.display_name(name))?;
+    let mut names = Vec::new();
+    for sub in root.get_subcommands() {
+        let name = page_name(NAME, sub);
+        for below in sub.get_subcommands() {
+            let name_below = page_name(&name, below);
+            let mut page = page(&name_below, below.clone().display_name(&name_below))?;
+            section(&mut page, "SEE ALSO", |roff| see_also(roff, std::slice::from_ref(&name)));
+            write(&name_below, page)?;
+        }
+        let mut page = page(&name, sub.clone().display_name(&name))?;
         section(&mut page, "SEE ALSO", |roff| see_also(roff, &[NAME.to_owned()]));
-        write(name, page)?;
+        write(&name, page)?;
+        names.push(name);
     }
     let mut page = page(NAME, root)?;
     section(&mut page, "EXIT STATUS", |roff| {
@@ -99,8 +106,8 @@ pub(super) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn page_name(command: &Command) -> String {
-    format!("{NAME}-{}", command.get_name())
+fn page_name(above: &str, command: &Command) -> String {
+    format!("{above}-{}", command.get_name())
 }
 
 /// The definition without what is started by the program itself.

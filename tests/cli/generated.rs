@@ -89,6 +89,19 @@ fn the_manual_pages_are_the_committed_ones() {
 }
 
 #[test]
+fn every_manual_page_that_another_one_names_is_there() {
+    let pages = files(&committed("man"));
+    for (name, text) in &pages {
+        let text = text.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
+        let named = text.split_whitespace().filter_map(|word| word.trim_end_matches(',').strip_suffix("(1)"));
+        for page in named.filter(|page| page.starts_with("agent-checkpoint")) {
+            assert!(pages.contains_key(&format!("{page}.1")), "{name} names {page}(1)");
+        }
+    }
+    assert!(pages["agent-checkpoint-db-migrate.1"].contains(r"\-\-deadline"));
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_named_with_a_hint() {
     let sandbox = Sandbox::new();
     let file = sandbox.write("file", "");

@@ -77,6 +77,11 @@ impl Server {
         self.ask(&format!("GET {path}"), "")
     }
 
+    /// What it has written to its standard error.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().expect("no panic").clone()
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")), signal).expect("it runs");
     }

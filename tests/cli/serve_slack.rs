@@ -129,3 +129,12 @@ fn with_an_app_level_token_it_listens_by_a_socket_too() {
     assert_eq!(scene.slack.sockets_opened(), 1);
     drop(server);
 }
+
+#[test]
+fn an_app_level_token_that_cannot_be_used_alone_is_pointed_out() {
+    let scene = Scene::people();
+    scene.sandbox.env("SLACK_APP_TOKEN", scene.slack.app_token()).env("SLACK_BOT_TOKEN", "");
+    let server = Server::start(&scene.sandbox);
+    let said = "warning: SLACK_APP_TOKEN is not used: without a bot token no clicks are heard by Socket Mode\nhint: set SLACK_BOT_TOKEN\n";
+    wait_for("the warning", || server.said().contains(said).then_some(()));
+}

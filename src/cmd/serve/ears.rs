@@ -55,6 +55,11 @@ pub(super) fn slack(config: &Arc<Config>, ui: &Ui) -> io::Result<Slack> {
 /// There is no room for a thread.
 pub(super) fn socket(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
     if config.socket_access().is_none() {
+        if config.app_token.is_some() {
+            let message =
+                "SLACK_APP_TOKEN is not used: without a bot token no clicks are heard by Socket Mode";
+            ui.warn(message, Some("set SLACK_BOT_TOKEN"));
+        }
         return Ok(());
     }
     let (config, ui) = (Arc::clone(config), ui.clone());

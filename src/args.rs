@@ -665,6 +665,11 @@ fn describe(error: &clap::Error) -> Failure {
                 format!("did you mean '{}'?", some.rsplit(", ").next().unwrap_or_default())
             }),
         ),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            if command.is_some() =>
+        {
+            ("no command was given".to_owned(), help)
+        }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             ("no command was given".to_owned(), "start with agent-checkpoint emit --help".to_owned())
         }

@@ -130,6 +130,7 @@ fn a_wrong_command_line_never_ends_with_2() {
     let sandbox = Sandbox::new();
     for (args, line) in [
         (&[][..], "no command was given"),
+        (&["db"], "no command was given\nhint: see agent-checkpoint db --help"),
         (&["emti"], "unknown command 'emti'\nhint: did you mean 'emit'?"),
         (&["--bogus"], "unknown argument '--bogus'"),
         (&["emit", "--bogus"], "unknown argument '--bogus'"),

@@ -521,11 +521,16 @@ impl Tx<'_> {
                     ORDER BY key DESC LIMIT 1";
         let id = theirs.id.to_string();
         let known: Option<i64> = self.connection.query_row(find, [&id], |row| row.get(0)).optional()?;
+        // A thread of ours that is unknown there, or another than there, is not forgotten: see `share_thread`.
         let sql = match known {
             Some(_) => {
-                "UPDATE tasks SET agent_id = ?3, task_type = ?4, state = ?5, snapshot = ?6, channel = ?7, channel_id = ?8,
-                     thread_ts = ?9, shared_thread_ts = ?9, card = ?10, credential = ?11, started_at_ms = ?12,
-                     updated_at_ms = ?13, ended_at_ms = ?14, joined = ?15
+                "UPDATE tasks SET agent_id = ?3, task_type = ?4, state = ?5, snapshot = ?6, started_at_ms = ?12,
+                     updated_at_ms = ?13, ended_at_ms = ?14,
+                     (channel, channel_id, thread_ts, shared_thread_ts, card, credential, joined) =
+                         (SELECT ?7, ?8, ?9, ?9, ?10, ?11, ?15 WHERE thread_ts IS NULL OR thread_ts IS ?9
+                          UNION ALL
+                          SELECT channel, channel_id, thread_ts, shared_thread_ts, card, credential, joined
+                          WHERE thread_ts IS NOT NULL AND thread_ts IS NOT ?9)
                  WHERE key = ?1 AND ?2 = ?2"
             }
             None => {

@@ -195,6 +195,44 @@ fn a_thread_of_another_workspace_is_left_alone() {
 }
 
 #[test]
+fn a_machine_that_cannot_post_in_the_shared_thread_keeps_its_own() {
+    let pair = Pair::new();
+    pair.other.sandbox.env("SLACK_BOT_TOKEN", "").webhook(&pair.slack);
+    pair.ours.emit(["-s", "starting", "Here"]);
+    let thread = ["--thread", "C0AGENT000:1700000000.000100"];
+    let first = pair.other.emit([thread[0], thread[1], "-s", "blocked", "There"]);
+    assert_eq!(first["thread_ts"], "1700000000.000100");
+    pair.ours.emit(["-s", "blocked", "Here again"]);
+    let next = pair.other.emit(["-s", "blocked", "There again"]);
+    assert_eq!(place(&first), place(&next));
+}
+
+#[test]
+fn a_thread_that_the_database_has_not_heard_of_yet_stays_the_tasks() {
+    let pair = Pair::new();
+    pair.slack.hold();
+    let mut first = Value::Null;
+    thread::scope(|scope| {
+        let emitted = scope.spawn(|| pair.ours.emit(["-s", "starting", "Begin"]));
+        wait_for("the message", || (pair.slack.calls("chat.postMessage").len() == 1).then_some(()));
+        // The task is known there by now; its thread is not, as nobody gets at the table.
+        crate::db::with_lock(pair.cluster, &pair.database, || {
+            pair.slack.release();
+            first = emitted.join().expect("a receipt");
+        });
+    });
+    assert_eq!(first["delivery"], "sent");
+    pair.other.emit(["-s", "blocked", "Elsewhere"]);
+    // Past the back-off after the failure.
+    let next = wait_for("the database", || {
+        let next = pair.ours.emit(["-s", "blocked", "Go on"]);
+        (next["audit"] == "sent").then_some(next)
+    });
+    assert_eq!(place(&first), place(&next));
+    assert_eq!(pair.slack.roots().len(), 1);
+}
+
+#[test]
 fn a_wrapped_command_goes_on_in_the_shared_task_as_well() {
     let pair = Pair::new();
     let first = pair.ours.emit(["-s", "starting", "Begin"]);

@@ -1,5 +1,7 @@
 //! The audit trail when its database is away, slow, full or of another opinion: nobody waits for it and nothing is lost.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::time::Instant;
 
 use serde_json::json;
@@ -27,6 +29,17 @@ fn without_a_server_a_checkpoint_is_recorded_and_posted() {
     machine.sandbox.cmd(["emit", "-a", "bot", "--strict", "-f", "Strictly"]).run().code(75);
     let flush = machine.sandbox.cmd(["flush", "--json", "--deadline", "1s"]).run().code(75);
     assert_eq!(flush.json()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 3 }));
+}
+
+#[test]
+fn a_call_that_has_no_time_does_not_try_the_database() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = server.local_addr().expect("an address").port();
+    let machine = Machine::of(&format!("postgres://ana@127.0.0.1:{port}/silent"));
+    let receipt = machine.emit(["--deadline", "0s", "-s", "starting", "Begin"]);
+    assert_eq!((&receipt["audit"], &receipt["warnings"]), (&json!("queued"), &json!([])));
+    server.set_nonblocking(true).expect("a listener that does not wait");
+    assert_eq!(server.accept().expect_err("nobody").kind(), ErrorKind::WouldBlock);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::store::{Claim, Store, StoreError, Tx};
 
 /// Which part of the deadline the database may have; the rest is Slack's.
 const SHARE: u32 = 3;
-/// The least that it gets.
+/// The least that it gets, as far as there is that much left.
 const SHARE_MIN: Duration = Duration::from_millis(200);
 
 impl Emission<'_> {
@@ -27,8 +27,8 @@ impl Emission<'_> {
         if !outset.is_told {
             return outset;
         }
+        let Some(deadline) = self.audit_deadline() else { return outset };
         let Some(forwarder) = self.forwarder.take() else { return outset };
-        let deadline = self.audit_deadline();
         let shared =
             forwarder.open(store, Some(&self.draft.agent_id), deadline).and_then(|(mut session, theirs)| {
                 let shared = self.reconcile(store, &mut session, &mut outset, theirs);
@@ -49,7 +49,7 @@ impl Emission<'_> {
         if !is_due.unwrap_or(false) {
             return;
         }
-        let deadline = self.audit_deadline();
+        let Some(deadline) = self.audit_deadline() else { return };
         let shared = forwarder.open(store, None, deadline).and_then(|(mut session, _)| {
             let told = session.tell_thread(store, task);
             session.close(store)?;
@@ -59,10 +59,11 @@ impl Emission<'_> {
         self.report(shared);
     }
 
-    fn audit_deadline(&self) -> Instant {
+    /// `None` when the time is over: what is not even tried says nothing of the database, and holds nobody else back.
+    fn audit_deadline(&self) -> Option<Instant> {
         let left = (self.started + self.config.deadline.min(crate::cmd::DAY))
             .saturating_duration_since(Instant::now());
-        Instant::now() + (left / SHARE).max(SHARE_MIN)
+        (!left.is_zero()).then(|| Instant::now() + (left / SHARE).max(SHARE_MIN).min(left))
     }
 
     fn report(&mut self, shared: Result<(), Stop>) {

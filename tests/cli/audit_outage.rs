@@ -43,6 +43,27 @@ fn a_call_that_has_no_time_does_not_try_the_database() {
 }
 
 #[test]
+fn refused_rows_are_sent_again_though_the_server_was_away_at_first() {
+    let mut cluster = Cluster::start();
+    let (database, url) = database(&cluster);
+    let rule = "ALTER TABLE agent_checkpoints ADD CONSTRAINT sober CHECK (action_description <> 'poison')";
+    cluster.sql_in(&database, rule);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "poison"]);
+    cluster.sql_in(&database, "ALTER TABLE agent_checkpoints DROP CONSTRAINT sober");
+    cluster.kill();
+    let nobody = TcpListener::bind(("127.0.0.1", cluster.port())).expect("the server's port");
+    let flush = machine.sandbox.cmd(["flush", "--json", "--rejected"]).spawn();
+    drop(nobody.accept().expect("a first try"));
+    drop(nobody);
+    cluster.restart();
+    let output = flush.wait_with_output().expect("an output");
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["audit"], json!({ "sent": 1, "rejected": 0, "waiting": 0 }));
+    assert_eq!(trail(&cluster, &database), ["poison|0"]);
+}
+
+#[test]
 fn what_waited_for_a_server_is_there_when_it_comes_back() {
     let mut cluster = Cluster::start();
     let (database, url) = database(&cluster);

@@ -51,19 +51,19 @@ impl TrailFlush {
         let Some(forwarder) = &self.forwarder else { return Ok(()) };
         let all = forwarder.unsent(store)?.waiting;
         let shows = ui.shows_progress();
-        let mut before = 0;
+        let mut shown = false;
         let passed = forwarder.flush(store, self.rejected, by, &mut |done| {
-            before = done;
             if shows {
+                shown = true;
                 ui.progress("forwarding", done, all.max(done));
             }
         });
-        if shows && before > 0 {
+        if shown {
             ui.end_progress();
         }
-        self.rejected = false;
         match passed {
             Ok(told) => {
+                self.rejected = false;
                 (self.told.sent, self.told.refused) =
                     (self.told.sent + told.sent, self.told.refused + told.refused);
                 self.stop = None;

@@ -65,8 +65,18 @@ pub(crate) fn overflows(question: &Question) -> bool {
     content(question).1 > 0
 }
 
+/// What a title ends with.
+const ASKS: [&str; 2] = ["asks for approval", "asks for a choice"];
+
+/// Whether this is the text of a message that puts a question, or of one that is decided meanwhile.
+pub(crate) fn puts_question(text: &str) -> bool {
+    // Slack may spell the sign in front in letters.
+    let title = text.lines().next().unwrap_or_default().trim_end();
+    ASKS.iter().any(|what| title.ends_with(&format!("` {what}")))
+}
+
 fn title(question: &Question) -> String {
-    let what = if question.choices.is_empty() { "asks for approval" } else { "asks for a choice" };
+    let what = ASKS[usize::from(!question.choices.is_empty())];
     format!("⏳ Agent {} {what}", code(&question.agent_id, 300))
 }
 
@@ -320,6 +330,24 @@ mod tests {
             _ => block["text"]["text"].as_str().map(str::to_owned),
         };
         blocks(message).iter().filter_map(text).collect()
+    }
+
+    #[test]
+    fn a_question_is_known_by_its_text_whatever_became_of_it() {
+        let choices = Question { choices: vec!["a".to_owned()], ..Question::sample() };
+        for question in [Question::sample(), choices] {
+            let open = asked(question);
+            let answer = Some(Answer::bare(Decision::Approved, Moment(1)));
+            let done = Asked { answer, ..open.clone() };
+            for message in
+                [message(&open, Means::Buttons), message(&done, Means::Buttons), plain_message(&open)]
+            {
+                let text = message["text"].as_str().expect("text");
+                assert!(puts_question(text), "{text}");
+                assert!(puts_question(&text.replace('⏳', ":hourglass_flowing_sand:")), "{text}");
+            }
+        }
+        assert!(!puts_question("⏳ Agent `bot` – WAITING_APPROVAL\n\nLast Action: `it` asks for approval"));
     }
 
     #[test]

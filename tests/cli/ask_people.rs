@@ -178,6 +178,27 @@ fn a_reply_is_for_the_question_asked_last() {
 }
 
 #[test]
+fn a_reply_in_a_shared_thread_is_for_the_agent_that_asked_last() {
+    // The other agent may have another cache, and its question may be answered before ours is looked after again.
+    side_by_side([Some("other.db"), None], |cache| {
+        let first = Asked::new(&["--timeout", "6s"]);
+        let scene = &first.scene;
+        let thread = format!("{CHANNEL}:{}", first.message.thread_ts.clone().expect("a thread"));
+        let cache = cache.map_or(scene.sandbox.cache_path(), |name| scene.sandbox.path().join(name));
+        let cache = cache.to_str().expect("text");
+        let second =
+            Asker::start(scene, &["Run the linter?", "-a", "linter", "--thread", &thread, "--cache", cache]);
+        wait_for("the second question", || {
+            (scene.slack.newest_with("question:approve")?.ts != first.message.ts).then_some(())
+        });
+        first.replies(HUMAN, "approve");
+        assert_eq!(second.end().code, Some(0), "{cache}");
+        let (told, _) = first.end();
+        assert_eq!((told.code, told.stdout.as_str()), (Some(124), "timed_out\n"), "{cache}");
+    });
+}
+
+#[test]
 fn slack_asks_for_patience_and_gets_it() {
     let scene = Scene::people();
     scene.sandbox.env("AGENT_CHECKPOINT_POLL_INTERVAL", INTERVAL);

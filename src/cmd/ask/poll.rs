@@ -16,9 +16,10 @@ use crate::cmd::interact::{self, Heard, Hearing};
 use crate::cmd::{BUSY_MAX, jitter, now, record};
 use crate::config::{Config, Target};
 use crate::delivery::bot::Bot;
-use crate::delivery::conversation::{Account, Identity, order};
+use crate::delivery::conversation::{Account, Identity, Said, order};
 use crate::delivery::http::Http;
 use crate::delivery::{Cause, Destination, Retry, retry};
+use crate::render::question::puts_question;
 use crate::secret::Secret;
 use crate::store::{Put, Store, StoreError};
 use crate::ui::Ui;
@@ -73,6 +74,8 @@ struct Look {
     oldest: String,
     /// The latest one that was read.
     latest: Option<String>,
+    /// The first question after ours that was found in the thread, whoever put it.
+    next: Option<String>,
     /// Whether replies, and reactions, cannot be read with this token.
     is_closed: [bool; 2],
 }
@@ -83,7 +86,7 @@ struct Place {
     ts: String,
     thread_ts: Option<String>,
     put: Put,
-    /// Where the task's other questions are: a reply is for the one asked last.
+    /// Where the task's other questions are: a reply is for the one asked last in the thread.
     others: Vec<String>,
 }
 
@@ -119,6 +122,7 @@ impl Look {
             known: HashMap::new(),
             oldest: String::new(),
             latest: None,
+            next: None,
             is_closed: [false; 2],
         })
     }
@@ -263,9 +267,12 @@ impl Look {
             Err(reason) => return Ok(Err(reason)),
         };
         self.latest = said.last().map(|said| said.ts.clone());
+        if self.next.is_none() {
+            self.next = said.iter().find(|said| self.is_another_question(said)).map(|said| said.ts.clone());
+        }
         let is_ours = |ts: &str| {
             let later = |other: &String| order(other) > order(&place.ts) && order(other) < order(ts);
-            !place.others.iter().any(later)
+            !place.others.iter().chain(&self.next).any(later)
         };
         let found =
             said.into_iter().filter(|said| !said.is_automatic() && is_ours(&said.ts)).filter_map(|said| {
@@ -274,6 +281,13 @@ impl Look {
                 Some(Found { id, source: "reply", user: said.user?, word, comment })
             });
         Ok(Ok(found.collect()))
+    }
+
+    /// Several agents may share a thread, and not all of them this cache. Whoever pretends to ask keeps words from
+    /// counting at most.
+    fn is_another_question(&self, said: &Said) -> bool {
+        // Ours may have been posted twice.
+        said.is_automatic() && puts_question(&said.text) && !said.text.contains(&self.request.to_string())
     }
 
     /// Puts a word into the cache, unless it was heard before; tells the person why it changes nothing. False if it is to

@@ -4,6 +4,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::ask::Asker;
@@ -91,6 +92,50 @@ fn when_the_listener_ends_the_next_one_takes_over() {
         scene.slack.click(&other.ts, "question:approve", HUMAN);
         assert_eq!(second.end().code, Some(0), "{how}");
     }
+}
+
+/// Longer than until a lease is prolonged and than a transaction waits, both of them ten seconds.
+const BUSY: Duration = Duration::from_secs(22);
+
+#[test]
+fn a_cache_that_was_kept_busy_ends_no_wait_and_clicks_are_heard_again() {
+    side_by_side([("ask", "question:approve", 0), ("run", "task:cancel", 143)], |(command, button, code)| {
+        let scene = scene();
+        let words: &[&str] = match command {
+            "ask" => &["ask", "Go on?", "-a", "bot", "--timeout", "90s"],
+            _ => &["run", "-a", "bot", "--", "sleep", "90"],
+        };
+        let mut process = scene.sandbox.cmd(words).spawn();
+        let message = wait_for("the button", || scene.slack.newest_with(button));
+        scene.slack.wait_sockets(1);
+        let busy = Connection::open(scene.sandbox.cache_path()).expect("the cache");
+        busy.busy_timeout(Duration::from_secs(10)).expect("a moment");
+        busy.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+        std::thread::sleep(BUSY);
+        assert!(process.try_wait().expect("a state").is_none(), "{command} has ended");
+        busy.execute_batch("ROLLBACK").expect("the end of it");
+        scene.slack.wait_sockets(1);
+        wait_for("the click to be heard", || {
+            scene.slack.click(&message.ts, button, HUMAN).acked.then_some(())
+        });
+        assert_eq!(process.wait().expect("an end").code(), Some(code), "{command}");
+    });
+}
+
+#[test]
+fn a_signal_ends_the_wait_while_the_cache_is_busy() {
+    let scene = scene();
+    let (asker, _) = asked(&scene, &[]);
+    let id = asker.id.clone();
+    let busy = Connection::open(scene.sandbox.cache_path()).expect("the cache");
+    busy.busy_timeout(Duration::from_secs(10)).expect("a moment");
+    busy.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    signal(&asker.process, Signal::SIGTERM);
+    let told = asker.end();
+    assert_eq!(told.code, Some(143), "{}", told.stderr);
+    assert!(told.stderr.contains("the next call only will withdraw the question"), "{}", told.stderr);
+    busy.execute_batch("ROLLBACK").expect("the end of it");
+    scene.sandbox.cmd(["answer", &id]).run().code(1).stdout_is("withdrawn\n");
 }
 
 #[test]

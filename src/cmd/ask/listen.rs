@@ -34,10 +34,8 @@ pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
     // Without it the command runs all the same.
     let _ = thread::Builder::new().name("listen".to_owned()).stack_size(STACK).spawn(move || {
         thread::sleep(BRIEF);
-        let Some(mut store) = open(&listener.config) else { return };
-        while let Ok(Hearing::Goes) = listener.tick(&mut store) {
-            thread::sleep(LOOK);
-        }
+        // Without it the command runs all the same.
+        let _ = listener.keep_on();
     });
 }
 
@@ -45,11 +43,7 @@ pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
 #[cfg(feature = "serve")]
 pub(in crate::cmd) fn listen(config: &Arc<Config>, ui: &Ui) -> Result<(), StoreError> {
     let Some(mut listener) = Listener::new(config, ui) else { return Ok(()) };
-    let Some(mut store) = open(config) else { return Ok(()) };
-    while listener.tick(&mut store)? == Hearing::Goes {
-        thread::sleep(LOOK);
-    }
-    Ok(())
+    listener.keep_on()
 }
 
 /// Whether clicks can be heard.
@@ -87,6 +81,23 @@ impl Listener {
             taken: Instant::now(),
             next: Instant::now(),
         })
+    }
+
+    /// Returns when Slack refuses for good, or the cache cannot be used.
+    fn keep_on(&mut self) -> Result<(), StoreError> {
+        let Some(mut store) = open(&self.config) else { return Ok(()) };
+        loop {
+            match self.tick(&mut store) {
+                Ok(Hearing::Goes) => {}
+                Ok(Hearing::Over) => return Ok(()),
+                // Whoever keeps it so long ends at some time.
+                Err(error) if error.busy => {
+                    self.ui.detail(&format!("could not see who listens for clicks: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     /// To be called again and again; does something twice a second at most.

@@ -82,9 +82,6 @@ pub(super) fn run(global: &GlobalArgs, args: AskArgs) -> anyhow::Result<Exit> {
     let mut vigil = Vigil::new(&config, &ui, store, put, args.remind, true);
     let ended = vigil.keep(&signals).map_err(|error| about_cache(error.into(), &config))?;
     vigil.finish();
-    if matches!(ended, Ended::Signal(_)) {
-        ui.note("the question is withdrawn");
-    }
     report(&config, &ui, &question, ended)
 }
 

@@ -110,36 +110,66 @@ impl<'a> Vigil<'a> {
         if listener.is_none() {
             poll::start(self.config, self.ui, &self.put);
         }
-        let mut seen = None;
-        let mut looked = Instant::now();
+        let (mut seen, mut looked) = (None, Instant::now());
         loop {
             if let Some(signal) = signals.first() {
-                if self.is_asker {
-                    close(&mut self.store, self.config, &self.put, &Answer::withdrawn("interrupted", now()))?;
-                }
+                self.withdraw();
                 return Ok(Ended::Signal(signal));
             }
             if !self.store.is_in_place() {
                 return Ok(Ended::Gone);
             }
-            if let Some(listening) = &mut listener
-                && listening.tick(&mut self.store)? == Hearing::Over
-            {
-                listener = None;
-                // What Socket Mode cannot tell us is looked for.
-                poll::start(self.config, self.ui, &self.put);
-            }
-            let version = self.store.version_of_data()?;
-            if seen != Some(version) || looked.elapsed() >= LOOK_ANYWAY {
-                if seen != Some(version) {
-                    self.wake();
+            match self.round(&mut listener, &mut seen, &mut looked) {
+                Ok(Some(ended)) => return Ok(ended),
+                Ok(None) => {}
+                // Whoever keeps it so long ends at some time; but nobody waits longer than was said.
+                Err(error) if error.busy && !self.put.asked.question.is_over(now()) => {
+                    self.ui.detail(&format!("could not look for the answer: {error}"));
                 }
-                (seen, looked) = (Some(version), Instant::now());
-                if let Some(ended) = self.look()? {
-                    return Ok(ended);
-                }
+                Err(error) => return Err(error),
             }
             thread::sleep(LOOK);
+        }
+    }
+
+    /// Sees to it that clicks are heard, and looks for the answer where there may be one.
+    fn round(
+        &mut self,
+        listener: &mut Option<Listener>,
+        seen: &mut Option<i64>,
+        looked: &mut Instant,
+    ) -> Result<Option<Ended>, StoreError> {
+        if let Some(listening) = listener
+            && listening.tick(&mut self.store)? == Hearing::Over
+        {
+            *listener = None;
+            // What Socket Mode cannot tell us is looked for.
+            poll::start(self.config, self.ui, &self.put);
+        }
+        let version = Some(self.store.version_of_data()?);
+        if *seen == version && looked.elapsed() < LOOK_ANYWAY {
+            return Ok(None);
+        }
+        if *seen != version {
+            self.wake();
+        }
+        (*seen, *looked) = (version, Instant::now());
+        self.look()
+    }
+
+    /// Withdraws the question if it is ours. Where that fails, whoever comes next closes it: its asker has ended.
+    fn withdraw(&mut self) {
+        if !self.is_asker {
+            return;
+        }
+        let answer = Answer::withdrawn("interrupted", now());
+        match close(&mut self.store, self.config, &self.put, &answer) {
+            Ok(true) => self.ui.note("the question is withdrawn"),
+            // Somebody was quicker.
+            Ok(false) => {}
+            Err(error) => {
+                self.ui.warn(&format!("the next call only will withdraw the question: {error}"), None);
+            }
         }
     }
 

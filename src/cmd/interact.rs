@@ -12,7 +12,7 @@ use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Priority;
 use crate::checkpoint::plan::{self, Policy};
-use crate::checkpoint::question::rules::{self, Kind, Ruling, Said, Voter};
+use crate::checkpoint::question::rules::{self, Kind, Refusal, Ruling, Said, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Vote, Word};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
@@ -22,6 +22,7 @@ use crate::delivery::Destination;
 use crate::delivery::bot::Bot;
 use crate::delivery::http::Http;
 use crate::interaction::wire::{Click, Interaction};
+use crate::render::slack::escape;
 use crate::render::text::plain;
 use crate::store::{Forsaken, Intervention, Put, QuestionKey, Store, StoreError, Tx};
 
@@ -142,7 +143,7 @@ pub(super) fn cancel(
     now: Moment,
 ) -> Result<Reply, StoreError> {
     let Some(key) = task.key else { return Ok(Reply::default()) };
-    let agent_id = plain(&task.agent_id, false);
+    let agent_id = harmless(&task.agent_id);
     // Those whom its own settings name, since whoever hears of it may have been started with others.
     let theirs = task.cancel.as_ref().map(|cancel| &cancel.approvers);
     let Some(approvers) = theirs.or(config.approvers.as_ref()) else { return Ok(Reply::default()) };
@@ -248,9 +249,16 @@ pub(super) fn vote(
             conclude(tx, hearing.policy, *key, answer, now)?;
             None
         }
-        Ruling::Refused(refusal) => Some(refusal.words(&asked.question)),
+        // The only words with something to be made a name of.
+        Ruling::Refused(refusal @ Refusal::NotAllowed) => Some(refusal.words(&asked.question)),
+        Ruling::Refused(refusal) => Some(harmless(&refusal.words(&asked.question))),
     };
     Ok(Some(Ok(Verdict { task: *task, ruling, words })))
+}
+
+/// Text of an agent's or of somebody's as Slack is to show it: it pings nobody and is no link.
+fn harmless(text: &str) -> String {
+    escape(&plain(text, false))
 }
 
 /// Compares all of both, however early they differ.

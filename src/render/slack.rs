@@ -350,7 +350,7 @@ fn fit(excerpt: &Excerpt, room: usize, lines: bool) -> String {
 }
 
 /// Escapes Slack's three control characters and defuses mentions.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut previous = None;
     text.chars()
         .map(|c| {

@@ -167,6 +167,29 @@ fn whoever_may_not_answer_and_whoever_comes_late_is_told_so_alone() {
 }
 
 #[test]
+fn what_an_agent_or_a_command_line_says_forges_no_link_in_what_a_person_is_told() {
+    let scene = scene();
+    let link = "<https://evil.example|Log in> <!here>";
+    let told = |count: usize| {
+        let text = scene.slack.wait_ephemerals(count)[count - 1].text.clone();
+        assert!(text.contains("&lt;https://evil.example|Log in&gt; &lt;!here&gt;"), "{text}");
+        assert!(!text.contains('<'), "{text}");
+    };
+    let (asker, message) = asked(&scene, &[]);
+    scene.sandbox.cmd(["answer", &asker.id, "--reject", "--comment", link]).run().code(10);
+    assert_eq!(asker.end().code, Some(10));
+    // Somebody else has to listen, and some client still shows the buttons.
+    let mut process = scene.sandbox.cmd(["run", "-a", link, "--", "sleep", "90"]).spawn();
+    let card = wait_for("the button", || scene.slack.newest_with("task:cancel"));
+    scene.slack.wait_sockets(1);
+    scene.slack.click_as_seen(&message, "question:approve", HUMAN);
+    told(1);
+    scene.slack.click(&card.ts, "task:cancel", HUMAN);
+    told(2);
+    process.wait().expect("an end");
+}
+
+#[test]
 fn a_click_that_comes_twice_counts_once_and_a_forged_one_not_at_all() {
     let scene = scene();
     let (asker, message) = asked(&scene, &["--quorum", "2"]);

@@ -36,7 +36,7 @@ fn a_call_that_has_no_time_does_not_try_the_database() {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = server.local_addr().expect("an address").port();
     let machine = Machine::of(&format!("postgres://ana@127.0.0.1:{port}/silent"));
-    let receipt = machine.emit(["--deadline", "0s", "-s", "starting", "Begin"]);
+    let receipt = machine.emit(["--background", "never", "--deadline", "0s", "-s", "starting", "Begin"]);
     assert_eq!((&receipt["audit"], &receipt["warnings"]), (&json!("queued"), &json!([])));
     server.set_nonblocking(true).expect("a listener that does not wait");
     assert_eq!(server.accept().expect_err("nobody").kind(), ErrorKind::WouldBlock);

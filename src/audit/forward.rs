@@ -19,11 +19,14 @@ use crate::checkpoint::id::TaskId;
 /// How long a statement may take, be there more time: a server that stalls is another time's business.
 const STATEMENT_MAX: Duration = Duration::from_secs(60);
 
-/// The columns that [`stored`] reads, in its order; `t` is the row of `agent_tasks`.
+/// The columns that [`stored`] reads, in its order; `t` is the row of `agent_tasks`. A moment that another program left
+/// at infinity has no number: it counts as none.
 const STORED: &str = "t.id::text, t.agent_id, t.task_type, t.task_name, t.repo_scope, t.status, t.progress, \
-     t.slack_channel, t.slack_thread_ts, (extract(epoch FROM t.created_at) * 1000)::bigint, \
-     (extract(epoch FROM t.started_at) * 1000)::bigint, (extract(epoch FROM t.completed_at) * 1000)::bigint, \
-     (extract(epoch FROM t.updated_at) * 1000)::bigint, t.metadata::text";
+     t.slack_channel, t.slack_thread_ts, \
+     CASE WHEN isfinite(t.created_at) THEN (extract(epoch FROM t.created_at) * 1000)::bigint END, \
+     CASE WHEN isfinite(t.started_at) THEN (extract(epoch FROM t.started_at) * 1000)::bigint END, \
+     CASE WHEN isfinite(t.completed_at) THEN (extract(epoch FROM t.completed_at) * 1000)::bigint END, \
+     CASE WHEN isfinite(t.updated_at) THEN (extract(epoch FROM t.updated_at) * 1000)::bigint END, t.metadata::text";
 
 /// How many columns [`STORED`] has.
 const STORED_COLUMNS: usize = 14;

@@ -44,16 +44,27 @@ pub(super) const TOKENS: &str = "CASE WHEN t.metadata->'agent_checkpoint'->'snap
      WHEN t.metadata->'agent_checkpoint'->'snapshot'->>'tokens' ~ '^[0-9]{1,18}$' \
      THEN (t.metadata->'agent_checkpoint'->'snapshot'->>'tokens')::int8 END";
 
-/// A time as milliseconds since 1970.
+/// A time as milliseconds since 1970; none for one that another program left at infinity.
+fn maybe_ms(column: &str) -> String {
+    format!(
+        "CASE WHEN isfinite({column}) \
+         THEN round(extract(epoch FROM date_trunc('milliseconds', {column})) * 1000)::int8 END"
+    )
+}
+
+/// The same of a time that every row has.
 fn ms(column: &str) -> String {
-    format!("round(extract(epoch FROM date_trunc('milliseconds', {column})) * 1000)::int8")
+    format!("coalesce({}, 0)", maybe_ms(column))
 }
 
 /// The columns that [`listed`] reads.
 pub(super) fn task_columns() -> String {
-    let times =
-        ["coalesce(t.started_at, t.created_at)", "coalesce(t.updated_at, t.created_at)", "t.completed_at"];
-    let times = times.map(ms).join(", ");
+    let times = [
+        ms("coalesce(t.started_at, t.created_at)"),
+        ms("coalesce(t.updated_at, t.created_at)"),
+        maybe_ms("t.completed_at"),
+    ];
+    let times = times.join(", ");
     format!(
         "t.id::text, t.agent_id::text, t.task_type::text, t.task_name::text, t.repo_scope::text, t.status::text, \
          t.progress::int8, t.slack_channel::text, t.slack_thread_ts::text, t.error_message::text, \

@@ -72,6 +72,20 @@ pub(crate) fn trail(cluster: &Cluster, database: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_moment_at_infinity_in_a_row_of_another_program_holds_nothing_up() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let insert = "INSERT INTO agent_tasks (id, agent_id, task_type, task_name, status, created_at, updated_at) VALUES
+                  ('018bcfe5-6800-7000-8000-000000000001', 'bot', 'other', 'theirs', 'running', '-infinity', 'infinity')";
+    cluster.sql_in(&database, insert);
+    let machine = Machine::of(&url);
+    assert_eq!(machine.emit(["-p", "5", "one"])["audit"], "sent");
+    assert_eq!(machine.emit(["-a", "else", "-p", "6", "two"])["audit"], "sent");
+    assert_eq!(trail(cluster, &database), ["one|5", "two|6"]);
+    machine.sandbox.cmd(["tasks", "--fleet"]).run().success();
+}
+
+#[test]
 fn what_is_recorded_is_in_the_database_at_once() {
     let cluster = Cluster::shared();
     let (database, url) = database(cluster);

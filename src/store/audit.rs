@@ -95,6 +95,35 @@ impl Tx<'_> {
         Ok(self.connection.query_row(find, [database], trail).optional()?)
     }
 
+    /// Takes another name at a database that has heard, under ours, of a later checkpoint of a task than there is: the
+    /// cache was restored from a backup, or is a copy. Keys say nothing then of what is later. Says the name to go by.
+    pub(crate) fn renamed_cache(
+        &self,
+        database: &str,
+        ours: &str,
+        theirs: &SharedTask,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(latest) = theirs.latest.as_ref().filter(|latest| latest.cache == ours) else {
+            return Ok(None);
+        };
+        let find = "SELECT coalesce(max(c.key), 0), (SELECT cache FROM audits WHERE database = ?2)
+                    FROM checkpoints c JOIN tasks t ON t.key = c.task WHERE coalesce(t.shared_id, t.id) = ?1";
+        let id = theirs.task.id.to_string();
+        let (newest, cache): (i64, Option<String>) =
+            self.connection.query_row(find, [id.as_str(), database], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if latest.key <= newest {
+            return Ok(None);
+        }
+        // Somebody who shares the cache may have been quicker.
+        if let Some(cache) = cache.filter(|cache| cache != ours) {
+            return Ok(Some(cache));
+        }
+        let cache = uuid::Uuid::new_v4().to_string();
+        let sql = "UPDATE audits SET cache = ?2 WHERE database = ?1";
+        self.connection.execute(sql, [database, cache.as_str()])?;
+        Ok(Some(cache))
+    }
+
     /// Whether the database lacks anything that it is to have.
     pub(crate) fn trail_waits(&self, trail: &Trail) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE key > ?1)

@@ -1,5 +1,7 @@
 //! The audit trail: what is recorded is in the database, once, in order, whole.
 
+use std::fs;
+use std::path::PathBuf;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -83,6 +85,32 @@ fn a_moment_at_infinity_in_a_row_of_another_program_holds_nothing_up() {
     assert_eq!(machine.emit(["-a", "else", "-p", "6", "two"])["audit"], "sent");
     assert_eq!(trail(cluster, &database), ["one|5", "two|6"]);
     machine.sandbox.cmd(["tasks", "--fleet"]).run().success();
+}
+
+#[test]
+fn a_cache_that_was_restored_from_a_backup_still_moves_its_tasks_on() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "-p", "5", "one"]);
+    let backup = machine.sandbox.work().join("restored.db");
+    for end in ["", "-wal"] {
+        let of = |path: PathBuf| PathBuf::from(format!("{}{end}", path.display()));
+        fs::copy(of(machine.sandbox.cache_path()), of(backup.clone())).expect("a copy");
+    }
+    for progress in ["10", "20", "30"] {
+        machine.emit(["-p", progress, "later"]);
+    }
+    machine.flush();
+
+    machine.sandbox.env("AGENT_CHECKPOINT_CACHE", &backup);
+    machine.emit(["-p", "40", "on"]);
+    machine.flush();
+    let status = "SELECT status, progress FROM agent_tasks";
+    assert_eq!(cluster.sql_in(&database, status), "running|40");
+    machine.emit(["-s", "complete", "done"]);
+    assert_eq!(cluster.sql_in(&database, status), "completed|100");
+    assert_eq!(trail(cluster, &database).len(), 6);
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl Emission<'_> {
     ) -> Result<(), Stop> {
         if let Some(mut theirs) = theirs {
             self.leave_foreign_thread(&mut theirs);
+            session.recognize(store, std::slice::from_ref(&theirs))?;
             self.adapt(store, session, outset, &theirs)?;
         }
         session.tell_one(store, outset.recorded.checkpoint)?;

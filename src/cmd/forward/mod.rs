@@ -416,10 +416,17 @@ impl Session<'_> {
         };
         let mut refused = 0;
         match told {
-            Ok(rows) => self.settle(store, &batch, rows)?,
+            Ok(rows) => {
+                let mut shared = self.shared(rows);
+                if self.recognize(store, &shared)? {
+                    batch = store.read(|tx| tx.batch_again(&batch))?;
+                    shared = self.send(&batch).map(|rows| self.shared(rows))?;
+                }
+                self.settle(store, &batch, &shared)?;
+            }
             Err(trouble) if trouble.is_about_rows() => {
                 refused = self.tell_halves(store, &batch, &trouble)?;
-                self.settle(store, &batch, Vec::new())?;
+                self.settle(store, &batch, &[])?;
             }
             Err(trouble) => return Err(Stop::Database(trouble)),
         }
@@ -458,9 +465,27 @@ impl Session<'_> {
         forward::tell(&mut self.client, &rows, self.deadline)
     }
 
+    fn shared(&self, rows: Vec<StoredRow>) -> Vec<SharedTask> {
+        rows.into_iter().map(|row| row.task(self.offset)).collect()
+    }
+
+    /// Finds that the cache is an older state of itself, from what the database says of its tasks: from now on it goes by
+    /// another name. Says whether it does.
+    pub(super) fn recognize(&mut self, store: &mut Store, shared: &[SharedTask]) -> Result<bool, Stop> {
+        for theirs in shared.iter().filter(|theirs| theirs.latest.is_some()) {
+            let (name, ours) = (&self.forwarder.name, &self.trail.cache);
+            let is_ours = theirs.latest.as_ref().is_some_and(|latest| latest.cache == *ours);
+            let found = if is_ours { store.write(|tx| tx.renamed_cache(name, ours, theirs))? } else { None };
+            if let Some(cache) = found {
+                self.trail.cache = cache;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Writes down what the database has now. A power loss may undo it: then it is told once more, to no effect.
-    fn settle(&mut self, store: &mut Store, batch: &Batch, rows: Vec<StoredRow>) -> Result<(), Stop> {
-        let shared: Vec<SharedTask> = rows.into_iter().map(|row| row.task(self.offset)).collect();
+    fn settle(&self, store: &mut Store, batch: &Batch, shared: &[SharedTask]) -> Result<(), Stop> {
         store.write_relaxed(|tx| {
             let at = now();
             tx.audited(&self.forwarder.name, batch, self.offset, at)?;

@@ -191,14 +191,19 @@ fn statement() -> String {
     // Which of two checkpoints is the later one; see `checkpoint::audit::Latest`.
     let ours = |row: &str| format!("{row}.metadata -> 'agent_checkpoint'");
     let latest = |row: &str, what: &str| format!("({}) -> 'latest' ->> '{what}'", ours(row));
+    // Other programs may have written anything there.
+    let number = |row: &str, what: &str| {
+        let text = latest(row, what);
+        format!("coalesce(CASE WHEN {text} ~ '^[0-9]{{1,18}}$' THEN ({text})::bigint END, 0)")
+    };
     let newer = format!(
-        "CASE WHEN {} = {} THEN ({})::bigint >= ({})::bigint ELSE ({})::bigint >= coalesce(({})::bigint, 0) END",
+        "CASE WHEN {} = {} THEN {} >= {} ELSE {} >= {} END",
         latest("t", "cache"),
         latest("excluded", "cache"),
-        latest("excluded", "key"),
-        latest("t", "key"),
-        latest("excluded", "at_ms"),
-        latest("t", "at_ms"),
+        number("excluded", "key"),
+        number("t", "key"),
+        number("excluded", "at_ms"),
+        number("t", "at_ms"),
     );
     // What was ended is never revived.
     let ended = "('completed', 'cancelled')";

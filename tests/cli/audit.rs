@@ -88,6 +88,25 @@ fn a_moment_at_infinity_in_a_row_of_another_program_holds_nothing_up() {
 }
 
 #[test]
+fn a_row_whose_own_words_somebody_else_garbled_still_takes_a_checkpoint() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    for (agent, latest) in
+        [("a", r#"{"key":"x","at_ms":"y","cache":"z"}"#), ("b", r#"{"key":1.5,"at_ms":1e30}"#)]
+    {
+        let metadata = format!(r#"{{"agent_checkpoint": {{"latest": {latest}}}}}"#);
+        let insert = format!(
+            "INSERT INTO agent_tasks (id, agent_id, task_type, task_name, status, metadata)
+             VALUES (gen_random_uuid(), '{agent}', 'other', 'theirs', 'running', '{metadata}')"
+        );
+        cluster.sql_in(&database, &insert);
+        let receipt = Machine::of(&url).emit(["-a", agent, "-p", "5", "one"]);
+        assert_eq!(receipt["audit"], "sent", "{receipt}");
+    }
+    assert_eq!(cluster.sql_in(&database, "SELECT DISTINCT progress FROM agent_tasks"), "5");
+}
+
+#[test]
 fn a_cache_that_was_restored_from_a_backup_still_moves_its_tasks_on() {
     let cluster = Cluster::shared();
     let (database, url) = database(cluster);

@@ -480,13 +480,6 @@ fn shown_as(state: TaskState) -> Status {
     }
 }
 
-impl SharedTask {
-    /// Whether the task is over: what is said of it later changes nothing.
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.task.state, TaskState::Completed | TaskState::Cancelled)
-    }
-}
-
 /// Fills in what a task that was begun without knowledge of another has not said, from that other one: they are the
 /// same.
 pub(crate) fn inherit(snapshot: &mut Snapshot, elder: &Snapshot) {

@@ -1,6 +1,7 @@
 //! Two views of an agent: what this cache has of it, and what everybody who shares the database has.
 
 use super::audit::SharedTask;
+use super::id::TaskId;
 use super::plan::continues;
 use super::status::TaskState;
 use super::{Draft, Task};
@@ -16,20 +17,25 @@ pub(crate) enum Verdict {
     GiveWay,
 }
 
-/// Judges what the database has of an agent. `mine` is the agent's latest task here, as it was before the checkpoint, and
-/// `cache` the name of this cache there.
-pub(crate) fn judge(mine: Option<&Task>, theirs: &SharedTask, draft: &Draft, cache: &str) -> Verdict {
+/// Judges what the database has of an agent. `mine` is the agent's latest task here, as it was before the checkpoint,
+/// `planned` the one that the checkpoint went to, and `cache` the name of this cache there.
+pub(crate) fn judge(
+    mine: Option<&Task>,
+    planned: TaskId,
+    theirs: &SharedTask,
+    draft: &Draft,
+    cache: &str,
+) -> Verdict {
+    // Whoever shares the cache was quicker to tell of the task that the checkpoint opened.
+    if theirs.task.id == planned && mine.is_none_or(|mine| mine.id != planned) {
+        return Verdict::Keep;
+    }
     let told_by_us = theirs.latest.as_ref().is_some_and(|latest| latest.cache == cache);
     match mine {
         Some(mine) if mine.id == theirs.task.id => {
-            let is_closed = |task: &Task| matches!(task.state, TaskState::Completed | TaskState::Cancelled);
             let is_newer = theirs.task.updated_at > mine.updated_at;
-            let was_ended = is_closed(&theirs.task) && !is_closed(mine);
-            if !told_by_us && (was_ended || is_newer && !is_closed(mine)) {
-                Verdict::TakeOver
-            } else {
-                Verdict::Keep
-            }
+            let is_stale = theirs.task.state.is_closed() || is_newer;
+            if !told_by_us && is_stale && !mine.state.is_closed() { Verdict::TakeOver } else { Verdict::Keep }
         }
         Some(mine) if mine.state == TaskState::Running => {
             if theirs.task.state == TaskState::Running {
@@ -50,7 +56,6 @@ pub(crate) fn judge(mine: Option<&Task>, theirs: &SharedTask, draft: &Draft, cac
 mod tests {
     use super::*;
     use crate::checkpoint::audit::Latest;
-    use crate::checkpoint::id::TaskId;
     use crate::checkpoint::status::Status;
     use crate::checkpoint::time::Moment;
 
@@ -95,10 +100,14 @@ mod tests {
             let theirs = SharedTask { task: task(id, state, updated_at), latest };
             let draft = Draft::of("bot", status);
             assert_eq!(
-                judge(mine.as_ref(), &theirs, &draft, "ours"),
+                judge(mine.as_ref(), TaskId(uuid::Uuid::from_u128(9)), &theirs, &draft, "ours"),
                 verdict,
                 "{mine:?} {theirs:?} {status:?}"
             );
+            let id = theirs.task.id;
+            if mine.as_ref().is_none_or(|mine| mine.id != id) {
+                assert_eq!(judge(mine.as_ref(), id, &theirs, &draft, "ours"), Keep, "{mine:?} opened {id}");
+            }
         }
     }
 }

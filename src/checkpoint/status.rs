@@ -165,6 +165,12 @@ impl TaskState {
         }
     }
 
+    /// Whether the task is over for good: what is said of it later changes nothing.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_closed(self) -> bool {
+        matches!(self, Self::Completed | Self::Cancelled)
+    }
+
     /// Reads the spelling of [`TaskState::name`].
     ///
     /// # Errors

@@ -116,7 +116,7 @@ impl Emission<'_> {
     ) -> Result<(), Stop> {
         let before = outset.before.clone();
         let cache = session.trail.cache.clone();
-        match judge(before.as_ref(), theirs, self.draft, &cache) {
+        match judge(before.as_ref(), outset.plan.append.task.id, theirs, self.draft, &cache) {
             Verdict::Keep => {}
             Verdict::TakeOver => self.plan_anew(store, outset, |tx| {
                 let key = tx.import(theirs)?;

@@ -30,7 +30,7 @@ pub(in crate::cmd) fn hear(
     let mine = tx.task(key)?;
     let by_others = theirs.latest.as_ref().is_none_or(|latest| latest.cache != cache);
     let is_open = matches!(mine.state, TaskState::Running | TaskState::Failed);
-    if by_others && is_open && theirs.is_closed() {
+    if by_others && is_open && theirs.task.state.is_closed() {
         tx.end_elsewhere(key, theirs)?;
     }
     Ok(())

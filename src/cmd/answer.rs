@@ -110,7 +110,7 @@ fn decide(
         source: "terminal",
         voter: Voter { kind: Kind::Here, user_id: None, user_name },
         request: put.asked.question.id,
-        nonce: None,
+        button: None,
         word,
         comment: args.comment.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
     };

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{masking, record};
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
-use crate::checkpoint::outbox::Priority;
+use crate::checkpoint::outbox::{Asked, Priority};
 use crate::checkpoint::plan::{self, Policy};
 use crate::checkpoint::question::rules::{self, Kind, Refusal, Ruling, Said, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Vote, Word};
@@ -42,10 +42,19 @@ pub(super) struct Heard {
     pub(super) source: &'static str,
     pub(super) voter: Voter,
     pub(super) request: RequestId,
-    /// What came with a button; `None` where the way itself proves that the question was meant.
-    pub(super) nonce: Option<String>,
+    /// The button; `None` where the way itself proves that the question was meant.
+    pub(super) button: Option<Button>,
     pub(super) word: Word,
     pub(super) comment: Option<String>,
+}
+
+/// A button that was clicked.
+#[derive(Debug)]
+pub(super) struct Button {
+    /// What it carries.
+    nonce: String,
+    /// The message it stands in.
+    ts: String,
 }
 
 /// What became of it.
@@ -104,7 +113,7 @@ pub(super) fn handle(
         source: "click",
         voter,
         request,
-        nonce: Some(nonce),
+        button: Some(Button { nonce, ts: click.ts.clone() }),
         word,
         comment: None,
     };
@@ -230,7 +239,7 @@ pub(super) fn vote(
     }
     let Some(put) = tx.question(heard.request)? else { return Ok(Some(Err(UNKNOWN))) };
     let Put { key, task, asked } = &put;
-    if heard.nonce.as_ref().is_some_and(|nonce| !same(nonce, &asked.question.nonce)) {
+    if heard.button.as_ref().is_some_and(|button| !button.is_of(asked)) {
         return Ok(Some(Err(UNKNOWN)));
     }
     let comment = heard.comment.as_ref().map(|comment| masking::said(hearing.masker, comment));
@@ -254,6 +263,15 @@ pub(super) fn vote(
         Ruling::Refused(refusal) => Some(harmless(&refusal.words(&asked.question))),
     };
     Ok(Some(Ok(Verdict { task: *task, ruling, words })))
+}
+
+impl Button {
+    /// Whether it is one of this question's: whoever has the bot's token can read what a button carries, and copy it
+    /// into a message that asks something else.
+    fn is_of(&self, asked: &Asked) -> bool {
+        let is_in_place = asked.message.as_ref().is_none_or(|(_, ts)| *ts == self.ts);
+        is_in_place && same(&self.nonce, &asked.question.nonce)
+    }
 }
 
 /// Text of an agent's or of somebody's as Slack is to show it: it pings nobody and is no link.

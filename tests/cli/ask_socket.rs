@@ -201,6 +201,10 @@ fn a_click_that_comes_twice_counts_once_and_a_forged_one_not_at_all() {
     payload["actions"][0]["value"] = json!(format!("{}:", asker.id));
     payload["actions"][0]["action_ts"] = json!("1.000010");
     scene.slack.interact(&payload);
+    // Its bot's token is enough to put the same button into a message that asks something else.
+    let mut payload = scene.slack.click_payload(&message, "question:approve", COLLEAGUE);
+    payload["container"]["message_ts"] = json!("1.000001");
+    scene.slack.interact(&payload);
     assert_eq!(interventions(&scene).len(), 1);
     scene.sandbox.cmd(["answer", &asker.id]).run().code(75);
     scene.slack.click(&message.ts, "question:approve", COLLEAGUE);

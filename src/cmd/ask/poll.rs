@@ -302,7 +302,7 @@ impl Look {
             source: found.source,
             voter,
             request: self.request,
-            nonce: None,
+            button: None,
             word: found.word,
             comment: found.comment,
         };

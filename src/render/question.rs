@@ -83,13 +83,20 @@ fn title(question: &Question) -> String {
 /// The question's own blocks, and how many characters there was no room for.
 fn content(question: &Question) -> (Vec<Value>, usize) {
     let words = |text: &str| pieces(&escape(&text::plain(text, true)));
+    let question_text = words(&question.text);
+    let command = question.command.as_ref().map(|command| pieces(&visible(command))).unwrap_or_default();
+    let details = question.details.as_ref().map(|details| words(details)).unwrap_or_default();
+    // Nobody may use the length of anything else to push the command out of sight: what the question has too much goes
+    // behind it, and so do the details.
+    let room = PIECES.saturating_sub(command.len()).max(1);
+    let (first, more) = question_text.split_at(room.min(question_text.len()));
     let mut all: Vec<(bool, String)> = Vec::new();
     let mut add =
-        |is_code: bool, parts: Vec<String>| all.extend(parts.into_iter().map(|part| (is_code, part)));
-    add(false, words(&question.text));
-    // Before the details, whose length nobody may use to push the command out of sight.
-    add(true, question.command.as_ref().map(|command| pieces(&visible(command))).unwrap_or_default());
-    add(false, question.details.as_ref().map(|details| words(details)).unwrap_or_default());
+        |is_code: bool, parts: &[String]| all.extend(parts.iter().map(|part| (is_code, part.clone())));
+    add(false, first);
+    add(true, &command);
+    add(false, more);
+    add(false, &details);
     let rest = all.iter().skip(PIECES).map(|(_, piece)| piece.chars().count()).sum();
     all.truncate(PIECES);
     let blocks = all.iter().map(|(is_code, piece)| if *is_code { preformatted(piece) } else { whole(piece) });
@@ -422,12 +429,17 @@ mod tests {
             ..Question::sample()
         };
         assert!(overflows(&question));
-        let sent = message(&asked(question), Means::Buttons);
+        let sent = message(&asked(question.clone()), Means::Buttons);
         assert!(blocks(&sent).len() <= 50, "{}", blocks(&sent).len());
         assert!(shown(&sent).contains("rm -rf /srv"));
         let hidden = 200_000 - (PIECES - 2) * PIECE;
         let words = format!("There is more, {} characters", text::thousands(hidden as u64));
         assert!(shown(&sent).contains(&words), "{words}");
+        // Nor has the question itself room to hide it.
+        let question = Question { text: "x".repeat(200_000), ..question };
+        let sent = message(&asked(question), Means::Buttons);
+        assert!(blocks(&sent).len() <= 50, "{}", blocks(&sent).len());
+        assert!(shown(&sent).contains("rm -rf /srv"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::report::{Intervention, Listed, Made};
+use crate::checkpoint::audit::OURS;
 use crate::checkpoint::context::{self, DEFAULT_LIMIT, Thresholds};
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::metrics::{Date, Totals};
@@ -17,9 +18,6 @@ use crate::checkpoint::snapshot::{Excerpt, Snapshot};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Card, Checkpoint, Task};
-
-/// The key of `metadata` under which this program keeps what no column holds.
-const OURS: &str = "agent_checkpoint";
 
 /// What a task `t` is joined with: how many checkpoints it has and, where it has no snapshot, the newest of them and what
 /// was done and said last.

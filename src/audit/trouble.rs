@@ -151,15 +151,11 @@ impl Trouble {
 
     /// Whether it stays as it is until somebody mends it.
     pub(crate) fn needs_somebody(&self) -> bool {
-        let by_code = [
-            SqlState::INVALID_PASSWORD,
-            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            SqlState::INVALID_CATALOG_NAME,
-            SqlState::INSUFFICIENT_PRIVILEGE,
-            SqlState::INVALID_COLUMN_REFERENCE,
-        ];
+        // Connections, a standby, collisions, resources, other sessions, operators, the system: all else the server would
+        // say again.
+        let passing = ["08", "25", "40", "53", "55", "57", "58"];
         match &self.code {
-            Some(code) => by_code.contains(code) || self.is_about_schema(),
+            Some(code) => !passing.iter().any(|class| code.code().starts_with(class)),
             None => matches!(self.kind, Kind::Tls | Kind::Refused),
         }
     }

@@ -51,7 +51,6 @@ pub(crate) struct AuditTask {
     pub(crate) newest: CheckpointKey,
     /// The thread that the database is known to have.
     pub(crate) shared_thread_ts: Option<String>,
-    pub(crate) opened_anew: bool,
 }
 
 /// A checkpoint to be told, as the cache has it.

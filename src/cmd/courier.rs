@@ -207,7 +207,7 @@ impl Courier {
         let at = now();
         if store.read(|tx| forwarder.due(tx, at))?.is_some_and(|due_at| due_at <= at) {
             let deadline = end.min(Instant::now() + PASS_MAX);
-            match forwarder.pass(store, deadline, &mut |_| {}) {
+            match forwarder.pass(store, false, deadline, &mut |_| {}) {
                 Err(Stop::Cache(error)) => return Err(error),
                 // It is tried again when the others try.
                 Ok(_) | Err(Stop::Database(_) | Stop::Crowded) => {}

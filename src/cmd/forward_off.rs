@@ -68,13 +68,7 @@ impl Forwarder {
         match *self {}
     }
 
-    pub(super) fn flush(
-        &self,
-        _store: &mut Store,
-        _rejected: bool,
-        _deadline: Instant,
-        _progress: &mut dyn FnMut(u64),
-    ) -> Result<Told, Stop> {
+    pub(super) fn is_behind(&self, _store: &mut Store, _rejected: bool) -> Result<bool, StoreError> {
         match *self {}
     }
 
@@ -85,6 +79,7 @@ impl Forwarder {
     pub(super) fn pass(
         &self,
         _store: &mut Store,
+        _rejected: bool,
         _deadline: Instant,
         _progress: &mut dyn FnMut(u64),
     ) -> Result<Told, Stop> {

@@ -242,7 +242,7 @@ fn forward(
     let is_held = |store: &mut Store| !matches!(store.read(|tx| forwarder.held_until(tx, now())), Ok(None));
     if due(store)? <= now() || is_last && !is_held(store) {
         // What is left of it is tried again when the others try.
-        let _ = forwarder.pass(store, by, &mut |_| {});
+        let _ = forwarder.pass(store, false, by, &mut |_| {});
     }
     Some(Instant::now() + due(store)?.since(now()).max(POLL))
 }

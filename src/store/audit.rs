@@ -293,7 +293,7 @@ impl Tx<'_> {
                    FROM tasks WHERE key = ?1";
         let (shared_thread_ts, newest) =
             self.connection.query_row(sql, [key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(AuditTask { opened_anew: task.opened_anew, task, newest: CheckpointKey(newest), shared_thread_ts })
+        Ok(AuditTask { task, newest: CheckpointKey(newest), shared_thread_ts })
     }
 
     fn add_task(&self, batch: &mut Batch, key: TaskKey) -> Result<(), StoreError> {
@@ -606,26 +606,43 @@ impl Batch {
         self.checkpoints.iter().map(|told| told.key).chain(interventions)
     }
 
-    /// The two halves; `None` where no more than one row is left.
+    /// The two halves; `None` where no more than one row is left, or one task that has news of nothing but its thread.
+    ///
+    /// Such tasks come apart from the rows, so that a row answers for itself and its own task alone.
     pub(crate) fn halves(&self) -> Option<(Self, Self)> {
-        if self.checkpoints.len() + self.interventions.len() < 2 {
-            return None;
-        }
-        let part = |checkpoints: &[AuditCheckpoint], interventions: &[AuditIntervention]| {
-            let has = |task: TaskId| {
-                checkpoints.iter().any(|told| told.task == task)
-                    || interventions.iter().any(|told| told.task == task)
-            };
-            Self {
-                tasks: self.tasks.iter().filter(|told| has(told.task.id)).cloned().collect(),
-                checkpoints: checkpoints.to_vec(),
-                interventions: interventions.to_vec(),
-                ..Self::default()
-            }
+        let has_rows = |told: &&AuditTask| {
+            self.checkpoints.iter().any(|row| row.task == told.task.id)
+                || self.interventions.iter().any(|row| row.task == told.task.id)
         };
-        let (first, second) = self.checkpoints.split_at(self.checkpoints.len().div_ceil(2));
-        let (third, fourth) = self.interventions.split_at(self.interventions.len() / 2);
-        Some((part(first, third), part(second, fourth)))
+        let (with_rows, alone): (Vec<&AuditTask>, Vec<&AuditTask>) = self.tasks.iter().partition(has_rows);
+        let part =
+            |checkpoints: &[AuditCheckpoint], interventions: &[AuditIntervention], tasks: &[&AuditTask]| {
+                let is_named = |told: &&&AuditTask| {
+                    checkpoints.iter().any(|row| row.task == told.task.id)
+                        || interventions.iter().any(|row| row.task == told.task.id)
+                };
+                let tasks = with_rows.iter().filter(is_named).chain(tasks).map(|told| (*told).clone());
+                Self {
+                    tasks: tasks.collect(),
+                    checkpoints: checkpoints.to_vec(),
+                    interventions: interventions.to_vec(),
+                    ..Self::default()
+                }
+            };
+        match self.keys().count() {
+            0 if alone.len() < 2 => None,
+            0 => {
+                let (first, second) = alone.split_at(alone.len() / 2);
+                Some((part(&[], &[], first), part(&[], &[], second)))
+            }
+            1 if alone.is_empty() => None,
+            1 => Some((part(&self.checkpoints, &self.interventions, &[]), part(&[], &[], &alone))),
+            _ => {
+                let (first, second) = self.checkpoints.split_at(self.checkpoints.len().div_ceil(2));
+                let (third, fourth) = self.interventions.split_at(self.interventions.len() / 2);
+                Some((part(first, third, &[]), part(second, fourth, &alone)))
+            }
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -54,6 +54,7 @@ const TABLES: [Table; 6] = [
         born: "started_at_ms",
         settled: "updated_at_ms < ?3
              AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE task = tasks.key)
+             AND NOT EXISTS (SELECT 1 FROM interventions WHERE task = tasks.key)
              AND NOT EXISTS (SELECT 1 FROM entries WHERE task = tasks.key AND state < 2)",
     },
 ];

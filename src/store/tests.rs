@@ -1,5 +1,7 @@
 //! A cache in a directory of its own, filled through planning and emptied by hand: no clock and no network.
 
+#[cfg(feature = "postgres")]
+mod audit;
 mod claims;
 mod courier;
 mod family;

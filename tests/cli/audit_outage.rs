@@ -158,7 +158,7 @@ fn a_row_that_the_server_refuses_is_set_aside_and_the_rest_goes_on() {
         let action = if n % 20 == 7 { format!("poison {n}") } else { format!("step {n}") };
         machine.emit_alone(["-a", &format!("a{}", n % 3), &action]);
     }
-    let output = machine.sandbox.cmd(["flush", "--json"]).run().code(78).stderr_has("refused 3 checkpoints");
+    let output = machine.sandbox.cmd(["flush", "--json"]).run().code(78).stderr_has("refused 3 rows");
     assert_eq!(output.json()["audit"], json!({ "sent": 47, "rejected": 3, "waiting": 0 }));
     assert_eq!(trail(cluster, &database).len(), 47);
     let said = checks(&machine, "trail");

@@ -40,7 +40,6 @@ fn task(snapshot: Snapshot, updated_at: i64) -> AuditTask {
         task: Task { snapshot, updated_at: Moment(updated_at), ..blank },
         newest: CheckpointKey(7),
         shared_thread_ts: None,
-        opened_anew: false,
     }
 }
 

@@ -49,10 +49,14 @@ impl TrailFlush {
     pub(super) fn tell(&mut self, store: &mut Store, ui: &Ui) -> Result<(), StoreError> {
         let by = self.by();
         let Some(forwarder) = &self.forwarder else { return Ok(()) };
+        if !forwarder.is_behind(store, self.rejected)? {
+            self.stop = None;
+            return Ok(());
+        }
         let all = forwarder.unsent(store)?.waiting;
         let shows = ui.shows_progress();
         let mut shown = false;
-        let passed = forwarder.flush(store, self.rejected, by, &mut |done| {
+        let passed = forwarder.pass(store, self.rejected, by, &mut |done| {
             if shows {
                 shown = true;
                 ui.progress("forwarding", done, all.max(done));
@@ -127,8 +131,7 @@ impl TrailFlush {
     pub(super) fn complain(&self, ui: &Ui) -> Exit {
         if self.told.refused > 0 {
             let reasons = self.reasons.join("; ");
-            let message =
-                format!("the database refused {} checkpoints for good: {reasons}", self.told.refused);
+            let message = format!("the database refused {} rows for good: {reasons}", self.told.refused);
             let hint = "once the cause is mended, run agent-checkpoint flush --rejected";
             ui.wrong(&message, Some(hint));
         }

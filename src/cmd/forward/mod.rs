@@ -73,9 +73,9 @@ pub(super) enum Stop {
 /// What became of rows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Told {
-    /// Checkpoints that the database has now.
+    /// Checkpoints and interventions that the database has now.
     pub(super) sent: u64,
-    /// Checkpoints that it refused for good.
+    /// Those that it refused for good.
     pub(super) refused: u64,
 }
 
@@ -172,17 +172,26 @@ impl Forwarder {
         tx.is_audited(&self.name, checkpoint)
     }
 
-    /// Tells everything that waits, and hears what became of tasks elsewhere. `progress` is told how many rows are
-    /// through.
+    /// Whether the database lacks anything, what it refused included with `rejected`, or knows what we wait for.
+    pub(super) fn is_behind(&self, store: &mut Store, rejected: bool) -> Result<bool, StoreError> {
+        store.read(|tx| {
+            let refused = if rejected { tx.audit_refusals(&self.name, 1)?.len() } else { 0 };
+            Ok(refused > 0 || self.due(tx, now())?.is_some())
+        })
+    }
+
+    /// Tells everything that waits, what was refused included with `rejected`, and hears what became of tasks elsewhere.
+    /// `progress` is told how many rows are through.
     pub(super) fn pass(
         &self,
         store: &mut Store,
+        rejected: bool,
         deadline: Instant,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Told, Stop> {
         self.passed_at.set(Some(now()));
         let passed = self.open(store, None, deadline).and_then(|(mut session, _)| {
-            let told = session.tell_all(store, progress);
+            let told = session.tell_all(store, rejected, progress);
             let heard = session.hear(store);
             session.close(store)?;
             let told = told?;
@@ -192,39 +201,15 @@ impl Forwarder {
         self.remember(store, passed)
     }
 
-    /// The same for somebody who waits for it; with `rejected`, what was refused as well.
-    pub(super) fn flush(
-        &self,
-        store: &mut Store,
-        rejected: bool,
-        deadline: Instant,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Told, Stop> {
-        let due = store.read(|tx| {
-            let refused = if rejected { tx.audit_refusals(&self.name, 1)?.len() } else { 0 };
-            Ok(refused > 0 || self.due(tx, now())?.is_some())
-        })?;
-        if !due {
-            return Ok(Told::default());
-        }
-        let passed = self.open(store, None, deadline).and_then(|(mut session, _)| {
-            let again = if rejected { session.tell_refused(store) } else { Ok(Told::default()) };
-            let told = again.and_then(|again| {
-                let told = session.tell_all(store, progress)?;
-                Ok(Told { sent: again.sent + told.sent, refused: again.refused + told.refused })
-            });
-            session.close(store)?;
-            told
-        });
-        self.remember(store, passed)
-    }
-
     /// Why rows were refused: the first few reasons, each once.
     pub(super) fn refusals(&self, store: &mut Store) -> Result<Vec<String>, StoreError> {
         let found = store.read(|tx| tx.audit_refusals(&self.name, REASONS_LOOK))?;
-        let mut reasons: Vec<String> = found.into_iter().map(|(_, reason)| reason).collect();
-        reasons.dedup();
-        reasons.truncate(REASONS_MAX);
+        let mut reasons: Vec<String> = Vec::new();
+        for (_, reason) in found {
+            if reasons.len() < REASONS_MAX && !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
         Ok(reasons)
     }
 
@@ -336,9 +321,14 @@ fn offset(clock: i64, (asked, answered): (Moment, Moment), before: Option<ClockO
 }
 
 impl Session<'_> {
-    /// Tells everything that waits.
-    fn tell_all(&mut self, store: &mut Store, progress: &mut dyn FnMut(u64)) -> Result<Told, Stop> {
-        let mut told = Told::default();
+    /// Tells everything that waits; with `rejected`, first what was refused.
+    fn tell_all(
+        &mut self,
+        store: &mut Store,
+        rejected: bool,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Told, Stop> {
+        let mut told = if rejected { self.tell_refused(store)? } else { Told::default() };
         let mut before: Option<Batch> = None;
         loop {
             let batch = store.read(|tx| tx.audit_batch(&self.trail, BATCH.0, BATCH.1))?;
@@ -448,8 +438,9 @@ impl Session<'_> {
             for row in batch.keys() {
                 tx.refuse_audit(name, row, &reason, now())?;
             }
-            // A thread alone is not worth a second try.
-            batch.tasks.iter().filter_map(|told| told.task.key).try_for_each(|task| tx.forget_news(task))
+            // A thread alone is not worth a second try; beside a row it is told by itself next.
+            let alone = batch.tasks.iter().filter(|_| batch.keys().next().is_none());
+            alone.filter_map(|told| told.task.key).try_for_each(|task| tx.forget_news(task))
         })?;
         Ok(batch.keys().count() as u64)
     }

@@ -64,8 +64,9 @@ pub(in crate::cmd) fn await_opener(
     at: Moment,
 ) -> Result<(), StoreError> {
     let opener_until = theirs.task.started_at.min(at).plus(OPENER);
-    let by_us = theirs.task.credential.is_none();
-    if theirs.task.thread_ts.is_none() && !by_us && opener_until > at {
+    // Who opened it without Slack opens no thread.
+    let is_for_slack = theirs.task.credential.is_some();
+    if theirs.task.thread_ts.is_none() && is_for_slack && opener_until > at {
         tx.await_thread(key, opener_until)?;
     }
     Ok(())
@@ -95,7 +96,7 @@ impl Session<'_> {
             let Some(key) = told.task.key else { continue };
             // One that is over by now would have joined the other only if that was there before.
             let is_over = told.task.state != TaskState::Running;
-            if is_over && (told.opened_anew || told.task.started_at < theirs.task.started_at) {
+            if is_over && (told.task.opened_anew || told.task.started_at < theirs.task.started_at) {
                 continue;
             }
             any = true;

@@ -151,9 +151,9 @@ impl Trouble {
 
     /// Whether it stays as it is until somebody mends it.
     pub(crate) fn needs_somebody(&self) -> bool {
-        // Connections, a standby, collisions, resources, other sessions, operators, the system: all else the server would
-        // say again.
-        let passing = ["08", "25", "40", "53", "55", "57", "58"];
+        // Connections, a standby, collisions, resources, other sessions, operators, the system and its accidents: all else the
+        // server would say again.
+        let passing = ["08", "25", "40", "53", "55", "57", "58", "XX"];
         match &self.code {
             Some(code) => !passing.iter().any(|class| code.code().starts_with(class)),
             None => matches!(self.kind, Kind::Tls | Kind::Refused),

@@ -352,6 +352,17 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    /// Why a database refused a checkpoint, if it did.
+    pub(crate) fn audit_refusal(
+        &self,
+        database: &str,
+        checkpoint: CheckpointKey,
+    ) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT reason FROM audit_refusals WHERE database = ?1 AND checkpoint = ?2";
+        let found = self.connection.query_row(sql, params![database, checkpoint.0], |row| row.get(0));
+        Ok(found.optional()?)
+    }
+
     /// A refused checkpoint is told after all, or is no longer there.
     pub(crate) fn forget_refusal(&self, database: &str, checkpoint: CheckpointKey) -> Result<(), StoreError> {
         let sql = "DELETE FROM audit_refusals WHERE database = ?1 AND checkpoint = ?2";

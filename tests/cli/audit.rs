@@ -196,6 +196,22 @@ fn rows_from_before_the_database_follow_and_go_once() {
 }
 
 #[test]
+fn a_receipt_tells_of_its_own_checkpoint_whatever_still_waits_before_it() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    // More than a call takes along.
+    let lines = "{\"agent_id\":\"bot\",\"status\":\"working\"}\n".repeat(300);
+    machine.sandbox.env("DATABASE_URL", "");
+    machine.sandbox.cmd(["stream"]).stdin(lines).run().success();
+    machine.sandbox.env("DATABASE_URL", &url);
+    assert_eq!(machine.emit(["-s", "error", "Now"])["audit"], "sent");
+    assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "1");
+    assert_eq!(machine.flush()["audit"]["waiting"], 0);
+    assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "301");
+}
+
+#[test]
 fn a_routine_checkpoint_opens_no_connection() {
     let (cluster, slack) = (Cluster::shared(), FakeSlack::start());
     let (database, url) = database(cluster);

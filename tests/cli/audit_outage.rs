@@ -161,18 +161,23 @@ fn a_row_that_the_server_refuses_is_set_aside_and_the_rest_goes_on() {
     let output = machine.sandbox.cmd(["flush", "--json"]).run().code(78).stderr_has("refused 3 rows");
     assert_eq!(output.json()["audit"], json!({ "sent": 47, "rejected": 3, "waiting": 0 }));
     assert_eq!(trail(cluster, &database).len(), 47);
+    // One that is refused at once is told of at once, and a strict caller hears that by waiting nothing is won.
+    let receipt = machine.emit(["-a", "a0", "-f", "poison at once"]);
+    let warned = receipt["warnings"][0].as_str().expect("a warning");
+    assert!(warned.contains("refused it for good") && warned.contains("sober"), "{receipt}");
+    machine.sandbox.cmd(["emit", "-a", "a0", "--strict", "-f", "poison again"]).run().code(78);
     let said = checks(&machine, "trail");
     assert_eq!(said[0], ("ok".to_owned(), "the database has every row".to_owned()));
     assert_eq!(said[1].0, "fail");
     assert!(
-        said[1].1.starts_with("3 rows refused by the database: ") && said[1].1.contains("sober"),
+        said[1].1.starts_with("5 rows refused by the database: ") && said[1].1.contains("sober"),
         "{said:?}"
     );
     assert_eq!(machine.flush()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 0 }));
     cluster.sql_in(&database, "ALTER TABLE agent_checkpoints DROP CONSTRAINT sober");
     let again = machine.sandbox.cmd(["flush", "--json", "--rejected"]).run().success().json();
-    assert_eq!(again["audit"], json!({ "sent": 3, "rejected": 0, "waiting": 0 }));
-    assert_eq!(trail(cluster, &database).len(), 50);
+    assert_eq!(again["audit"], json!({ "sent": 5, "rejected": 0, "waiting": 0 }));
+    assert_eq!(trail(cluster, &database).len(), 52);
 }
 
 /// What `doctor` finds under a name: verdicts and messages.

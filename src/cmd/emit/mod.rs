@@ -63,7 +63,8 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         #[cfg(feature = "postgres")]
         started,
         warnings: action.cut.into_iter().collect(),
-        has_told_of_audit: false,
+        told: None,
+        audit_trouble_is_told: false,
         outcome: None,
         is_left_alone: config.background == BackgroundChoice::Never,
         obeys: args.obey,
@@ -98,8 +99,10 @@ struct Emission<'a> {
     #[cfg(feature = "postgres")]
     started: Instant,
     warnings: Vec<String>,
+    /// Whether the database took the checkpoint when it was told of it; false if it refused it for good.
+    told: Option<bool>,
     /// What keeps the database from having it was said.
-    has_told_of_audit: bool,
+    audit_trouble_is_told: bool,
     /// What became of our own message when it was last tried, which the cache may not know.
     outcome: Option<Outcome>,
     /// Whether no courier sees to what waits.
@@ -354,7 +357,11 @@ impl Emission<'_> {
             message_ts,
             retry_at: due_at.filter(|_| waits),
             error: reason.or_else(|| self.failure().or_else(|| broken(self.config)).filter(|_| waits)),
-            audit: Audited::of(self.config, self.forwarder.as_ref(), store, recorded.checkpoint),
+            audit: match self.told {
+                // Rows from before may still wait.
+                Some(true) => Audited::Sent,
+                _ => Audited::of(self.config, self.forwarder.as_ref(), store, recorded.checkpoint),
+            },
             warnings: self.warnings.clone(),
             requests: Vec::new(),
         }
@@ -383,7 +390,7 @@ impl Emission<'_> {
 
     /// Prints what is to be printed and decides the exit code.
     fn finish(&self, mut receipt: Receipt) -> anyhow::Result<Exit> {
-        let refused = receipt.delivery == Delivery::Rejected;
+        let refused = receipt.delivery == Delivery::Rejected || self.told == Some(false);
         let late = matches!(receipt.delivery, Delivery::Queued | Delivery::Unconfirmed)
             || receipt.audit == Audited::Queued;
         if let Some((message, advice)) = receipt.trouble(self.config, self.is_left_alone) {
@@ -391,7 +398,7 @@ impl Emission<'_> {
             receipt.warnings.push(message);
         }
         // The caller wants to know, and nobody has tried and said so.
-        if self.config.strict && receipt.audit == Audited::Queued && !self.has_told_of_audit {
+        if self.config.strict && receipt.audit == Audited::Queued && !refused && !self.audit_trouble_is_told {
             let message = "recorded, but not in the audit trail yet (queued)".to_owned();
             self.ui.warn(&message, Some("run agent-checkpoint doctor"));
             receipt.warnings.push(message);

@@ -36,8 +36,14 @@ impl Emission<'_> {
                 shared
             });
         let shared = forwarder.remember(store, shared);
+        if let Ok(is_there) = shared {
+            self.told = Some(is_there);
+            if !is_there {
+                self.say_refused(forwarder.refusal(store, outset.recorded.checkpoint));
+            }
+        }
         self.forwarder = Some(forwarder);
-        self.report(shared);
+        self.report(shared.map(|_| ()));
         outset
     }
 
@@ -66,34 +72,42 @@ impl Emission<'_> {
         (!left.is_zero()).then(|| Instant::now() + (left / SHARE).max(SHARE_MIN).min(left))
     }
 
+    fn say_refused(&mut self, reason: Result<Option<String>, StoreError>) {
+        let reason = reason.ok().flatten().unwrap_or_default();
+        let message = format!("recorded, but the audit trail's database refused it for good: {reason}");
+        let hint = "once the cause is mended, run agent-checkpoint flush --rejected";
+        self.warn(one_line(&message), Some(hint));
+    }
+
     fn report(&mut self, shared: Result<(), Stop>) {
         let Err(stop) = shared else { return };
         match (stop.words(), stop) {
             (Some((message, hint)), _) => {
                 let message = format!("recorded, but not in the audit trail yet (queued): {message}");
                 self.warn(one_line(&message), Some(&hint));
-                self.has_told_of_audit = true;
+                self.audit_trouble_is_told = true;
             }
             (None, Stop::Cache(error)) => self.ui.detail(&format!("could not use the cache: {error}")),
             (None, _) => self.ui.detail("the audit trail is told later: others are telling it"),
         }
     }
 
+    /// Says whether the database has the checkpoint in the end.
     fn reconcile(
         &self,
         store: &mut Store,
         session: &mut Session<'_>,
         outset: &mut Outset,
         theirs: Option<SharedTask>,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         if let Some(mut theirs) = theirs {
             self.leave_foreign_thread(&mut theirs);
             session.recognize(store, std::slice::from_ref(&theirs))?;
             self.adapt(store, session, outset, &theirs)?;
         }
-        session.tell_one(store, outset.recorded.checkpoint)?;
+        let is_there = session.tell_one(store, outset.recorded.checkpoint)?;
         self.look_again(store, outset)?;
-        Ok(())
+        Ok(is_there)
     }
 
     /// A thread of another workspace, or of a bot where we have a webhook, is no place for our messages.

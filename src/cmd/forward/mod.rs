@@ -213,6 +213,15 @@ impl Forwarder {
         Ok(reasons)
     }
 
+    /// Why a checkpoint was refused.
+    pub(super) fn refusal(
+        &self,
+        store: &mut Store,
+        checkpoint: CheckpointKey,
+    ) -> Result<Option<String>, StoreError> {
+        store.read(|tx| tx.audit_refusal(&self.name, checkpoint))
+    }
+
     /// How many rows the database lacks.
     pub(super) fn unsent(&self, store: &mut Store) -> Result<Unsent, StoreError> {
         store.read(|tx| tx.unsent_audit(&self.name))

@@ -194,10 +194,10 @@ pub(crate) fn speak_for(
 /// Closes a running task that another one replaces; `id` is that of the new checkpoint. It keeps its own place in Slack.
 #[cfg(feature = "postgres")]
 pub(crate) fn supersede(task: Task, id: CheckpointId, now: Moment) -> Append {
-    let policy =
-        Policy { min_interval: Duration::ZERO, thresholds: Thresholds::default(), route: own_route(&task) };
     let draft = closing(&task.agent_id, id);
-    append(task, &[], &draft, &policy, now, &mut Vec::new())
+    let policy =
+        Policy { min_interval: Duration::ZERO, thresholds: Thresholds::default(), route: Route::Off };
+    speak_for(task, &[], &draft, &policy, now)
 }
 
 /// Where a task's messages have gone so far.

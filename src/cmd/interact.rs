@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use super::{masking, record};
@@ -135,7 +136,7 @@ fn cancel_by_button(
 ) -> Result<Reply, StoreError> {
     let (task, nonce) = value.split_once(':').unwrap_or_default();
     let found = tx.task_with_id(task)?;
-    let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| same(&ours.nonce, nonce)));
+    let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| proves(nonce, &ours.nonce)));
     match ours {
         Some(task) => cancel(tx, config, &task, voter, "click", now),
         None => Ok(Reply { words: Some("This task is not known here (any more).".to_owned()), task: None }),
@@ -270,18 +271,18 @@ impl Button {
     /// into a message that asks something else.
     fn is_of(&self, asked: &Asked) -> bool {
         let is_in_place = asked.message.as_ref().is_none_or(|(_, ts)| *ts == self.ts);
-        is_in_place && same(&self.nonce, &asked.question.nonce)
+        is_in_place && proves(&self.nonce, &asked.question.nonce)
     }
+}
+
+/// Whether what a button carries is the secret, found out in the same time wherever they differ.
+fn proves(claimed: &str, nonce: &str) -> bool {
+    claimed.as_bytes().ct_eq(nonce.as_bytes()).into()
 }
 
 /// Text of an agent's or of somebody's as Slack is to show it: it pings nobody and is no link.
 fn harmless(text: &str) -> String {
     escape(&plain(text, false))
-}
-
-/// Compares all of both, however early they differ.
-fn same(one: &str, other: &str) -> bool {
-    one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }
 
 fn intervention(put: &Put, heard: &Heard, said: &Said, ruling: &Ruling) -> Intervention {

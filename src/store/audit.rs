@@ -5,12 +5,10 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::record::to_json;
-use super::rows::{self, state};
-use super::{Owner, StoreError, Tx, lease};
-use crate::checkpoint::Task;
+use super::rows;
+use super::{Owner, StoreError, Tx};
 use crate::checkpoint::audit::{AuditCheckpoint, AuditIntervention, AuditTask, ClockOffset, SharedTask};
-use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskId, TaskKey};
+use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::time::Moment;
 use crate::pace;
 
@@ -377,7 +375,8 @@ impl Tx<'_> {
         Ok(self.connection.query_row(sql, params![database, checkpoint.0], |row| row.get(0))?)
     }
 
-    /// Takes one of a few places: so many processes speak with the database at once, and no more.
+    /// Takes one of a few places: so many processes speak with the database at once, and no more. It is given up as any
+    /// office is.
     pub(crate) fn take_seat(
         &self,
         database: &str,
@@ -385,221 +384,28 @@ impl Tx<'_> {
         owner: &Owner,
         (now, until): (Moment, Moment),
     ) -> Result<Option<String>, StoreError> {
-        let Some(name) = self.free_seat(database, seats, owner, now)? else { return Ok(None) };
-        self.connection.execute(
-            "INSERT INTO couriers (link, owner, until_ms) VALUES (?1, ?2, ?3)
-             ON CONFLICT (link) DO UPDATE SET owner = ?2, until_ms = ?3",
-            params![name, owner.as_str(), until.0],
-        )?;
-        Ok(Some(name))
-    }
-
-    /// A place that nobody has; to look costs the others nothing.
-    pub(crate) fn free_seat(
-        &self,
-        database: &str,
-        seats: u32,
-        owner: &Owner,
-        now: Moment,
-    ) -> Result<Option<String>, StoreError> {
-        let find = "SELECT owner, until_ms FROM couriers WHERE link = ?1";
-        for seat in 0..seats {
-            let name = format!("{database}|{seat}");
-            let holder: Option<(String, i64)> =
-                self.connection.query_row(find, [&name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-            let is_taken = holder.is_some_and(|(holder, held_until)| {
-                lease::keeps_out(Some(&holder), Some(Moment(held_until)), owner, now)
-            });
-            if !is_taken {
+        for name in seat_names(database, seats) {
+            if self.appoint_courier(&name, owner, now, until)? {
                 return Ok(Some(name));
             }
         }
         Ok(None)
     }
 
-    /// Gives the place up.
-    pub(crate) fn leave_seat(&self, seat: &str, owner: &Owner) -> Result<(), StoreError> {
-        let sql = "DELETE FROM couriers WHERE link = ?1 AND owner = ?2";
-        self.connection.execute(sql, params![seat, owner.as_str()])?;
-        Ok(())
-    }
-
-    /// Takes over what the database says of a task's thread: the one that is known there goes on. Says which thread of
-    /// ours is given up for it, as its channel and `ts`.
-    pub(crate) fn share_thread(
+    /// Whether there is a place that nobody has; to look costs the others nothing.
+    pub(crate) fn has_free_seat(
         &self,
-        key: TaskKey,
-        shared: &SharedTask,
-        sent: Option<&str>,
-    ) -> Result<Option<(String, String)>, StoreError> {
-        let AuditTask { task, shared_thread_ts: known, .. } = self.audit_task(key)?;
-        let theirs = &shared.task;
-        if theirs.thread_ts == known {
-            return Ok(None);
-        }
-        let Some(thread_ts) = theirs.thread_ts.as_ref().filter(|_| theirs.thread_ts != task.thread_ts) else {
-            let sql = "UPDATE tasks SET shared_thread_ts = ?2 WHERE key = ?1";
-            self.connection.execute(sql, params![key.0, theirs.thread_ts])?;
-            return Ok(None);
-        };
-        let is_foreign = task.credential.as_ref().zip(theirs.credential.as_ref());
-        if is_foreign.is_some_and(|(ours, recorded)| !ours.shares_threads_with(recorded)) {
-            self.forget_news(key)?;
-            return Ok(None);
-        }
-        // Since we told of ours, another one has come: that is told next.
-        if task.thread_ts.as_deref() != sent {
-            return Ok(None);
-        }
-        self.connection.execute(
-            "UPDATE tasks SET thread_ts = ?2, shared_thread_ts = ?2, channel = coalesce(?3, channel),
-                 channel_id = coalesce(?4, channel_id), card = ?5, joined = ?6, channel_is_default = 0,
-                 opener_until_ms = NULL
-             WHERE key = ?1",
-            params![
-                key.0,
-                thread_ts,
-                theirs.channel,
-                theirs.channel_id,
-                rows::card_column(&theirs.card),
-                theirs.joined
-            ],
-        )?;
-        let channel = task.channel_id.or(task.channel);
-        Ok(channel.zip(task.thread_ts).filter(|_| task.credential.is_some()))
-    }
-
-    /// Whether the database does not know the task's thread.
-    pub(crate) fn has_news(&self, key: TaskKey) -> Result<bool, StoreError> {
-        let sql =
-            "SELECT thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts FROM tasks WHERE key = ?1";
-        Ok(self.connection.query_row(sql, [key.0], |row| row.get(0))?)
-    }
-
-    /// A thread is not told of any more.
-    pub(crate) fn forget_news(&self, key: TaskKey) -> Result<(), StoreError> {
-        let sql = "UPDATE tasks SET shared_thread_ts = thread_ts WHERE key = ?1";
-        self.connection.execute(sql, [key.0])?;
-        Ok(())
-    }
-
-    /// Until then nobody here opens a thread for the task: somebody else is about to.
-    pub(crate) fn await_thread(&self, key: TaskKey, until: Moment) -> Result<(), StoreError> {
-        let sql = "UPDATE tasks SET opener_until_ms = ?2 WHERE key = ?1 AND thread_ts IS NULL";
-        self.connection.execute(sql, params![key.0, until.0])?;
-        Ok(())
-    }
-
-    /// Tasks whose thread somebody else is about to open.
-    pub(crate) fn awaited_threads(&self, now: Moment) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
-        let sql = "SELECT key, coalesce(shared_id, id) FROM tasks
-                   WHERE opener_until_ms IS NOT NULL AND thread_ts IS NULL AND opener_until_ms > ?1";
-        let mut statement = self.connection.prepare(sql)?;
-        let found = statement
-            .query_map([now.0], |row| Ok((TaskKey(row.get(0)?), TaskId(rows::uuid(row, 1)?))))?
-            .collect::<Result<_, _>>()?;
-        Ok(found)
-    }
-
-    /// A task was ended elsewhere: it is over here as well, and what waits of it to be shown is outdated.
-    pub(crate) fn end_elsewhere(&self, key: TaskKey, shared: &SharedTask) -> Result<(), StoreError> {
-        let theirs = &shared.task;
-        self.connection.execute(
-            "UPDATE tasks SET state = ?2, snapshot = ?3, updated_at_ms = ?4, ended_at_ms = ?5 WHERE key = ?1",
-            params![
-                key.0,
-                theirs.state.name(),
-                to_json(&theirs.snapshot),
-                theirs.updated_at.0,
-                theirs.ended_at.unwrap_or(theirs.updated_at).0
-            ],
-        )?;
-        let outdated = "SELECT key FROM entries
-             WHERE task = ?1 AND state = ?2 AND (kind = 1 OR kind = 0 AND priority = 1)";
-        let mut statement = self.connection.prepare(outdated)?;
-        let keys: Vec<i64> = statement
-            .query_map(params![key.0, state::WAITING], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        for entry in keys {
-            self.drop_outdated(EntryKey(entry))?;
-        }
-        Ok(())
-    }
-
-    /// A task turns out to be one that is open already: from now on it goes by that one's id, with what that one knows.
-    pub(crate) fn merge(&self, key: TaskKey, shared: &SharedTask, merged: &Task) -> Result<(), StoreError> {
-        self.connection.execute(
-            "UPDATE tasks SET shared_id = ?2, is_import = 1, task_type = ?3, snapshot = ?4, started_at_ms = ?5,
-                 opened_anew = 0
-             WHERE key = ?1",
-            params![
-                key.0,
-                shared.task.id.to_string(),
-                merged.task_type,
-                to_json(&merged.snapshot),
-                merged.started_at.0
-            ],
-        )?;
-        Ok(())
-    }
-
-    /// Puts a task into the cache that is known elsewhere; or brings the one that is here up to it.
-    pub(crate) fn import(&self, shared: &SharedTask) -> Result<TaskKey, StoreError> {
-        self.import_as(shared, None)
-    }
-
-    /// The same for one that is over: its agent's latest task here stays the latest.
-    pub(crate) fn import_older(&self, shared: &SharedTask) -> Result<TaskKey, StoreError> {
-        let sql = "SELECT min(coalesce(min(key), 0), 0) - 1 FROM tasks";
-        let lowest = self.connection.query_row(sql, [], |row| row.get(0))?;
-        self.import_as(shared, Some(lowest))
-    }
-
-    fn import_as(&self, shared: &SharedTask, new_key: Option<i64>) -> Result<TaskKey, StoreError> {
-        let theirs = &shared.task;
-        let find = "SELECT key FROM tasks WHERE coalesce(shared_id, id) = ?1 AND (id = ?1 OR shared_id = ?1)
-                    ORDER BY key DESC LIMIT 1";
-        let id = theirs.id.to_string();
-        let known: Option<i64> = self.connection.query_row(find, [&id], |row| row.get(0)).optional()?;
-        // A thread of ours that is unknown there, or another than there, is not forgotten: see `share_thread`.
-        let sql = match known {
-            Some(_) => {
-                "UPDATE tasks SET agent_id = ?3, task_type = ?4, state = ?5, snapshot = ?6, started_at_ms = ?12,
-                     updated_at_ms = ?13, ended_at_ms = ?14,
-                     (channel, channel_id, thread_ts, shared_thread_ts, card, credential, joined) =
-                         (SELECT ?7, ?8, ?9, ?9, ?10, ?11, ?15 WHERE thread_ts IS NULL OR thread_ts IS ?9
-                          UNION ALL
-                          SELECT channel, channel_id, thread_ts, shared_thread_ts, card, credential, joined
-                          WHERE thread_ts IS NOT NULL AND thread_ts IS NOT ?9)
-                 WHERE key = ?1 AND ?2 = ?2"
+        database: &str,
+        seats: u32,
+        owner: &Owner,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        for name in seat_names(database, seats) {
+            if self.is_vacant(&name, owner, now)? {
+                return Ok(true);
             }
-            None => {
-                "INSERT INTO tasks (key, id, agent_id, task_type, state, snapshot, channel, channel_id, thread_ts,
-                     shared_thread_ts, card, credential, started_at_ms, updated_at_ms, ended_at_ms, joined, is_import)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 1)"
-            }
-        };
-        self.connection.execute(
-            sql,
-            params![
-                known.or(new_key),
-                id,
-                theirs.agent_id,
-                theirs.task_type,
-                theirs.state.name(),
-                to_json(&theirs.snapshot),
-                theirs.channel,
-                theirs.channel_id,
-                theirs.thread_ts,
-                rows::card_column(&theirs.card),
-                theirs.credential.as_ref().map(|credential| credential.as_str()),
-                theirs.started_at.0,
-                theirs.updated_at.0,
-                theirs.ended_at.map(|at| at.0),
-                theirs.joined,
-            ],
-        )?;
-        Ok(TaskKey(known.or(new_key).unwrap_or_else(|| self.connection.last_insert_rowid())))
+        }
+        Ok(false)
     }
 }
 
@@ -659,6 +465,10 @@ impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.tasks.is_empty() && self.checkpoints.is_empty() && self.interventions.is_empty()
     }
+}
+
+fn seat_names(database: &str, seats: u32) -> impl Iterator<Item = String> {
+    (0..seats).map(move |seat| format!("{database}|{seat}"))
 }
 
 fn trail(row: &rusqlite::Row<'_>) -> rusqlite::Result<Trail> {

@@ -31,15 +31,7 @@ impl Tx<'_> {
         now: Moment,
         until: Moment,
     ) -> Result<bool, StoreError> {
-        let present: Option<(String, i64)> = self
-            .connection
-            .query_row("SELECT owner, until_ms FROM couriers WHERE link = ?1", [link], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        if let Some((holder, held_until)) = present
-            && lease::keeps_out(Some(&holder), Some(Moment(held_until)), owner, now)
-        {
+        if !self.is_vacant(link, owner, now)? {
             return Ok(false);
         }
         self.connection.execute(
@@ -48,6 +40,18 @@ impl Tx<'_> {
             params![link, owner.as_str(), until.0],
         )?;
         Ok(true)
+    }
+
+    /// Whether nobody else who lives has this office.
+    pub(super) fn is_vacant(&self, link: &str, owner: &Owner, now: Moment) -> Result<bool, StoreError> {
+        let present: Option<(String, i64)> = self
+            .connection
+            .query_row("SELECT owner, until_ms FROM couriers WHERE link = ?1", [link], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        Ok(!present
+            .is_some_and(|(holder, until)| lease::keeps_out(Some(&holder), Some(Moment(until)), owner, now)))
     }
 
     /// Passes a courier's office from the process that started it to the courier itself; false if it was lost.

@@ -26,6 +26,8 @@ mod rows;
 mod schema;
 mod seen;
 mod settle;
+#[cfg(feature = "postgres")]
+mod shared;
 mod statements;
 #[cfg(test)]
 mod tests;

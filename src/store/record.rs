@@ -135,7 +135,7 @@ impl Tx<'_> {
         self.write_task(&append.task)
     }
 
-    fn write_task(&self, task: &Task) -> Result<TaskKey, StoreError> {
+    pub(super) fn write_task(&self, task: &Task) -> Result<TaskKey, StoreError> {
         let snapshot = to_json(&task.snapshot);
         if let Some(key) = task.key {
             self.connection.execute(

@@ -258,7 +258,7 @@ impl Forwarder {
         match self.connect(trail, agent_id, &seat, deadline) {
             Ok(opened) => Ok(opened),
             Err(trouble) => {
-                store.write_relaxed(|tx| tx.leave_seat(&seat, &self.owner))?;
+                store.write_relaxed(|tx| tx.leave_office(&seat, &self.owner))?;
                 Err(Stop::Database(trouble))
             }
         }
@@ -284,7 +284,7 @@ impl Forwarder {
     /// Waits until somebody leaves, or the time is over.
     fn await_seat(&self, store: &mut Store, deadline: Instant) -> Result<(), Stop> {
         let mut poll = POLL;
-        while store.read(|tx| tx.free_seat(&self.name, SEATS, &self.owner, now()))?.is_none() {
+        while !store.read(|tx| tx.has_free_seat(&self.name, SEATS, &self.owner, now()))? {
             if deadline.saturating_duration_since(Instant::now()) <= poll {
                 return Err(Stop::Crowded);
             }
@@ -523,7 +523,7 @@ impl Session<'_> {
     pub(super) fn close(self, store: &mut Store) -> Result<(), StoreError> {
         let Self { forwarder, client, seat, .. } = self;
         drop(client);
-        store.write_relaxed(|tx| tx.leave_seat(&seat, &forwarder.owner))
+        store.write_relaxed(|tx| tx.leave_office(&seat, &forwarder.owner))
     }
 }
 

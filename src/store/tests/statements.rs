@@ -129,7 +129,7 @@ fn a_life(cache: &mut Cache) {
             tx.has_news(recorded.task)?;
             tx.await_thread(recorded.task, until)?;
             tx.awaited_threads(now)?;
-            tx.leave_seat("audit|0", &owner(1))
+            tx.leave_office("audit|0", &owner(1))
         });
         cache.pass(seconds(5));
     }

@@ -1,0 +1,184 @@
+//! Tasks that are known elsewhere: what this cache takes over from the audit trail's database, and what it waits for.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::record::to_json;
+use super::rows::{self, state};
+use super::{StoreError, Tx};
+use crate::checkpoint::Task;
+use crate::checkpoint::audit::{AuditTask, SharedTask};
+use crate::checkpoint::id::{EntryKey, TaskId, TaskKey};
+use crate::checkpoint::time::Moment;
+
+impl Tx<'_> {
+    /// Takes over what the database says of a task's thread: the one that is known there goes on. Says which thread of
+    /// ours is given up for it, as its channel and `ts`.
+    pub(crate) fn share_thread(
+        &self,
+        key: TaskKey,
+        shared: &SharedTask,
+        sent: Option<&str>,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        let AuditTask { task, shared_thread_ts: known, .. } = self.audit_task(key)?;
+        let theirs = &shared.task;
+        if theirs.thread_ts == known {
+            return Ok(None);
+        }
+        let Some(thread_ts) = theirs.thread_ts.as_ref().filter(|_| theirs.thread_ts != task.thread_ts) else {
+            let sql = "UPDATE tasks SET shared_thread_ts = ?2 WHERE key = ?1";
+            self.connection.execute(sql, params![key.0, theirs.thread_ts])?;
+            return Ok(None);
+        };
+        let is_foreign = task.credential.as_ref().zip(theirs.credential.as_ref());
+        if is_foreign.is_some_and(|(ours, recorded)| !ours.shares_threads_with(recorded)) {
+            self.forget_news(key)?;
+            return Ok(None);
+        }
+        // Since we told of ours, another one has come: that is told next.
+        if task.thread_ts.as_deref() != sent {
+            return Ok(None);
+        }
+        self.connection.execute(
+            "UPDATE tasks SET thread_ts = ?2, shared_thread_ts = ?2, channel = coalesce(?3, channel),
+                 channel_id = coalesce(?4, channel_id), card = ?5, joined = ?6, channel_is_default = 0,
+                 opener_until_ms = NULL
+             WHERE key = ?1",
+            params![
+                key.0,
+                thread_ts,
+                theirs.channel,
+                theirs.channel_id,
+                rows::card_column(&theirs.card),
+                theirs.joined
+            ],
+        )?;
+        let channel = task.channel_id.or(task.channel);
+        Ok(channel.zip(task.thread_ts).filter(|_| task.credential.is_some()))
+    }
+
+    /// Whether the database does not know the task's thread.
+    pub(crate) fn has_news(&self, key: TaskKey) -> Result<bool, StoreError> {
+        let sql =
+            "SELECT thread_ts IS NOT NULL AND thread_ts IS NOT shared_thread_ts FROM tasks WHERE key = ?1";
+        Ok(self.connection.query_row(sql, [key.0], |row| row.get(0))?)
+    }
+
+    /// A thread is not told of any more.
+    pub(crate) fn forget_news(&self, key: TaskKey) -> Result<(), StoreError> {
+        let sql = "UPDATE tasks SET shared_thread_ts = thread_ts WHERE key = ?1";
+        self.connection.execute(sql, [key.0])?;
+        Ok(())
+    }
+
+    /// Until then nobody here opens a thread for the task: somebody else is about to.
+    pub(crate) fn await_thread(&self, key: TaskKey, until: Moment) -> Result<(), StoreError> {
+        let sql = "UPDATE tasks SET opener_until_ms = ?2 WHERE key = ?1 AND thread_ts IS NULL";
+        self.connection.execute(sql, params![key.0, until.0])?;
+        Ok(())
+    }
+
+    /// Tasks whose thread somebody else is about to open.
+    pub(crate) fn awaited_threads(&self, now: Moment) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
+        let sql = "SELECT key, coalesce(shared_id, id) FROM tasks
+                   WHERE opener_until_ms IS NOT NULL AND thread_ts IS NULL AND opener_until_ms > ?1";
+        let mut statement = self.connection.prepare(sql)?;
+        let found = statement
+            .query_map([now.0], |row| Ok((TaskKey(row.get(0)?), TaskId(rows::uuid(row, 1)?))))?
+            .collect::<Result<_, _>>()?;
+        Ok(found)
+    }
+
+    /// A task was ended elsewhere: it is over here as well, and what waits of it to be shown is outdated.
+    pub(crate) fn end_elsewhere(&self, key: TaskKey, shared: &SharedTask) -> Result<(), StoreError> {
+        let theirs = &shared.task;
+        self.connection.execute(
+            "UPDATE tasks SET state = ?2, snapshot = ?3, updated_at_ms = ?4, ended_at_ms = ?5 WHERE key = ?1",
+            params![
+                key.0,
+                theirs.state.name(),
+                to_json(&theirs.snapshot),
+                theirs.updated_at.0,
+                theirs.ended_at.unwrap_or(theirs.updated_at).0
+            ],
+        )?;
+        let outdated = "SELECT key FROM entries
+             WHERE task = ?1 AND state = ?2 AND (kind = 1 OR kind = 0 AND priority = 1)";
+        let mut statement = self.connection.prepare(outdated)?;
+        let keys: Vec<i64> = statement
+            .query_map(params![key.0, state::WAITING], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        for entry in keys {
+            self.drop_outdated(EntryKey(entry))?;
+        }
+        Ok(())
+    }
+
+    /// A task turns out to be one that is open already: from now on it goes by that one's id, with what that one knows.
+    pub(crate) fn merge(&self, key: TaskKey, shared: &SharedTask, merged: &Task) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE tasks SET shared_id = ?2, is_import = 1, task_type = ?3, snapshot = ?4, started_at_ms = ?5,
+                 opened_anew = 0
+             WHERE key = ?1",
+            params![
+                key.0,
+                shared.task.id.to_string(),
+                merged.task_type,
+                to_json(&merged.snapshot),
+                merged.started_at.0
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Puts a task into the cache that is known elsewhere; or brings the one that is here up to it.
+    pub(crate) fn import(&self, shared: &SharedTask) -> Result<TaskKey, StoreError> {
+        self.import_as(shared, None)
+    }
+
+    /// The same for one that is over: its agent's latest task here stays the latest.
+    pub(crate) fn import_older(&self, shared: &SharedTask) -> Result<TaskKey, StoreError> {
+        let sql = "SELECT min(coalesce(min(key), 0), 0) - 1 FROM tasks";
+        let lowest = self.connection.query_row(sql, [], |row| row.get(0))?;
+        self.import_as(shared, Some(lowest))
+    }
+
+    fn import_as(&self, shared: &SharedTask, new_key: Option<i64>) -> Result<TaskKey, StoreError> {
+        let find = format!(
+            "SELECT {} FROM tasks WHERE coalesce(shared_id, id) = ?1 AND (id = ?1 OR shared_id = ?1)
+             ORDER BY key DESC LIMIT 1",
+            rows::TASK
+        );
+        let known = self.connection.query_row(&find, [shared.task.id.to_string()], rows::task).optional()?;
+        let mut task = Task { key: known.as_ref().and_then(|mine| mine.key), ..shared.task.clone() };
+        // A thread of ours that is unknown there, or another than there, is not forgotten: see `share_thread`.
+        let kept = known.filter(|mine| mine.thread_ts.is_some() && mine.thread_ts != task.thread_ts);
+        let keeps_thread = kept.is_some();
+        if let Some(mine) = kept {
+            (task.channel, task.channel_id, task.thread_ts) = (mine.channel, mine.channel_id, mine.thread_ts);
+            (task.credential, task.joined) = (mine.credential, mine.joined);
+        }
+        let is_new = task.key.is_none();
+        let key = self.write_task(&task)?;
+        self.connection.execute(
+            "UPDATE tasks SET agent_id = ?2, started_at_ms = ?3, is_import = is_import OR ?4,
+                 shared_thread_ts = CASE WHEN ?5 THEN shared_thread_ts ELSE thread_ts END,
+                 card = CASE WHEN ?5 THEN card ELSE ?6 END
+             WHERE key = ?1",
+            params![
+                key.0,
+                task.agent_id,
+                task.started_at.0,
+                is_new,
+                keeps_thread,
+                rows::card_column(&task.card)
+            ],
+        )?;
+        match new_key.filter(|_| is_new) {
+            None => Ok(key),
+            Some(older) => {
+                self.connection.execute("UPDATE tasks SET key = ?2 WHERE key = ?1", [key.0, older])?;
+                Ok(TaskKey(older))
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, PASSWORD, Pooler};
 use crate::fake_slack::FakeSlack;
+use crate::run_terminal::Terminal;
 use crate::support::{Sandbox, wait_for};
 
 /// A machine whose rows go to a database.
@@ -209,6 +210,21 @@ fn a_receipt_tells_of_its_own_checkpoint_whatever_still_waits_before_it() {
     assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "1");
     assert_eq!(machine.flush()["audit"]["waiting"], 0);
     assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "301");
+}
+
+#[test]
+fn flush_shows_a_person_how_far_it_is_and_a_program_nothing_of_it() {
+    let cluster = Cluster::shared();
+    let (_, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.emit_alone(["One"]);
+    let line = "env -u AGENT_CHECKPOINT_QUIET $BIN flush";
+    let (code, shown) = Terminal::run_in(&machine.sandbox, 80, line);
+    let bar = format!("\rforwarding {} 1 of 1\u{1b}[K\r\u{1b}[K", "▓".repeat(20));
+    assert_eq!((code, shown), (Some(0), format!("{bar}audit trail: 1 sent, 0 refused, 0 still waiting\r\n")));
+    machine.emit_alone(["Two"]);
+    let said = "audit trail: 1 sent, 0 refused, 0 still waiting\n";
+    machine.sandbox.cmd(["flush"]).run().success().stderr_is("").stdout_is(said);
 }
 
 #[test]

@@ -185,6 +185,8 @@ impl Store {
             if found < schema::version() {
                 schema::migrate(&mut connection)?;
                 sync_directory(path).map_err(Failure::Io)?;
+                // The whole schema is in the log now, and every call would read it through.
+                move_log(&connection, busy_timeout);
             }
         }
         // SQLite's own way leaves the log as long as it is, and the next process would read all of it again.
@@ -257,13 +259,7 @@ impl Store {
         if !fs::metadata(log).is_ok_and(|metadata| metadata.len() > WAL_MAX) {
             return;
         }
-        let trim = || {
-            self.connection.busy_timeout(Duration::ZERO)?;
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        };
-        // What was committed is safe in the log as well.
-        let _ = trim();
-        let _ = self.connection.busy_timeout(self.busy_timeout);
+        move_log(&self.connection, self.busy_timeout);
     }
 
     /// Looks into an existing cache without changing anything, not even an old schema.
@@ -305,6 +301,16 @@ impl Store {
 /// The schema version that this program writes, for `doctor`.
 pub(crate) fn schema_version() -> i64 {
     schema::version()
+}
+
+/// Moves the log into the database, as far as nobody is in the way: what was committed is safe in the log as well.
+fn move_log(connection: &Connection, busy_timeout: Duration) {
+    let moved = || {
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    };
+    let _ = moved();
+    let _ = connection.busy_timeout(busy_timeout);
 }
 
 /// The file that a link leads to, there or not: SQLite puts its log beside that one, so our lock and whatever else

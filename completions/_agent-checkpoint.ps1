@@ -295,7 +295,7 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Read settings from this file instead of config.toml in the config directory')
             [CompletionResult]::new('--env-file', '--env-file', [CompletionResultType]::ParameterName, 'Read variables from this file (KEY=VALUE lines); the real environment wins')
             [CompletionResult]::new('--cache', '--cache', [CompletionResultType]::ParameterName, 'Keep state in this file instead of cache.db in the state directory')
-            [CompletionResult]::new('--rejected', '--rejected', [CompletionResultType]::ParameterName, 'Also send again what Slack or the database refused, once the cause is mended')
+            [CompletionResult]::new('--rejected', '--rejected', [CompletionResultType]::ParameterName, 'Send again what Slack or the database refused, once the cause is mended')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Print one JSON object or array on standard output')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Say nothing on standard error but errors')

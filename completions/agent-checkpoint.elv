@@ -282,7 +282,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --config 'Read settings from this file instead of config.toml in the config directory'
             cand --env-file 'Read variables from this file (KEY=VALUE lines); the real environment wins'
             cand --cache 'Keep state in this file instead of cache.db in the state directory'
-            cand --rejected 'Also send again what Slack or the database refused, once the cause is mended'
+            cand --rejected 'Send again what Slack or the database refused, once the cause is mended'
             cand --json 'Print one JSON object or array on standard output'
             cand -q 'Say nothing on standard error but errors'
             cand --quiet 'Say nothing on standard error but errors'

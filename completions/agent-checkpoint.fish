@@ -262,7 +262,7 @@ never\t''"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l config -d 'Read settings from this file instead of config.toml in the config directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l rejected -d 'Also send again what Slack or the database refused, once the cause is mended'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l rejected -d 'Send again what Slack or the database refused, once the cause is mended'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand flush" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'

@@ -421,7 +421,7 @@ const FLUSH_EXAMPLES: &str = "Examples:
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = FLUSH_EXAMPLES)]
 pub(crate) struct FlushArgs {
-    /// Also send again what Slack or the database refused, once the cause is mended
+    /// Send again what Slack or the database refused, once the cause is mended
     #[arg(long)]
     pub(crate) rejected: bool,
     /// With --rejected: to this channel, where there is no thread yet

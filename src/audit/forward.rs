@@ -3,7 +3,6 @@
 //! All of a batch is one statement, and the statement goes out together with the beginning and the end of its
 //! transaction, so that a batch costs one round trip and no transaction is ever open while we think.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join3;
@@ -32,7 +31,7 @@ const STORED: &str = "t.id::text, t.agent_id, t.task_type, t.task_name, t.repo_s
 const STORED_COLUMNS: usize = 14;
 
 /// The columns of a task that its latest checkpoint decides.
-const DECIDED: [&str; 9] = [
+const DECIDED: [&str; 10] = [
     "task_type",
     "task_name",
     "repo_scope",
@@ -42,10 +41,11 @@ const DECIDED: [&str; 9] = [
     "result_summary",
     "error_message",
     "artifacts",
+    "updated_at",
 ];
 
 /// Which states a task can be in that nobody has ended: an agent has one such task at most.
-const OPEN: &str = "('pending', 'approved', 'running')";
+pub(super) const OPEN: &str = "('pending', 'approved', 'running')";
 
 /// What a database says of itself, and of an agent.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result
 /// # Errors
 /// What the server says, or that the deadline is over; nothing is changed then, or all of it, if the answer was lost.
 pub(crate) fn tell(client: &mut Client, rows: &Rows, deadline: Instant) -> Result<Vec<StoredRow>, Trouble> {
-    let told = many(client, &statement(), &parameters(rows).borrowed(), deadline)?;
+    let told = many(client, &statement(rows), &parameters(rows).borrowed(), deadline)?;
     Ok(told.iter().map(|row| stored(row, 0)).collect())
 }
 
@@ -142,7 +142,7 @@ fn one(
 
 /// Runs one statement in a transaction of its own, with limits that hold on the server too: one that is given up here
 /// must not go on there, waiting for a lock with a connection that others need.
-fn many(
+pub(super) fn many(
     client: &mut Client,
     sql: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
@@ -186,8 +186,8 @@ fn stored(row: &Row, at: usize) -> StoredRow {
     }
 }
 
-/// The statement that takes a batch, its tasks, checkpoints and artifacts as arrays of columns.
-fn statement() -> String {
+/// The statement that takes a batch, as arrays of columns.
+fn statement(rows: &Rows) -> String {
     // Which of two checkpoints is the later one; see `checkpoint::audit::Latest`.
     let ours = |row: &str| format!("{row}.metadata -> 'agent_checkpoint'");
     let latest = |row: &str, what: &str| format!("({}) -> 'latest' ->> '{what}'", ours(row));
@@ -214,27 +214,58 @@ fn statement() -> String {
              OR t.slack_thread_ts IN (excluded.slack_thread_ts, ({}) ->> 'replaces'))",
         ours("excluded")
     );
-    let mut set = String::new();
-    for column in DECIDED {
-        let _ = write!(set, "{column} = CASE WHEN {decides} THEN excluded.{column} ELSE t.{column} END, ");
-    }
-    let _ = write!(
-        set,
-        "updated_at = CASE WHEN {decides} THEN excluded.updated_at ELSE t.updated_at END,
-         started_at = coalesce(t.started_at, excluded.started_at),
-         slack_channel = CASE WHEN {takes_thread} THEN excluded.slack_channel
-             ELSE coalesce(t.slack_channel, excluded.slack_channel) END,
-         slack_thread_ts = CASE WHEN {takes_thread} THEN excluded.slack_thread_ts ELSE t.slack_thread_ts END,
-         metadata = CASE WHEN jsonb_typeof(t.metadata) = 'object' THEN t.metadata ELSE '{{}}' END
-             || jsonb_build_object('agent_checkpoint',
-                 CASE WHEN {decides} OR {theirs} IS NULL THEN {mine} ELSE {theirs} END
-                 || jsonb_build_object('slack',
-                     CASE WHEN {takes_thread} OR {theirs} -> 'slack' IS NULL THEN {mine} -> 'slack'
-                     ELSE {theirs} -> 'slack' END))",
+    let decided: String = DECIDED.map(|column| format!("{column}, ")).concat();
+    let either: String = DECIDED
+        .map(|column| format!("CASE WHEN decides THEN excluded.{column} ELSE t.{column} END, "))
+        .concat();
+    // Said once and looked at for each column: a server reads the statement anew with each batch.
+    let set = format!(
+        "({decided}started_at, slack_channel, slack_thread_ts, metadata) = (
+             SELECT {either}coalesce(t.started_at, excluded.started_at),
+                 CASE WHEN takes_thread THEN excluded.slack_channel
+                     ELSE coalesce(t.slack_channel, excluded.slack_channel) END,
+                 CASE WHEN takes_thread THEN excluded.slack_thread_ts ELSE t.slack_thread_ts END,
+                 CASE WHEN jsonb_typeof(t.metadata) = 'object' THEN t.metadata ELSE '{{}}' END
+                     || jsonb_build_object('agent_checkpoint',
+                         CASE WHEN decides OR theirs IS NULL THEN mine ELSE theirs END
+                         || jsonb_build_object('slack',
+                             CASE WHEN takes_thread OR theirs -> 'slack' IS NULL THEN mine -> 'slack'
+                             ELSE theirs -> 'slack' END))
+             FROM (SELECT {decides} AS decides, {takes_thread} AS takes_thread, {theirs} AS theirs, {mine} AS mine) AS c)",
         theirs = ours("t"),
         mine = ours("excluded"),
     );
     let at = |column: &str| format!("timestamptz 'epoch' + {column} * interval '1 millisecond'");
+    let created = at("created_at");
+    // Most batches have none, and need not pay for them.
+    let artifacts = match rows.artifacts.is_empty() {
+        true => String::new(),
+        false => format!(
+            ", artifacts AS (
+             INSERT INTO task_artifacts (id, task_id, agent_id, artifact_type, artifact_name, artifact_url, created_at,
+                 metadata)
+             SELECT id::uuid, task_id::uuid, agent_id, artifact_type, artifact_name, artifact_url, {created},
+                 metadata::jsonb
+             FROM unnest($30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::text[], $36::bigint[],
+                     $37::text[])
+                 AS g (id, task_id, agent_id, artifact_type, artifact_name, artifact_url, created_at, metadata)
+             ON CONFLICT (id) DO NOTHING
+         )"
+        ),
+    };
+    let interventions = match rows.interventions.is_empty() {
+        true => String::new(),
+        false => format!(
+            ", interventions AS (
+             INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details,
+                 created_at)
+             SELECT id::uuid, task_id::uuid, agent_id, intervention_type, user_id, action_details, {created}
+             FROM unnest($38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::text[], $44::bigint[])
+                 AS g (id, task_id, agent_id, intervention_type, user_id, action_details, created_at)
+             ON CONFLICT (id) DO NOTHING
+         )"
+        ),
+    };
     format!(
         "WITH tasks AS (
              INSERT INTO agent_tasks AS t (id, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel,
@@ -260,28 +291,11 @@ fn statement() -> String {
                  AS g (id, task_id, agent_id, checkpoint_type, action_description, progress, tokens_used, context_limit,
                      status, elapsed_seconds, error_message, created_at, metadata)
              ON CONFLICT (id) DO NOTHING
-         ), artifacts AS (
-             INSERT INTO task_artifacts (id, task_id, agent_id, artifact_type, artifact_name, artifact_url, created_at,
-                 metadata)
-             SELECT id::uuid, task_id::uuid, agent_id, artifact_type, artifact_name, artifact_url, {created},
-                 metadata::jsonb
-             FROM unnest($30::text[], $31::text[], $32::text[], $33::text[], $34::text[], $35::text[], $36::bigint[],
-                     $37::text[])
-                 AS g (id, task_id, agent_id, artifact_type, artifact_name, artifact_url, created_at, metadata)
-             ON CONFLICT (id) DO NOTHING
-         ), interventions AS (
-             INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details,
-                 created_at)
-             SELECT id::uuid, task_id::uuid, agent_id, intervention_type, user_id, action_details, {created}
-             FROM unnest($38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::text[], $44::bigint[])
-                 AS g (id, task_id, agent_id, intervention_type, user_id, action_details, created_at)
-             ON CONFLICT (id) DO NOTHING
-         )
+         ){artifacts}{interventions}
          SELECT {STORED} FROM tasks t",
         started = at("started_at"),
         completed = at("completed_at"),
         updated = at("updated_at"),
-        created = at("created_at"),
     )
 }
 

@@ -1,5 +1,6 @@
 //! The audit trail in PostgreSQL: how it is reached, and what its tables are. May lag, never blocks.
 
+pub(crate) mod advance;
 pub(crate) mod connect;
 pub(crate) mod forward;
 pub(crate) mod migrate;

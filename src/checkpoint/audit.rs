@@ -415,7 +415,7 @@ pub(crate) struct StoredRow {
 pub(crate) struct SharedTask {
     /// With no row of the cache; moments are by this machine's clock.
     pub(crate) task: Task,
-    /// Which checkpoint it shows; none for a task that another program made.
+    /// Which checkpoint it shows; none for a task that another program made, or ended.
     pub(crate) latest: Option<Latest>,
 }
 
@@ -435,13 +435,19 @@ impl StoredRow {
             // It is not for us to ask who may approve what another program put there: the agent runs.
             _ => TaskState::Running,
         };
-        let snapshot = known.snapshot.unwrap_or_else(|| Snapshot {
+        // Another program may have ended what we told of.
+        let is_ended = |snapshot: &Snapshot| state.is_closed() && !snapshot.status.is_terminal();
+        let ended_by_another = known.snapshot.as_ref().is_some_and(is_ended);
+        let mut snapshot = known.snapshot.unwrap_or_else(|| Snapshot {
             status: shown_as(state),
             progress: u8::try_from(self.progress.clamp(0, 100)).unwrap_or(0),
             name: whole("task_name").or(self.task_name).filter(|name| *name != agent_id),
             repo: whole("repo_scope").or(self.repo_scope),
             ..Snapshot::blank()
         });
+        if ended_by_another {
+            snapshot.status = shown_as(state);
+        }
         let started_at = local(self.started_at.unwrap_or(self.created_at));
         let task_type = whole("task_type").unwrap_or(self.task_type);
         let thread_ts = whole("slack_thread_ts").or(self.slack_thread_ts);
@@ -465,7 +471,7 @@ impl StoredRow {
             ended_at: self.completed_at.map(local),
             ..Task::blank(TaskId(self.id), agent_id, task_type, started_at)
         };
-        SharedTask { task, latest: known.latest }
+        SharedTask { task, latest: known.latest.filter(|_| !ended_by_another) }
     }
 }
 

@@ -423,6 +423,16 @@ impl Batch {
         self.checkpoints.iter().map(|told| told.key).chain(interventions)
     }
 
+    /// The only checkpoint, and its task as it leaves it, where there is nothing else to tell: nothing that begins, nothing
+    /// made, and nothing of anybody else.
+    pub(crate) fn alone(&self) -> Option<(&AuditTask, &AuditCheckpoint)> {
+        let ([task], [told], true) = (&*self.tasks, &*self.checkpoints, self.interventions.is_empty()) else {
+            return None;
+        };
+        let goes_on = !told.is_first && told.checkpoint.artifacts.is_empty();
+        (goes_on && task.task.id == told.task && task.newest == told.key).then_some((task, told))
+    }
+
     /// The two halves; `None` where no more than one row is left, or one task that has news of nothing but its thread.
     ///
     /// Such tasks come apart from the rows, so that a row answers for itself and its own task alone.

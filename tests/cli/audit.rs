@@ -341,6 +341,48 @@ fn machines_with_wrong_clocks_are_ordered_rightly() {
 }
 
 #[test]
+fn a_clock_that_was_set_between_two_calls_is_noticed_with_the_second() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "one"]);
+    machine.sandbox.env("LD_PRELOAD", crate::support::faketime());
+    machine.sandbox.env("FAKETIME", "+2h").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    machine.emit(["-s", "working", "-f", "two"]);
+    let late = "SELECT count(*) FROM agent_checkpoints WHERE created_at > now() + interval '1 minute'";
+    assert_eq!(cluster.sql_in(&database, late), "0");
+    assert_eq!(trail(cluster, &database), ["one|0", "two|0"]);
+}
+
+#[test]
+fn what_goes_on_in_a_known_task_is_told_in_one_breath() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "Begin"]);
+    let before = cluster.statements(&database).len();
+    let receipt =
+        machine.emit(["-s", "blocked", "-p", "40", "--tokens", "9", "--meta", "ticket=X-1", "Stuck"]);
+    assert_eq!(receipt["audit"], "sent");
+    let said = cluster.statements(&database).split_off(before);
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(
+        said[0].starts_with("statement: BEGIN; SET LOCAL") && said[2] == "statement: COMMIT",
+        "{said:#?}"
+    );
+    let row = "SELECT t.status, t.progress, c.checkpoint_type, c.status, c.progress, c.tokens_used, c.context_limit,
+                   c.agent_id, c.metadata ->> 'ticket', t.metadata #>> '{agent_checkpoint,snapshot,action,text}',
+                   t.updated_at = c.created_at, t.completed_at IS NULL
+               FROM agent_tasks t JOIN agent_checkpoints c ON c.task_id = t.id ORDER BY c.created_at DESC LIMIT 1";
+    assert_eq!(cluster.sql_in(&database, row), "running|40|progress|blocked|40|9|200000|bot|X-1|Stuck|t|t");
+    machine.emit(["-s", "complete", "Done"]);
+    let ended = "SELECT status, progress, result_summary, completed_at = updated_at FROM agent_tasks";
+    assert_eq!(cluster.sql_in(&database, ended), "completed|100|Done|t");
+    // The two questions of this test among them.
+    assert_eq!(cluster.statements(&database).len(), before + 3 + 1 + 3 + 1);
+}
+
+#[test]
 fn twenty_machines_at_once_lose_nothing() {
     let cluster = Cluster::shared();
     let (database, url) = database(cluster);

@@ -94,6 +94,21 @@ fn a_task_that_was_ended_elsewhere_is_never_revived() {
 }
 
 #[test]
+fn a_task_that_another_program_ended_is_never_revived_either() {
+    let pair = Pair::new();
+    let first = pair.ours.emit(["-s", "starting", "Begin"]);
+    pair.cluster.sql_in(&pair.database, "UPDATE agent_tasks SET status = 'cancelled', completed_at = now()");
+    let next = pair.ours.emit(["-s", "blocked", "Go on"]);
+    assert_ne!((&first["task_id"], &first["thread_ts"]), (&next["task_id"], &next["thread_ts"]));
+    let rows = "SELECT t.status, count(c.id) FROM agent_tasks t JOIN agent_checkpoints c ON c.task_id = t.id
+                GROUP BY t.id ORDER BY t.created_at";
+    assert_eq!(pair.cluster.sql_in(&pair.database, rows), "cancelled|1\nrunning|1");
+    let shown = pair.ours.sandbox.cmd(["tasks", "--json"]).run().success().json();
+    let states: Vec<&Value> = shown.as_array().expect("tasks").iter().map(|task| &task["state"]).collect();
+    assert_eq!(states, ["running", "cancelled"]);
+}
+
+#[test]
 fn an_error_on_one_machine_is_recovered_from_on_another() {
     let pair = Pair::new();
     let first = pair.ours.emit(["-s", "error", "--error", "exit 1", "Tests"]);

@@ -29,12 +29,11 @@ impl Emission<'_> {
         }
         let Some(deadline) = self.audit_deadline() else { return outset };
         let Some(forwarder) = self.forwarder.take() else { return outset };
-        let shared =
-            forwarder.open(store, Some(&self.draft.agent_id), deadline).and_then(|(mut session, theirs)| {
-                let shared = self.reconcile(store, &mut session, &mut outset, theirs);
-                session.close(store)?;
-                shared
-            });
+        let shared = forwarder.enter(store, deadline).and_then(|mut session| {
+            let shared = self.reconcile(store, &mut session, &mut outset);
+            session.close(store)?;
+            shared
+        });
         let shared = forwarder.remember(store, shared);
         if let Ok(is_there) = shared {
             self.told = Some(is_there);
@@ -98,9 +97,11 @@ impl Emission<'_> {
         store: &mut Store,
         session: &mut Session<'_>,
         outset: &mut Outset,
-        theirs: Option<SharedTask>,
     ) -> Result<bool, Stop> {
-        if let Some(mut theirs) = theirs {
+        if session.advance(store, outset.recorded.checkpoint)? {
+            return Ok(true);
+        }
+        if let Some(mut theirs) = session.greet(Some(&self.draft.agent_id))? {
             self.leave_foreign_thread(&mut theirs);
             session.recognize(store, std::slice::from_ref(&theirs))?;
             self.adapt(store, session, outset, &theirs)?;

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::now;
+use crate::audit::advance::{Clocks, advance};
 use crate::audit::connect::{Client, connect};
 use crate::audit::forward::{self, Rows};
 use crate::audit::{Trouble, schema};
@@ -85,9 +86,13 @@ pub(super) struct Session<'a> {
     client: Client,
     seat: String,
     offset: ClockOffset,
+    /// How long a word takes to the server, at most.
+    latency: Duration,
     pub(super) trail: Trail,
     /// A checkpoint that was planned with what the database has of its agent.
     judged: Option<CheckpointKey>,
+    /// By when we must know that it is a server that we can use.
+    greet_by: Instant,
     deadline: Instant,
 }
 
@@ -254,9 +259,37 @@ impl Forwarder {
         agent_id: Option<&str>,
         deadline: Instant,
     ) -> Result<(Session<'_>, Option<SharedTask>), Stop> {
+        let mut session = self.enter(store, deadline)?;
+        match session.greet(agent_id) {
+            Ok(found) => Ok((session, found)),
+            Err(trouble) => {
+                session.close(store)?;
+                Err(Stop::Database(trouble))
+            }
+        }
+    }
+
+    /// Connects, without a word yet.
+    pub(super) fn enter(&self, store: &mut Store, deadline: Instant) -> Result<Session<'_>, Stop> {
         let (seat, trail) = self.take_seat(store, deadline)?;
-        match self.connect(trail, agent_id, &seat, deadline) {
-            Ok(opened) => Ok(opened),
+        let greet_by = deadline.min(Instant::now() + CONNECT_MAX);
+        let began = Instant::now();
+        match connect(&self.database, greet_by) {
+            Ok(client) => {
+                let latency = began.elapsed() / 2;
+                let offset = trail.offset.unwrap_or(ClockOffset(0));
+                Ok(Session {
+                    forwarder: self,
+                    client,
+                    seat,
+                    offset,
+                    latency,
+                    trail,
+                    judged: None,
+                    greet_by,
+                    deadline,
+                })
+            }
             Err(trouble) => {
                 store.write_relaxed(|tx| tx.leave_office(&seat, &self.owner))?;
                 Err(Stop::Database(trouble))
@@ -293,28 +326,6 @@ impl Forwarder {
         }
         Ok(())
     }
-
-    fn connect(
-        &self,
-        trail: Trail,
-        agent_id: Option<&str>,
-        seat: &str,
-        deadline: Instant,
-    ) -> Result<(Session<'_>, Option<SharedTask>), Trouble> {
-        let connect_by = deadline.min(Instant::now() + CONNECT_MAX);
-        let mut client = connect(&self.database, connect_by)?;
-        let asked = now();
-        let hello = forward::hello(&mut client, agent_id, connect_by)?;
-        let answered = now();
-        if hello.version < 1 {
-            return Err(Trouble::no_schema(client.place(), hello.version, schema::version()));
-        }
-        let offset = offset(hello.clock, (asked, answered), trail.offset);
-        let seat = seat.to_owned();
-        let session = Session { forwarder: self, client, seat, offset, trail, judged: None, deadline };
-        let found = hello.task.map(|row| row.task(offset));
-        Ok((session, found))
-    }
 }
 
 /// What corrects this machine's clock. The one from before stands as long as it may be right: of two moments of one
@@ -330,6 +341,42 @@ fn offset(clock: i64, (asked, answered): (Moment, Moment), before: Option<ClockO
 }
 
 impl Session<'_> {
+    /// Compares clocks and schemas, and asks for an agent's latest task.
+    pub(super) fn greet(&mut self, agent_id: Option<&str>) -> Result<Option<SharedTask>, Trouble> {
+        let asked = now();
+        let hello = forward::hello(&mut self.client, agent_id, self.greet_by)?;
+        let answered = now();
+        if hello.version < 1 {
+            return Err(Trouble::no_schema(self.client.place(), hello.version, schema::version()));
+        }
+        self.offset = offset(hello.clock, (asked, answered), self.trail.offset);
+        Ok(hello.task.map(|row| row.task(self.offset)))
+    }
+
+    /// Tells a checkpoint that goes on in a task of which nobody but us has told the database anything: the usual case,
+    /// told with the least there is to say and nothing to ask before. False, and nothing is told, where it is not the
+    /// case.
+    ///
+    /// The session need not have greeted: its clocks are compared on the way.
+    pub(super) fn advance(&mut self, store: &mut Store, checkpoint: CheckpointKey) -> Result<bool, Stop> {
+        let batch = store.read(|tx| tx.audit_batch(&self.trail, ALONG.0, ALONG.1))?;
+        let Some((task, told)) = batch.alone().filter(|(_, told)| told.key == checkpoint) else {
+            return Ok(false);
+        };
+        let clocks =
+            Clocks { here: now().0, offset: self.offset.0, noise: CLOCK_NOISE, latency: self.latency };
+        let rows = (task.row(&self.trail.cache, self.offset), told.row(self.offset));
+        let is_told = match advance(&mut self.client, &rows, &clocks, self.deadline) {
+            // Whatever the server has against it, it will say of the rows as they are told otherwise.
+            Err(trouble) if trouble.code.is_some() => false,
+            told => told?,
+        };
+        if is_told {
+            store.write_relaxed(|tx| tx.audited(&self.forwarder.name, &batch, self.offset, now()))?;
+        }
+        Ok(is_told)
+    }
+
     /// Tells everything that waits; with `rejected`, first what was refused.
     fn tell_all(
         &mut self,

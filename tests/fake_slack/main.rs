@@ -3,7 +3,8 @@
 //! It prints the settings that point a client at it, to be pasted, then serves until it is killed. `--port N` fixes the
 //! port, `--lenient-rate` takes any number of messages, `--hang` answers none of them, `--log` prints one line for each
 //! call, `--save FILE` keeps the body of the latest one. A line `click ACTION_ID [USER]` on stdin clicks the newest button
-//! of that name; `reply THREAD_TS TEXT` answers in a thread, `react TS NAME` gives an emoji.
+//! of that name; `reply THREAD_TS TEXT` answers in a thread, `react TS NAME` gives an emoji. After `interactivity URL
+//! SECRET` clicks are told to that server, signed, and not by Socket Mode.
 
 #[path = "mod.rs"]
 mod fake_slack;
@@ -103,7 +104,11 @@ fn act(fake: &FakeSlack, line: &str) -> String {
             fake.person_reacts(CHANNEL, ts, HUMAN, name);
             "done".to_owned()
         }
-        _ => "say: click ACTION_ID [USER], reply THREAD_TS TEXT, react TS NAME".to_owned(),
+        (Some("interactivity"), Some(url), Some(secret)) => {
+            fake.interactivity(url, secret);
+            "done".to_owned()
+        }
+        _ => "say: click ACTION_ID [USER], reply THREAD_TS TEXT, react TS NAME, interactivity URL SECRET".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@
 #[cfg(feature = "postgres")]
 pub(crate) mod audit;
 pub(crate) mod context;
+pub(crate) mod errand;
 pub(crate) mod id;
 pub(crate) mod mask;
 pub(crate) mod metrics;

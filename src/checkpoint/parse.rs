@@ -177,7 +177,7 @@ pub(crate) fn agent_id_of(names: &str) -> String {
 
 /// Whether a character takes no room, or changes the reading direction: Unicode's format characters and fillers, but
 /// not what only gives an emoji its colours.
-fn is_unseen(c: char) -> bool {
+pub(crate) fn is_unseen(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -109,6 +109,15 @@ pub(super) fn leave_the_rest(store: &mut Store, config: &Config, ui: &Ui) -> Opt
     })
 }
 
+/// The same for whoever goes on and has no cache open; notices its end.
+pub(super) fn have_sent(config: &Config, ui: &Ui) {
+    let opened = config.cache.as_ref().and_then(|path| Store::open_at(path, BUSY_MAX).ok());
+    let courier = opened.and_then(|mut opened| leave_the_rest(&mut opened.store, config, ui));
+    if let Some(mut courier) = courier {
+        let _ = thread::Builder::new().spawn(move || courier.wait());
+    }
+}
+
 /// Starts the appointed courier, which shares nothing with us but the environment.
 pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<Child> {
     // By this name the program is found even if its file was replaced since we started.

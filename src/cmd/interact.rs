@@ -2,12 +2,16 @@
 //! all that follows is written in one transaction: what was done, the decision, the edit of the message and the
 //! checkpoint that says so.
 
+mod command;
+mod launch;
+
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use self::command::Spoken;
 use super::{masking, record};
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
@@ -66,6 +70,8 @@ pub(super) struct Verdict {
     pub(super) ruling: Ruling,
     /// What the person is told, if anything.
     pub(super) words: Option<String>,
+    /// See [`Reply::is_unattended`].
+    pub(super) is_unattended: bool,
 }
 
 /// The button on a live card.
@@ -81,9 +87,11 @@ pub(super) struct Reply {
     pub(super) words: Option<String>,
     /// The task in which something changed, so that there is something to send.
     pub(super) task: Option<TaskKey>,
+    /// No process waits in that task that would send it.
+    pub(super) is_unattended: bool,
 }
 
-/// Does what a person wants who clicked; whoever hears of it calls this, and acknowledges it once it returns: by then it
+/// Does what a person wants who clicked or said something; whoever hears of it calls this, and acknowledges it once it returns: by then it
 /// is stored. The same interaction may come again and changes nothing then.
 ///
 /// # Errors
@@ -94,7 +102,11 @@ pub(super) fn handle(
     interaction: &Interaction,
     now: Moment,
 ) -> Result<Reply, StoreError> {
-    let Interaction::Click(click) = interaction else { return Ok(Reply::default()) };
+    let click = match (interaction, Spoken::of(interaction)) {
+        (Interaction::Click(click), _) => click,
+        (_, Some(spoken)) => return command::obey(store, config, &spoken, now),
+        (_, None) => return Ok(Reply::default()),
+    };
     let is_foreign =
         click.person.team_id.is_some() && click.team_id.is_some() && click.person.team_id != click.team_id;
     let voter = Voter {
@@ -122,8 +134,10 @@ pub(super) fn handle(
     let hearing = Hearing { policy: &policy, masker: &masker };
     Ok(match store.write(|tx| vote(tx, &hearing, &heard, now))? {
         None => Reply::default(),
-        Some(Ok(verdict)) => Reply { words: verdict.words, task: Some(verdict.task) },
-        Some(Err(words)) => Reply { words: Some(words.to_owned()), task: None },
+        Some(Ok(verdict)) => {
+            Reply { words: verdict.words, task: Some(verdict.task), is_unattended: verdict.is_unattended }
+        }
+        Some(Err(words)) => Reply { words: Some(words.to_owned()), ..Reply::default() },
     })
 }
 
@@ -139,7 +153,10 @@ fn cancel_by_button(
     let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| proves(nonce, &ours.nonce)));
     match ours {
         Some(task) => cancel(tx, config, &task, voter, "click", now),
-        None => Ok(Reply { words: Some("This task is not known here (any more).".to_owned()), task: None }),
+        None => Ok(Reply {
+            words: Some("This task is not known here (any more).".to_owned()),
+            ..Reply::default()
+        }),
     }
 }
 
@@ -183,13 +200,14 @@ pub(super) fn cancel(
     };
     tx.note_intervention(key, None, &intervention, None)?;
     if refused.is_some() {
-        return Ok(Reply { words, task: None });
+        return Ok(Reply { words, ..Reply::default() });
     }
     tx.request_cancel(key, voter.user_id.as_deref(), voter.user_name.as_deref(), now)?;
-    Ok(Reply { words: Some(format!("{agent_id} is told to stop.")), task: Some(key) })
+    Ok(Reply { words: Some(format!("{agent_id} is told to stop.")), task: Some(key), is_unattended: false })
 }
 
-/// Tells a person what nobody else sees, as well as that goes: nothing depends on it.
+/// Tells a person what nobody else sees, or in the thread where somebody mentioned us, as well as that goes: nothing
+/// depends on it.
 pub(super) fn tell(http: &mut Http, config: &Config, interaction: &Interaction, words: &str) {
     let deadline = Instant::now() + TELL;
     let (response_url, channel, thread_ts) = match interaction {
@@ -209,8 +227,13 @@ pub(super) fn tell(http: &mut Http, config: &Config, interaction: &Interaction, 
         }
     }
     if let Target::Slack(Destination::Bot { token, api_url }) = &config.target {
-        let user = &interaction.person().id;
-        Bot { http, token, api_url, deadline }.whisper(channel, thread_ts.as_deref(), user, words);
+        let mut bot = Bot { http, token, api_url, deadline };
+        match interaction {
+            Interaction::Mention(mention) => {
+                bot.reply(channel, mention.thread_ts.as_ref().unwrap_or(&mention.ts), words);
+            }
+            _ => bot.whisper(channel, thread_ts.as_deref(), &interaction.person().id, words),
+        }
     }
 }
 
@@ -257,13 +280,15 @@ pub(super) fn vote(
         }
         Ruling::Decides(answer) => {
             conclude(tx, hearing.policy, *key, answer, now)?;
-            None
+            let starts = asked.question.launch.is_some() && answer.decision == Decision::Approved;
+            starts.then(|| "`agent-checkpoint serve` starts it.".to_owned())
         }
         // The only words with something to be made a name of.
         Ruling::Refused(refusal @ Refusal::NotAllowed) => Some(refusal.words(&asked.question)),
         Ruling::Refused(refusal) => Some(harmless(&refusal.words(&asked.question))),
     };
-    Ok(Some(Ok(Verdict { task: *task, ruling, words })))
+    let is_unattended = asked.question.launch.is_some();
+    Ok(Some(Ok(Verdict { task: *task, ruling, words, is_unattended })))
 }
 
 impl Button {
@@ -331,7 +356,10 @@ pub(super) fn conclude(
     if task.state != TaskState::Running {
         return Ok(true);
     }
+    let is_for_launch = tx.is_for_launch(key)?;
     let status = match (task.snapshot.status, answer.decision) {
+        // Nothing of it has begun.
+        (_, decision) if is_for_launch && decision != Decision::Approved => Status::Cancelled,
         (Status::WaitingApproval, Decision::Approved | Decision::Chosen) => Status::Working,
         (Status::WaitingApproval, _) => Status::Checkpoint,
         // The agent has gone on without the answer.
@@ -343,6 +371,9 @@ pub(super) fn conclude(
     };
     let recorded = tx.append(&plan::speak_for(task, &waiting, &draft, policy, now), now)?;
     tx.refresh_shown_card(recorded.task, now)?;
+    if is_for_launch && answer.decision == Decision::Approved {
+        tx.leave_start(recorded.task, answer, now)?;
+    }
     Ok(true)
 }
 

@@ -14,6 +14,8 @@ use crate::store::Store;
 pub(super) const TASK_ENV: &str = "AGENT_CHECKPOINT_TASK";
 /// The variable that holds the name of the command's agent.
 pub(super) const AGENT_ENV: &str = "AGENT_CHECKPOINT_AGENT_ID";
+/// The variable that says that somebody hears of clicks: a server has started us.
+pub(super) const HEARD_ENV: &str = "AGENT_CHECKPOINT_HEARD";
 
 /// How long after its beginning a task may not be recorded yet: its command does not wait for that, so that we may be
 /// as young as the task is.

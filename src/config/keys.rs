@@ -62,6 +62,9 @@ keys! {
         "How run reads progress from lines: groups named percent, or done and total, and action";
     APPROVERS = "AGENT_CHECKPOINT_APPROVERS", "approvers":
         "Who may answer what ask asks: ids of Slack users, separated by commas; otherwise anybody";
+    LAUNCH = "AGENT_CHECKPOINT_LAUNCH", "launch":
+        "The command by which serve starts an agent that somebody asked for in Slack; the request is its last argument";
+    LAUNCH_MAX = "AGENT_CHECKPOINT_LAUNCH_MAX", "launch_max": "How many of them run at once";
     POLL_INTERVAL = "AGENT_CHECKPOINT_POLL_INTERVAL", "poll_interval":
         "How often ask looks for reactions and replies where there is no SLACK_APP_TOKEN";
     CACHE = "AGENT_CHECKPOINT_CACHE", "cache": "The file that holds what was recorded and what waits";

@@ -9,6 +9,7 @@ mod file;
 mod handover;
 pub(crate) mod identity;
 mod keys;
+mod launch;
 mod sources;
 
 use std::ffi::OsString;
@@ -116,6 +117,7 @@ pub(crate) struct Config {
     pub(crate) context_limit: Option<u64>,
     /// Who may answer questions and cancel tasks, empty for anybody; `None` when the setting cannot be read.
     pub(crate) approvers: Option<Vec<String>>,
+    pub(crate) launch: launch::Launch,
     pub(crate) poll_interval: Duration,
     pub(crate) supervision: Supervision,
     pub(crate) thresholds: Thresholds,
@@ -452,6 +454,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             .destination_or(APPROVERS, question::user_ids, "nobody can be asked until it is mended", false)
             .ok()
             .map(Option::unwrap_or_default),
+        launch: launch::Launch::find(&mut sources),
         poll_interval: sources
             .tuning(POLL_INTERVAL, parse::duration)
             .unwrap_or(DEFAULT_POLL_INTERVAL)

@@ -180,6 +180,15 @@ impl Bot<'_> {
         let _ = self.call("chat.postEphemeral", &message);
     }
 
+    /// Says something in a thread, once or not at all.
+    pub(crate) fn reply(&mut self, channel: &str, thread_ts: &str, text: &str) {
+        let message = json!({
+            "channel": channel, "thread_ts": thread_ts, "text": text, "unfurl_links": false, "unfurl_media": false,
+        });
+        // Nothing depends on it.
+        let _ = self.call("chat.postMessage", &message);
+    }
+
     fn look<T: DeserializeOwned + Default>(
         &mut self,
         method: &str,

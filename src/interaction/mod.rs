@@ -2,6 +2,7 @@
 //! that takes an [`Interaction`](wire::Interaction), and its answer goes back to Slack.
 
 mod dial;
+pub(crate) mod grammar;
 pub(crate) mod open;
 pub(crate) mod signature;
 pub(crate) mod socket;

@@ -97,6 +97,8 @@ pub(crate) struct Command {
 pub(crate) struct Mention {
     pub(crate) id: String,
     pub(crate) person: Person,
+    /// The workspace that has the app.
+    pub(crate) team_id: Option<String>,
     pub(crate) channel_id: String,
     pub(crate) ts: String,
     /// The thread it stands in.
@@ -251,11 +253,12 @@ fn event_callback(payload: &Value) -> Result<Call, Malformed> {
         id: event.user,
         username: None,
         name: None,
-        team_id: event.user_team.or(event.team).or(wire.team_id),
+        team_id: event.user_team.or(event.team).or_else(|| wire.team_id.clone()),
     };
     Ok(found(Interaction::Mention(Mention {
         id: format!("event:{id}"),
         person: person(user)?,
+        team_id: wire.team_id.filter(|id| is_id(id)),
         channel_id: conversation(event.channel)?,
         ts: timestamp(event.ts)?,
         thread_ts: event.thread_ts.map(|ts| timestamp(Some(ts))).transpose()?,

@@ -6,3 +6,4 @@ pub(crate) mod prometheus;
 pub(crate) mod question;
 pub(crate) mod slack;
 pub(crate) mod text;
+pub(crate) mod told;

@@ -77,6 +77,9 @@ pub(crate) fn puts_question(text: &str) -> bool {
 
 fn title(question: &Question) -> String {
     let what = ASKS[usize::from(!question.choices.is_empty())];
+    if question.launch.is_some() {
+        return format!("⏳ The start of agent {} {what}", code(&question.agent_id, 300));
+    }
     format!("⏳ Agent {} {what}", code(&question.agent_id, 300))
 }
 
@@ -165,6 +168,11 @@ fn facts(asked: &Asked) -> Vec<String> {
     let known = known.into_iter().filter_map(|(label, value)| Some((label, value.as_ref()?)));
     let mut lines: Vec<String> =
         known.map(|(label, value)| format!("*{label}:* {}", clipped(value, 300))).collect();
+    if let Some(launch) = &question.launch {
+        let who =
+            launch.user_id.as_ref().filter(|id| is_user_id(id)).map(|id| format!(", wanted by <@{id}>"));
+        lines.insert(0, format!("*Kind:* {}{}", clipped(&launch.kind, 50), who.unwrap_or_default()));
+    }
     if asked.answer.is_none() {
         let who = if question.approvers.is_empty() {
             "anyone here".to_owned()

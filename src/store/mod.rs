@@ -11,6 +11,7 @@ mod couriers;
 mod family;
 mod flush;
 mod interventions;
+mod launches;
 mod lease;
 mod listeners;
 mod metrics;
@@ -51,6 +52,8 @@ use crate::exit::cause;
 pub(crate) use audit::{Batch, Trail, Unsent};
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
 pub(crate) use interventions::Intervention;
+#[cfg(feature = "serve")]
+pub(crate) use launches::Start;
 pub(crate) use lease::Owner;
 pub(crate) use questions::{Forsaken, Put, QuestionKey, Shown};
 pub(crate) use record::Recorded;

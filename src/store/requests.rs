@@ -14,7 +14,7 @@ use crate::checkpoint::{Cancel, Task};
 /// Something that a person wants of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// Only `cancel` so far.
+    /// Only `cancel` so far: those for a start are for `serve`.
     pub(crate) kind: String,
     pub(crate) user_id: Option<String>,
     pub(crate) user_name: Option<String>,
@@ -63,7 +63,7 @@ impl Tx<'_> {
     /// What people want of a task that has not ended.
     pub(crate) fn requests(&self, task: TaskKey) -> Result<Vec<Request>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM requests WHERE task = ?1 AND EXISTS
+            "SELECT {COLUMNS} FROM requests WHERE task = ?1 AND type = 'cancel' AND EXISTS
                  (SELECT 1 FROM tasks WHERE key = ?1 AND state NOT IN ('completed', 'cancelled')) ORDER BY key"
         );
         let mut statement = self.connection.prepare(&sql)?;

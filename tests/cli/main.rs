@@ -32,6 +32,8 @@ mod handover;
 mod help;
 mod identity;
 mod interval;
+#[cfg(feature = "serve")]
+mod launch;
 mod lifecycle;
 mod limits;
 mod masking;

@@ -86,6 +86,12 @@ impl Server {
         kill(Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")), signal).expect("it runs");
     }
 
+    /// Ends it as a service is ended, and waits for that.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.end(), Some(0));
+    }
+
     /// Its exit code.
     fn end(&mut self) -> Option<i32> {
         let child = &mut self.child;

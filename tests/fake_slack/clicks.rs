@@ -328,9 +328,10 @@ impl FakeSlack {
         let text = format!("<@{}> {text}", super::BOT_USER);
         let ts = self.say(channel, thread_ts, user, &text);
         let message = self.card(&ts);
+        let team = self.shared.lock().known(user).team;
         let mut event = json!({
             "type": "app_mention", "user": user, "text": text, "ts": ts, "event_ts": ts,
-            "channel": message.channel, "team": TEAM,
+            "channel": message.channel, "team": TEAM, "user_team": team,
         });
         if let Some(thread) = thread_ts {
             event["thread_ts"] = json!(thread);

@@ -126,8 +126,20 @@ pub(crate) struct Question {
     /// Whether reactions and replies are looked for.
     #[serde(default)]
     pub(crate) polled: bool,
+    /// Whether an agent is started once it is approved; the command is what it is to do.
+    #[serde(default)]
+    pub(crate) launch: Option<Launch>,
     pub(crate) asked_at: Moment,
     pub(crate) expires_at: Moment,
+}
+
+/// A request for an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// What it is about, as [`errand::Kind`](super::errand::Kind) names it.
+    pub(crate) kind: String,
+    /// The id of whoever asks for it.
+    pub(crate) user_id: Option<String>,
 }
 
 /// What a person can say to a question.
@@ -231,7 +243,8 @@ impl Question {
     /// All that is to be approved, as one text: for a file, where a message has no room for it.
     pub(crate) fn whole(&self) -> String {
         let mut parts = vec![self.text.clone()];
-        parts.extend(self.command.as_ref().map(|command| format!("$ {command}")));
+        let sign = if self.launch.is_some() { "" } else { "$ " };
+        parts.extend(self.command.as_ref().map(|command| format!("{sign}{command}")));
         parts.extend(self.details.clone());
         parts.join("\n\n")
     }
@@ -269,6 +282,7 @@ impl Question {
             at: Whereabouts::default(),
             on_timeout: OnTimeout::Fail,
             polled: false,
+            launch: None,
             asked_at: Moment(0),
             expires_at: Moment(60_000),
         }

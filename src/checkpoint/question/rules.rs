@@ -27,6 +27,14 @@ pub(crate) struct Voter {
     pub(crate) user_name: Option<String>,
 }
 
+impl Voter {
+    /// As people read it.
+    pub(crate) fn name(&self) -> String {
+        let name = self.user_name.as_ref().map(|name| format!("@{name}"));
+        name.or_else(|| self.user_id.clone()).unwrap_or_else(|| "somebody".to_owned())
+    }
+}
+
 /// What somebody says, beside who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Said {

@@ -64,6 +64,7 @@ pub(super) fn question(
             TimeoutChoice::Approve => OnTimeout::Approve,
         },
         polled: !super::is_webhook(config) && config.socket_access().is_none(),
+        launch: None,
         asked_at: now,
         expires_at: now.plus(args.timeout),
     })

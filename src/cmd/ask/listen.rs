@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::outbox::Credential;
 use crate::cmd::interact::{self, Reply};
-use crate::cmd::{BUSY_MAX, now};
+use crate::cmd::{BUSY_MAX, courier, now};
 use crate::config::Config;
 use crate::delivery::http::Http;
 use crate::interaction::open::Access;
@@ -43,6 +43,7 @@ pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
 #[cfg(feature = "serve")]
 pub(in crate::cmd) fn listen(config: &Arc<Config>, ui: &Ui) -> Result<(), StoreError> {
     let Some(mut listener) = Listener::new(config, ui) else { return Ok(()) };
+    listener.is_server = true;
     listener.keep_on()
 }
 
@@ -59,6 +60,8 @@ pub(super) enum Hearing {
 pub(super) struct Listener {
     config: Arc<Config>,
     ui: Ui,
+    /// We are `serve`, which sends whatever has changed.
+    is_server: bool,
     access: Access,
     app: Credential,
     owner: Owner,
@@ -74,6 +77,7 @@ impl Listener {
         Some(Self {
             config: Arc::clone(config),
             ui: ui.clone(),
+            is_server: false,
             app: Credential::app(access.token.reveal()),
             access,
             owner: Owner::current(now()),
@@ -123,7 +127,7 @@ impl Listener {
         }
         self.taken = Instant::now();
         if self.socket.is_none() {
-            match connect(&self.config, &self.ui, &self.access) {
+            match connect((&self.config, &self.ui), &self.access, self.is_server) {
                 Ok(socket) => self.socket = Some(socket),
                 Err(error) => self.ui.detail(&format!("could not listen for clicks: {error}")),
             }
@@ -139,24 +143,25 @@ fn open(config: &Config) -> Option<Store> {
 }
 
 /// Opens the socket; what it hears is in the cache before it is acknowledged.
-fn connect(config: &Arc<Config>, ui: &Ui, access: &Access) -> io::Result<Socket> {
+fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) -> io::Result<Socket> {
     let (theirs, witness) = (Arc::clone(config), ui.clone());
     let mut store = None;
     // Mostly there is nothing to say.
-    let mut mouth: Option<Sender<(Interaction, String)>> = None;
+    let mut mouth: Option<Sender<(Interaction, Reply)>> = None;
     let hear = move |interaction: Interaction| {
         if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
             store = open(&theirs);
         }
         let Some(store) = &mut store else { return Ack::NotTaken };
         match interact::handle(store, &theirs, &interaction, now()) {
-            Ok(Reply { words, .. }) => {
-                if let Some(words) = words {
+            Ok(mut reply) => {
+                reply.is_unattended |= is_server;
+                if reply.words.is_some() || reply.is_unattended && reply.task.is_some() {
                     if mouth.is_none() {
                         mouth = open_mouth(&theirs, &witness).ok();
                     }
                     if let Some(mouth) = &mouth {
-                        let _ = mouth.send((interaction, words));
+                        let _ = mouth.send((interaction, reply));
                     }
                 }
                 Ack::Taken(None)
@@ -183,17 +188,23 @@ fn connect(config: &Arc<Config>, ui: &Ui, access: &Access) -> io::Result<Socket>
     Socket::listen(access.clone(), hear, note)
 }
 
-/// A thread that tells people what they alone are to hear, so that no acknowledgement waits for it.
-fn open_mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, String)>> {
-    let (mouth, words) = mpsc::channel::<(Interaction, String)>();
+/// A thread that tells people what they alone are to hear, and has sent what nobody else sends, so that no
+/// acknowledgement waits for it.
+fn open_mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, Reply)>> {
+    let (mouth, replies) = mpsc::channel::<(Interaction, Reply)>();
     let (config, ui) = (Arc::clone(config), ui.clone());
     thread::Builder::new().name("mouth".to_owned()).stack_size(STACK).spawn(move || {
         let mut http = Http::new(config.network.clone());
         if let Some(witness) = ui.witness() {
             http.watch(witness);
         }
-        for (interaction, words) in words {
-            interact::tell(&mut http, &config, &interaction, &words);
+        for (interaction, reply) in replies {
+            if reply.is_unattended && reply.task.is_some() {
+                courier::have_sent(&config, &ui);
+            }
+            if let Some(words) = reply.words {
+                interact::tell(&mut http, &config, &interaction, &words);
+            }
         }
     })?;
     Ok(mouth)

@@ -115,7 +115,7 @@ fn gone() -> Failure {
 }
 
 /// Records the question and the checkpoint whose message it is.
-fn put(
+pub(in crate::cmd) fn put(
     tx: &Tx<'_>,
     config: &Config,
     draft: &Draft,

@@ -1,6 +1,8 @@
 //! `doctor`: check every part of the set-up and say how to mend what is broken.
 
 mod database;
+#[cfg(feature = "serve")]
+mod launch;
 mod socket;
 #[cfg(feature = "postgres")]
 mod trail;
@@ -116,6 +118,8 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
     check_settings(&mut report, &config);
     check_identity(&mut report, &config);
     check_approvers(&mut report, &config);
+    #[cfg(feature = "serve")]
+    launch::check(&mut report, &config);
     let store = check_cache(&mut report, &config, &ui);
     let (began, time) = (Instant::now(), config.deadline.min(DAY));
     let deadline = began + time;

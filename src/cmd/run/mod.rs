@@ -80,7 +80,9 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     let expected = Place { agent_id: start.agent_id.clone(), task: start.opens, thread };
     let is_cancellable = matches!(&config.target, Target::Slack(Destination::Bot { .. }))
         && !config.no_post
-        && (config.app_token.is_some() || config.signing_secret.is_some());
+        && (config.app_token.is_some()
+            || config.signing_secret.is_some()
+            || super::environment(wrapper::HEARD_ENV).is_some());
     let settings = Arc::new(Settings {
         is_cancellable,
         config: Arc::new(config),

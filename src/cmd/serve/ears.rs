@@ -71,7 +71,7 @@ pub(super) fn socket(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
     Ok(())
 }
 
-fn open(config: &Config) -> Option<Store> {
+pub(super) fn open(config: &Config) -> Option<Store> {
     let mut store = Store::open_at(config.cache.as_ref()?, BUSY_MIN).ok()?.store;
     store.keep_statements();
     Some(store)
@@ -87,12 +87,8 @@ fn afterwards(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<Rest>> {
             http.watch(witness);
         }
         for Rest { interaction, reply } in rests {
-            if reply.task.is_some()
-                && let Some(mut store) = open(&config)
-                && let Some(mut courier) = courier::leave_the_rest(&mut store, &config, &ui)
-            {
-                // Nobody else notices its end.
-                let _ = thread::Builder::new().spawn(move || courier.wait());
+            if reply.task.is_some() {
+                courier::have_sent(&config, &ui);
             }
             if let Some(words) = reply.words {
                 interact::tell(&mut http, &config, &interaction, &words);

@@ -1,6 +1,7 @@
 //! `serve`: answers over HTTP.
 
 mod ears;
+mod launch;
 mod reader;
 mod unit;
 
@@ -54,6 +55,7 @@ fn serve(
         |error| Failure::new(Exit::Failed, format!("could not start a thread: {}", cause(&error)));
     let slack = ears::slack(&config, ui).map_err(no_thread)?;
     ears::socket(&config, ui).map_err(no_thread)?;
+    launch::begin(&config, ui).map_err(no_thread)?;
     let listen = config.serve.listen.clone();
     let setup = Setup {
         gate,

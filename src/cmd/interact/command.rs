@@ -1,0 +1,169 @@
+//! What people want in words, by a slash command or a mention: the same for both.
+
+use super::{Reply, cancel, conclude, launch};
+use crate::checkpoint::Task;
+use crate::checkpoint::parse::Thread;
+use crate::checkpoint::question::Answer;
+use crate::checkpoint::question::rules::{Kind, Voter, keeps_out};
+use crate::checkpoint::status::TaskState;
+use crate::checkpoint::time::Moment;
+use crate::cmd::record;
+use crate::config::Config;
+use crate::interaction::grammar::{self, Wish};
+use crate::interaction::wire::{Command, Interaction, Mention};
+use crate::render::told;
+use crate::store::{Filter, Store, StoreError, Tx};
+
+/// How many agents are compared with a name that none has.
+const KNOWN: usize = 200;
+
+/// Something that somebody said to us.
+#[derive(Debug)]
+pub(super) struct Spoken {
+    id: String,
+    pub(super) source: &'static str,
+    pub(super) voter: Voter,
+    pub(super) channel: String,
+    /// Where it is answered; a slash command has no thread.
+    pub(super) thread: Option<Thread>,
+    /// What to type to say something else.
+    call: String,
+    text: String,
+}
+
+impl Spoken {
+    /// `None` for a click.
+    pub(super) fn of(interaction: &Interaction) -> Option<Self> {
+        match interaction {
+            Interaction::Click(_) => None,
+            Interaction::Command(command) => Some(Self::typed(command)),
+            Interaction::Mention(mention) => Some(Self::mentioned(mention)),
+        }
+    }
+
+    fn typed(command: &Command) -> Self {
+        let person = &command.person;
+        Self {
+            id: command.id.clone(),
+            source: "command",
+            voter: Voter {
+                kind: Kind::Person,
+                user_id: Some(person.id.clone()),
+                user_name: person.name.clone(),
+            },
+            channel: command.channel_id.clone(),
+            thread: None,
+            call: command.command.clone(),
+            text: command.text.clone(),
+        }
+    }
+
+    fn mentioned(mention: &Mention) -> Self {
+        let person = &mention.person;
+        let is_foreign =
+            person.team_id.is_some() && mention.team_id.is_some() && person.team_id != mention.team_id;
+        let ts = mention.thread_ts.as_ref().unwrap_or(&mention.ts);
+        Self {
+            id: mention.id.clone(),
+            source: "mention",
+            voter: Voter {
+                kind: if is_foreign { Kind::Foreign } else { Kind::Person },
+                user_id: Some(person.id.clone()),
+                user_name: person.name.clone(),
+            },
+            channel: mention.channel_id.clone(),
+            thread: Some(Thread { channel: mention.channel_id.clone(), ts: ts.clone() }),
+            call: "@bot".to_owned(),
+            text: mention.text.clone(),
+        }
+    }
+}
+
+/// Does what somebody wants, once however often it is heard, and says what there is to say.
+pub(super) fn obey(
+    store: &mut Store,
+    config: &Config,
+    spoken: &Spoken,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let wish = grammar::read(&spoken.text);
+    // The repository is looked for in files, for which nobody else waits.
+    let errand = match &wish {
+        Wish::Launch(text) => Some(launch::Errand::of(config, text)),
+        _ => None,
+    };
+    store.write(|tx| {
+        if !tx.hear(&spoken.id, now)? {
+            return Ok(Reply::default());
+        }
+        // Whom the app belongs to is nobody else's to look into.
+        let stranger = keeps_out(&[], &spoken.voter).filter(|_| !is_named(config, &spoken.voter));
+        if let Some(refusal) = stranger {
+            return Ok(say(refusal.words_to(&[])));
+        }
+        match (&wish, &errand) {
+            (Wish::Launch(_), Some(errand)) => launch::ask(tx, config, spoken, errand, now),
+            (Wish::List, _) => list(tx, now),
+            (Wish::Show(agent), _) => Ok(say(match tx.find(agent)? {
+                Some(found) => told::show(&found.task),
+                None => told::unknown(agent, &tx.latest_agents(KNOWN)?),
+            })),
+            (Wish::Cancel(agent), _) => match tx.find(agent)? {
+                Some(found) => cancel_task(tx, config, &found.task, spoken, now),
+                None => Ok(say(told::unknown(agent, &tx.latest_agents(KNOWN)?))),
+            },
+            (Wish::Help | Wish::Launch(_), _) => {
+                let launches = launch::hindrance(config);
+                Ok(say(told::help(&spoken.call, launches.as_deref().map_or(Ok(()), Err))))
+            }
+        }
+    })
+}
+
+pub(super) fn say(words: impl Into<String>) -> Reply {
+    Reply { words: Some(words.into()), ..Reply::default() }
+}
+
+fn is_named(config: &Config, voter: &Voter) -> bool {
+    voter.user_id.as_ref().is_some_and(|id| config.named_approvers().contains(id))
+}
+
+fn list(tx: &Tx<'_>, now: Moment) -> Result<Reply, StoreError> {
+    let limit = told::LISTED as u64 + 1;
+    let found = tx.list(&Filter { state: Some(TaskState::Running), waiting: false, limit })?;
+    let tasks: Vec<Task> = found.into_iter().map(|report| report.task).collect();
+    Ok(say(told::list(&tasks, false, now)))
+}
+
+/// By the same rules as the button; a request for an agent that nobody has approved is withdrawn at once.
+fn cancel_task(
+    tx: &Tx<'_>,
+    config: &Config,
+    task: &Task,
+    spoken: &Spoken,
+    now: Moment,
+) -> Result<Reply, StoreError> {
+    let reply = cancel(tx, config, task, &spoken.voter, spoken.source, now)?;
+    let Some(key) = reply.task else {
+        let unreadable = "Nobody may do that: `AGENT_CHECKPOINT_APPROVERS` cannot be read.";
+        return Ok(if reply.words.is_some() { reply } else { say(unreadable) });
+    };
+    for put in tx.questions_of(key)? {
+        if put.asked.question.launch.is_some() && put.asked.answer.is_none() {
+            let who = spoken.voter.name();
+            conclude(
+                tx,
+                &record::policy(config),
+                put.key,
+                &Answer::withdrawn(&format!("cancelled by {who}"), now),
+                now,
+            )?;
+            return Ok(Reply {
+                words: Some("The request is withdrawn.".to_owned()),
+                is_unattended: true,
+                ..reply
+            });
+        }
+    }
+    Ok(reply)
+}

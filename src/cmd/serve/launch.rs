@@ -1,0 +1,294 @@
+//! Starts the agents that were asked for in Slack and approved there, whoever heard of that: each once, in its thread,
+//! under `run`, which outlives us.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::super::{courier, now, record, wrapper};
+use super::ears::open;
+use crate::checkpoint::id::{CheckpointId, TaskKey};
+use crate::checkpoint::plan;
+use crate::checkpoint::question::{Decision, Question};
+use crate::checkpoint::status::{Status, TaskState};
+use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Draft, Task};
+use crate::config::Config;
+use crate::store::{Start, Store, StoreError, Tx};
+use crate::ui::Ui;
+
+/// How often to look whether something was approved; a look at a cache that has not changed costs nothing.
+const LOOK: Duration = Duration::from_millis(200);
+/// How often to look for an end that makes room, or for a thread that was not there.
+const ROOM: u32 = 10;
+/// How long an approval holds: nobody expects a start days later.
+const HOLDS: Duration = Duration::from_secs(3600);
+const STACK: usize = 512 * 1024;
+/// What is no business of an agent's: secrets of the server, and what speaks of this process.
+const WITHHELD: &[&str] = &[
+    "AGENT_CHECKPOINT_SERVE_TOKEN",
+    "SLACK_SIGNING_SECRET",
+    "AGENT_CHECKPOINT_LISTEN",
+    "AGENT_CHECKPOINT_THREAD",
+    "AGENT_CHECKPOINT_TASK_NAME",
+    "AGENT_CHECKPOINT_TASK_TYPE",
+    "NOTIFY_SOCKET",
+    wrapper::AGENT_ENV,
+    wrapper::TASK_ENV,
+];
+
+/// Starts approved agents for as long as this process lives, where there is a command for it and a list of approvers.
+///
+/// # Errors
+/// There is no room for a thread.
+pub(super) fn begin(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
+    if config.launch.command.is_empty() || config.named_approvers().is_empty() {
+        return Ok(());
+    }
+    let mut launcher = Launcher { config: Arc::clone(config), ui: ui.clone(), told: HashSet::new() };
+    thread::Builder::new().name("launch".to_owned()).stack_size(STACK).spawn(move || launcher.work())?;
+    Ok(())
+}
+
+struct Launcher {
+    config: Arc<Config>,
+    ui: Ui,
+    /// The tasks in whose threads it stands that there is no room.
+    told: HashSet<TaskKey>,
+}
+
+/// What becomes of an approved start.
+enum Step {
+    /// It is ours.
+    Go(Box<Errand>),
+    /// It is not to be: that stands in its thread.
+    Dropped,
+    /// Not yet; whether its thread is to hear why.
+    Wait { say: bool },
+    /// Another one was quicker.
+    Gone,
+}
+
+/// What to start, and where.
+struct Errand {
+    task: Task,
+    text: String,
+    place: String,
+}
+
+impl Launcher {
+    fn work(&mut self) {
+        let mut store: Option<Store> = None;
+        let (mut seen, mut rest) = (None, 0);
+        loop {
+            if store.as_ref().is_none_or(|store| !store.is_in_place()) {
+                (store, seen) = (open(&self.config), None);
+            }
+            if let Some(open) = &mut store {
+                let version = open.version_of_data().ok();
+                // Ours do not count as changes, and the death of an agent's process is none.
+                if version != seen || rest == 0 {
+                    (seen, rest) = (version, ROOM);
+                    if let Err(error) = self.look(open) {
+                        self.ui.detail(&format!("could not look for agents to start: {error}"));
+                    }
+                }
+            }
+            rest -= 1;
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn look(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        for start in store.read(|tx| tx.starts())? {
+            let is_new = !self.told.contains(&start.task);
+            let step = store.write(|tx| decide(tx, &self.config, &start, is_new, now()))?;
+            match step {
+                Step::Go(errand) => {
+                    self.told.remove(&start.task);
+                    match self.start(&errand) {
+                        Ok(child) => reap(child),
+                        Err(error) => self.fail(store, start.task, &error)?,
+                    }
+                }
+                Step::Dropped => self.deliver(store),
+                Step::Wait { say: true } => {
+                    self.told.insert(start.task);
+                    self.deliver(store);
+                }
+                Step::Wait { say: false } | Step::Gone => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody else sends what we say in threads.
+    fn deliver(&self, store: &mut Store) {
+        if let Some(child) = courier::leave_the_rest(store, &self.config, &self.ui) {
+            reap(child);
+        }
+    }
+
+    fn fail(&self, store: &mut Store, task: TaskKey, error: &io::Error) -> Result<(), StoreError> {
+        let words = format!("could not start it: {error}");
+        self.ui.wrong(&words, None);
+        store.write(|tx| say(tx, &self.config, task, Status::Error, &words, now()))?;
+        self.deliver(store);
+        Ok(())
+    }
+
+    fn start(&self, errand: &Errand) -> io::Result<Child> {
+        let config = &self.config;
+        // As a courier is found.
+        let this = PathBuf::from("/proc/self/exe");
+        let program = if this.exists() { this } else { std::env::current_exe()? };
+        let mut command = Command::new(program);
+        command.arg0("agent-checkpoint").arg("run");
+        for (flag, path) in
+            [("--cache", &config.cache), ("--config", &config.config_file), ("--env-file", &config.env_file)]
+        {
+            if let Some(path) = path {
+                command.args([OsStr::new(flag), path.as_os_str()]);
+            }
+        }
+        command.args(words(errand, &config.launch.command));
+        for name in WITHHELD {
+            command.env_remove(name);
+        }
+        // We hear of a click on its button.
+        command.env(wrapper::HEARD_ENV, "1");
+        // What ends us, at a terminal, does not end it.
+        command.process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    }
+}
+
+/// The words of `run`. Each value stands in one word with its flag: none can be taken for a flag.
+fn words(errand: &Errand, launch: &[String]) -> Vec<OsString> {
+    let task = &errand.task;
+    let mut words = vec![
+        format!("--thread={}", errand.place),
+        format!("--agent-id={}", task.agent_id),
+        format!("--task-type={}", task.task_type),
+    ];
+    words.extend(task.snapshot.name.as_ref().map(|name| format!("--task-name={name}")));
+    words.extend(task.snapshot.repo.as_ref().map(|repo| format!("--repo={repo}")));
+    words.push("--".to_owned());
+    words.extend(launch.iter().cloned());
+    words.push(errand.text.clone());
+    words.into_iter().map(OsString::from).collect()
+}
+
+/// Takes a start if it may begin now. Whoever takes it has it for good: it may be lost with its process, but is never
+/// begun twice.
+fn decide(
+    tx: &Tx<'_>,
+    config: &Config,
+    start: &Start,
+    is_new: bool,
+    now: Moment,
+) -> Result<Step, StoreError> {
+    let task = tx.task(start.task)?;
+    let approved = tx.questions_of(start.task)?.into_iter().find_map(|put| {
+        let answer = put.asked.answer.filter(|answer| answer.decision == Decision::Approved)?;
+        put.asked.question.launch.is_some().then_some((put.asked.question, answer))
+    });
+    let drop = |words: Option<&str>| {
+        if !tx.take_start(start, now)? {
+            return Ok(Step::Gone);
+        }
+        if let Some(words) = words {
+            say(tx, config, start.task, Status::Cancelled, words, now)?;
+        }
+        Ok(Step::Dropped)
+    };
+    let Some((Question { command: Some(text), .. }, answer)) = approved else { return drop(None) };
+    if task.state != TaskState::Running {
+        return drop(None);
+    }
+    if !tx.requests(start.task)?.is_empty() {
+        return drop(Some("cancelled before it was started"));
+    }
+    // Whoever heard of it may have been started with another list. On this machine one can do without us.
+    if answer.user_id.is_some_and(|id| !config.named_approvers().contains(&id)) {
+        return drop(Some(
+            "not started: whoever approved it is not among AGENT_CHECKPOINT_APPROVERS of serve",
+        ));
+    }
+    if now > start.approved_at.plus(HOLDS) {
+        return drop(Some("not started: there was no room for it, or no serve, for an hour"));
+    }
+    let (Some(channel), Some(ts)) = (&task.channel_id, &task.thread_ts) else {
+        return Ok(Step::Wait { say: false });
+    };
+    if tx.launched(now)? >= config.launch.max {
+        if is_new {
+            let words = format!("waits for one of {} agents to end", config.launch.max);
+            say(tx, config, start.task, Status::Working, &words, now)?;
+        }
+        return Ok(Step::Wait { say: is_new });
+    }
+    if !tx.take_start(start, now)? {
+        return Ok(Step::Gone);
+    }
+    let place = format!("{channel}:{ts}");
+    Ok(Step::Go(Box::new(Errand { task, text, place })))
+}
+
+/// Says something in the thread of a request.
+fn say(
+    tx: &Tx<'_>,
+    config: &Config,
+    task: TaskKey,
+    status: Status,
+    words: &str,
+    now: Moment,
+) -> Result<(), StoreError> {
+    let task = tx.task(task)?;
+    let bare = Draft::bare(CheckpointId::new(now), task.agent_id.clone(), status);
+    let words = Some(words.to_owned());
+    let draft = match status {
+        Status::Error => Draft { error: words, ..bare },
+        _ => Draft { action: words, ..bare },
+    };
+    tx.append(&plan::speak_for(task, &[], &draft, &record::policy(config), now), now)?;
+    Ok(())
+}
+
+/// Nobody else notices its end.
+fn reap(mut child: Child) {
+    let _ = thread::Builder::new().stack_size(STACK).spawn(move || child.wait());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::id::TaskId;
+
+    #[test]
+    fn no_word_of_a_request_can_be_taken_for_a_flag() {
+        let mut task = Task::blank(TaskId::new(Moment(0)), "-x".to_owned(), "--y".to_owned(), Moment(0));
+        task.snapshot.name = Some("--strict".to_owned());
+        let errand = Errand { task, text: "--version; rm".to_owned(), place: "C1:1.2".to_owned() };
+        let launch = ["agent", "-p"].map(str::to_owned);
+        assert_eq!(
+            words(&errand, &launch),
+            [
+                "--thread=C1:1.2",
+                "--agent-id=-x",
+                "--task-type=--y",
+                "--task-name=--strict",
+                "--",
+                "agent",
+                "-p",
+                "--version; rm"
+            ]
+        );
+    }
+}

@@ -1,0 +1,181 @@
+//! What people say to the app in words, after `/agent-task` as after a mention: `list`, `show AGENT`, `cancel AGENT`,
+//! `help`, and anything else, which asks for an agent. Nothing in here reads or does anything.
+
+use crate::checkpoint::parse::is_unseen;
+use crate::render::text::plain;
+
+/// What somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wish {
+    List,
+    Show(String),
+    Cancel(String),
+    Help,
+    /// An agent that does this.
+    Launch(String),
+}
+
+/// Reads what somebody said, as Slack sends it: with its three characters escaped, and links and names in `<…>`.
+///
+/// A word of ours followed by more than it takes is the beginning of a request: `list the failing tests`.
+pub(crate) fn read(text: &str) -> Wish {
+    let said = spoken(text);
+    let Some(words) = words(&said) else { return Wish::Launch(said) };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let first = words.first().map(|word| word.to_lowercase()).unwrap_or_default();
+    match (first.as_str(), words.get(1..).unwrap_or_default()) {
+        ("list", []) => Wish::List,
+        ("", _) | ("help" | "?" | "show" | "cancel", []) => Wish::Help,
+        ("show", [agent]) => Wish::Show((*agent).to_owned()),
+        ("cancel", [agent]) => Wish::Cancel((*agent).to_owned()),
+        _ => Wish::Launch(said),
+    }
+}
+
+/// The text as the person sees it, without mentions at its beginning and without what cannot be seen: nobody may approve
+/// another text than an agent gets.
+fn spoken(text: &str) -> String {
+    let mut rest = text.trim_start();
+    while let Some((_, after)) = rest.strip_prefix("<@").and_then(|rest| rest.split_once('>')) {
+        rest = after.trim_start_matches([':', ',']).trim_start();
+    }
+    let seen: String = plain(&unwrapped(rest), true).chars().filter(|c| !is_unseen(*c)).collect();
+    seen.trim().to_owned()
+}
+
+/// Links, names and channels as they are shown: `<https://host|label>`, `<@U1|ana>`, `<#C1|general>`, `<!here>`.
+fn unwrapped(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('<') {
+        clean.push_str(&unescaped(before));
+        let Some((inner, after)) = after.split_once('>').filter(|(inner, _)| !inner.contains(['<', '\n']))
+        else {
+            clean.push('<');
+            rest = after;
+            continue;
+        };
+        clean.push_str(&reference(inner));
+        rest = after;
+    }
+    clean.push_str(&unescaped(rest));
+    clean
+}
+
+fn reference(inner: &str) -> String {
+    let (target, label) =
+        inner.split_once('|').map_or((inner, None), |(target, label)| (target, Some(label)));
+    let label = label.filter(|label| !label.is_empty()).map(unescaped);
+    match target.as_bytes().first() {
+        Some(b'@') => format!("@{}", label.as_deref().unwrap_or(&target[1..]).trim_start_matches('@')),
+        Some(b'#') => format!("#{}", label.as_deref().unwrap_or(&target[1..]).trim_start_matches('#')),
+        Some(b'!') => format!("@{}", target[1..].split('^').next().unwrap_or_default()),
+        // The label of a link is whatever its writer likes. Slack makes links of host names too, and of addresses.
+        _ => match &label {
+            Some(label)
+                if target.split_once(':').is_some_and(|(_, rest)| rest.trim_start_matches('/') == label) =>
+            {
+                label.clone()
+            }
+            _ => unescaped(target),
+        },
+    }
+}
+
+fn unescaped(text: &str) -> String {
+    // In this order: `&amp;lt;` is what somebody gets who writes `&lt;`.
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
+/// The words, of which one may stand in quotes, also in those that a telephone makes; `None` if a quote stays open.
+fn words(text: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let closing: &[char] = match first {
+            '"' | '“' | '”' | '„' => &['"', '“', '”'],
+            '\'' | '‘' | '’' => &['\'', '’'],
+            '`' => &['`'],
+            _ => &[],
+        };
+        let (word, after) = if closing.is_empty() {
+            rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()))
+        } else {
+            let inner = &rest[first.len_utf8()..];
+            let end = inner.find(closing)?;
+            (&inner[..end], inner[end..].trim_start_matches(closing))
+        };
+        words.push(word.trim().to_owned());
+        rest = after.trim_start();
+    }
+    Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(agent: &str) -> Wish {
+        Wish::Show(agent.to_owned())
+    }
+
+    fn launch(text: &str) -> Wish {
+        Wish::Launch(text.to_owned())
+    }
+
+    #[test]
+    fn reads_what_people_type() {
+        for (text, wish) in [
+            ("list", Wish::List),
+            ("  LIST  ", Wish::List),
+            ("<@U0BOT> list", Wish::List),
+            ("<@U0BOT|bot>: <@U0BOT>, List", Wish::List),
+            ("\"list\"", Wish::List),
+            ("", Wish::Help),
+            ("<@U0BOT>", Wish::Help),
+            ("\u{200b}", Wish::Help),
+            ("help", Wish::Help),
+            ("?", Wish::Help),
+            ("show", Wish::Help),
+            ("cancel ", Wish::Help),
+            ("\"\"", Wish::Help),
+            ("show deploy-bot", show("deploy-bot")),
+            ("Show\u{a0} deploy-bot", show("deploy-bot")),
+            ("show “nightly build”", show("nightly build")),
+            ("show 'nightly build'", show("nightly build")),
+            ("show `deploy-bot`", show("deploy-bot")),
+            ("show a&amp;b", show("a&b")),
+            ("show <http://build.example.com|build.example.com>", show("build.example.com")),
+            ("show <!channel>", show("@channel")),
+            ("cancel deploy-bot", Wish::Cancel("deploy-bot".to_owned())),
+            ("cancel &lt;!here&gt;", Wish::Cancel("<!here>".to_owned())),
+        ] {
+            assert_eq!(read(text), wish, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn anything_else_asks_for_an_agent() {
+        for (text, said) in [
+            ("list the failing tests", "list the failing tests"),
+            ("help me with the docs", "help me with the docs"),
+            ("show me what broke", "show me what broke"),
+            ("cancel the old deploys", "cancel the old deploys"),
+            ("lists", "lists"),
+            ("fix the \"login test", "fix the \"login test"),
+            ("<@U0BOT> fix a &lt; b &amp;&amp; c &amp;lt; d", "fix a < b && c &lt; d"),
+            ("look at <https://a.example/x?y=1&amp;z=2>", "look at https://a.example/x?y=1&z=2"),
+            ("look at <https://evil.example|https://good.example>", "look at https://evil.example"),
+            ("ask <@U1|ana> in <#C1|general> of <#C2>", "ask @ana in #general of #C2"),
+            ("mail <mailto:a@b.example|a@b.example>", "mail a@b.example"),
+            ("tell <!here> <!subteam^S1|@all>", "tell @here @subteam"),
+            ("fix\u{202e} this\u{200b} and\u{1b}[31m that", "fix this and that"),
+            ("first\n  second", "first\n  second"),
+            ("a < b", "a < b"),
+            ("a <b\nc> d", "a <b\nc> d"),
+            ("<<@U1>> x", "<@U1> x"),
+        ] {
+            assert_eq!(read(text), launch(said), "{text:?}");
+        }
+    }
+}

@@ -217,6 +217,11 @@ fn an_agent_is_started_once_an_approver_agrees() {
         let inside = fs::read_to_string(desk.notes.with_extension("env")).expect("what it was given");
         assert!(inside.contains(&format!("AGENT_CHECKPOINT_AGENT_ID={agent}")), "{inside}");
         assert!(!inside.contains(SIGNING_SECRET) && !inside.contains("served-to-readers-alone"), "{inside}");
+        wait_for("a button to cancel it", || {
+            let thread = desk.scene.slack.thread(&ts);
+            let has_button = |message: &Message| desk.scene.slack.has_button(&message.ts, "task:cancel");
+            thread.iter().any(has_button).then_some(())
+        });
         desk.let_them_end();
         let ended = desk.task(|task| text(task, "state") == "completed");
         assert_eq!(desk.tasks().len(), 1, "the agent goes on in the task of the request: {ended}");

@@ -552,6 +552,10 @@ fn record_start(
     tx.watch(recorded.task, me, now())?;
     if let (true, Some(approvers)) = (settings.is_cancellable, settings.config.approvers.clone()) {
         tx.offer_cancel(recorded.task, &Cancel { nonce: nonce(), approvers })?;
+        if plan.append.task.key.is_some() {
+            // A card that is there has no button yet, and the start's message may be due much later.
+            tx.refresh_shown_card(recorded.task, now())?;
+        }
     }
     plan.append.task.key = Some(recorded.task);
     let _ = place.send(place_of(&plan.append.task));

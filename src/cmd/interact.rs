@@ -78,6 +78,8 @@ pub(super) struct Verdict {
 const CANCEL: &str = "task:cancel";
 /// The longest that telling somebody something takes.
 const TELL: Duration = Duration::from_secs(10);
+/// What somebody is told who approves a request for an agent, whoever hears of it.
+const STARTS: &str = "`agent-checkpoint serve` starts it, if it runs within the hour.";
 /// What somebody is told who answers what nobody asked.
 pub(super) const UNKNOWN: &str = "This question is not known here (any more).";
 
@@ -280,8 +282,8 @@ pub(super) fn vote(
         }
         Ruling::Decides(answer) => {
             conclude(tx, hearing.policy, *key, answer, now)?;
-            let starts = asked.question.launch.is_some() && answer.decision == Decision::Approved;
-            starts.then(|| "`agent-checkpoint serve` starts it.".to_owned())
+            let is_to_start = asked.question.launch.is_some() && answer.decision == Decision::Approved;
+            is_to_start.then(|| STARTS.to_owned())
         }
         // The only words with something to be made a name of.
         Ruling::Refused(refusal @ Refusal::NotAllowed) => Some(refusal.words(&asked.question)),

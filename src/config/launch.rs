@@ -5,7 +5,7 @@ use super::keys::{LAUNCH, LAUNCH_MAX};
 use super::sources::Sources;
 use crate::checkpoint::parse::Invalid;
 
-const DEFAULT_MAX: u64 = 4;
+const DEFAULT_MAX: usize = 4;
 
 /// How agents are started that people ask for.
 #[derive(Debug)]
@@ -14,7 +14,9 @@ pub(crate) struct Launch {
     pub(crate) command: Vec<String>,
     /// How many run at once.
     #[cfg_attr(not(feature = "serve"), expect(dead_code, reason = "only serve starts any"))]
-    pub(crate) max: u64,
+    pub(crate) max: usize,
+    /// The repository in which they begin; known to `serve` alone.
+    pub(crate) repo: Option<String>,
 }
 
 impl Launch {
@@ -22,6 +24,7 @@ impl Launch {
         Self {
             command: sources.tuning(LAUNCH, launch_command).unwrap_or_default(),
             max: sources.tuning(LAUNCH_MAX, launch_max).unwrap_or(DEFAULT_MAX),
+            repo: None,
         }
     }
 }
@@ -43,7 +46,7 @@ fn launch_command(text: &str) -> Result<Vec<String>, Invalid> {
     }
 }
 
-fn launch_max(text: &str) -> Result<u64, Invalid> {
+fn launch_max(text: &str) -> Result<usize, Invalid> {
     match text.trim().parse() {
         Ok(number @ 1..=1000) => Ok(number),
         _ => Err(Invalid::new("is not a number of agents", "give a whole number from 1 to 1000")),

@@ -1,20 +1,15 @@
 //! Starts: agents that people asked for and others approved, until `serve` takes each, once.
 
-#[cfg(feature = "serve")]
-use std::time::Duration;
-
 use rusqlite::params;
 
 use super::questions::QuestionKey;
 use super::rows;
+#[cfg(feature = "serve")]
+use super::watch::{Here, Watcher};
 use super::{StoreError, Tx};
 use crate::checkpoint::id::TaskKey;
 use crate::checkpoint::question::{Answer, Question};
 use crate::checkpoint::time::Moment;
-
-/// How long one that was taken may take until its task has somebody who answers for it.
-#[cfg(feature = "serve")]
-const START_MAX: Duration = Duration::from_secs(60);
 
 /// An approved start that nobody has taken.
 #[cfg(feature = "serve")]
@@ -34,10 +29,10 @@ impl Tx<'_> {
     }
 
     /// How many requests for agents wait for somebody's decision.
-    pub(crate) fn open_launches(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM questions
-                   WHERE answer IS NULL AND json_extract(content, '$.launch') IS NOT NULL";
-        Ok(self.connection.query_row(sql, [], |row| rows::count(row, 0))?)
+    pub(crate) fn open_launches(&self, now: Moment) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM questions WHERE answer IS NULL AND expires_at_ms > ?1
+                       AND json_extract(content, '$.launch') IS NOT NULL";
+        Ok(self.connection.query_row(sql, [now.0], |row| rows::count(row, 0))?)
     }
 
     /// Leaves an approved start to `serve`, in the transaction that decides.
@@ -64,20 +59,27 @@ impl Tx<'_> {
 
     /// Takes a start, which is nobody else's from then on: false if it was taken before.
     #[cfg(feature = "serve")]
-    pub(crate) fn take_start(&self, start: &Start, now: Moment) -> Result<bool, StoreError> {
-        let sql =
-            "UPDATE requests SET type = 'launched', created_at_ms = ?2 WHERE key = ?1 AND type = 'launch'";
-        Ok(self.connection.execute(sql, [start.key, now.0])? > 0)
+    pub(crate) fn take_start(&self, start: &Start) -> Result<bool, StoreError> {
+        let sql = "UPDATE requests SET type = 'launched' WHERE key = ?1 AND type = 'launch'";
+        Ok(self.connection.execute(sql, [start.key])? > 0)
     }
 
-    /// How many agents that were started run, or are about to.
+    /// How many agents that were started run, or are about to: whose wrapper lives, whatever they say of themselves.
     #[cfg(feature = "serve")]
-    pub(crate) fn launched(&self, now: Moment) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM requests r JOIN tasks t ON t.key = r.task
-                   WHERE r.type = 'launched' AND t.state = 'running'
-                       AND (t.watcher IS NOT NULL OR r.created_at_ms > ?1)";
-        let since = now.minus(START_MAX).0;
-        Ok(self.connection.query_row(sql, [since], |row| rows::count(row, 0))?)
+    pub(crate) fn launched(&self) -> Result<usize, StoreError> {
+        let sql = "SELECT t.watcher FROM requests r JOIN tasks t ON t.key = r.task
+                   WHERE r.type = 'launched' AND t.watcher IS NOT NULL";
+        let mut statement = self.connection.prepare(sql)?;
+        let watchers: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let here = Here::look();
+        Ok(watchers.into_iter().filter(|one| Watcher::stored(one.clone()).obituary(&here).is_none()).count())
+    }
+
+    /// Whether it is this process that answers for the task.
+    #[cfg(feature = "serve")]
+    pub(crate) fn is_watched_by(&self, task: TaskKey, watcher: &Watcher) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tasks WHERE key = ?1 AND watcher = ?2)";
+        Ok(self.connection.query_row(sql, params![task.0, watcher.as_str()], |row| row.get(0))?)
     }
 
     /// The agents of the latest tasks, each once.

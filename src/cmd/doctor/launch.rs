@@ -23,6 +23,21 @@ pub(super) fn check(report: &mut Report, config: &Config) {
     }
 }
 
+/// Whether people can ask for any.
+pub(super) fn check_scopes(report: &mut Report, config: &Config, held: &[&str]) {
+    if config.launch.command.is_empty()
+        || ["commands", "app_mentions:read"].iter().any(|one| held.contains(one))
+    {
+        return;
+    }
+    let message = "neither commands nor app_mentions:read is held: nobody can ask for an agent";
+    report.warn(
+        "launch",
+        message,
+        "add /agent-task or the event app_mention to the app and install it again",
+    );
+}
+
 fn is_there(program: &str) -> bool {
     let is_program = |path: &Path| {
         path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)

@@ -339,6 +339,8 @@ fn check_token(report: &mut Report, config: &Config, bot: &mut Bot<'_>) {
     if missing().next().is_none() {
         report.ok("scopes", "all that are used");
     }
+    #[cfg(feature = "serve")]
+    launch::check_scopes(report, config, &held);
     check_channel(report, config, bot);
 }
 

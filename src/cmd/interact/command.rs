@@ -87,11 +87,6 @@ pub(super) fn obey(
     now: Moment,
 ) -> Result<Reply, StoreError> {
     let wish = grammar::read(&spoken.text);
-    // The repository is looked for in files, for which nobody else waits.
-    let errand = match &wish {
-        Wish::Launch(text) => Some(launch::Errand::of(config, text)),
-        _ => None,
-    };
     store.write(|tx| {
         if !tx.hear(&spoken.id, now)? {
             return Ok(Reply::default());
@@ -101,18 +96,18 @@ pub(super) fn obey(
         if let Some(refusal) = stranger {
             return Ok(say(refusal.words_to(&[])));
         }
-        match (&wish, &errand) {
-            (Wish::Launch(_), Some(errand)) => launch::ask(tx, config, spoken, errand, now),
-            (Wish::List, _) => list(tx, now),
-            (Wish::Show(agent), _) => Ok(say(match tx.find(agent)? {
+        match &wish {
+            Wish::Launch(text) => launch::ask(tx, config, spoken, &launch::Errand::of(config, text), now),
+            Wish::List => list(tx, now),
+            Wish::Show(agent) => Ok(say(match tx.find(agent)? {
                 Some(found) => told::show(&found.task),
                 None => told::unknown(agent, &tx.latest_agents(KNOWN)?),
             })),
-            (Wish::Cancel(agent), _) => match tx.find(agent)? {
+            Wish::Cancel(agent) => match tx.find(agent)? {
                 Some(found) => cancel_task(tx, config, &found.task, spoken, now),
                 None => Ok(say(told::unknown(agent, &tx.latest_agents(KNOWN)?))),
             },
-            (Wish::Help | Wish::Launch(_), _) => {
+            Wish::Help => {
                 let launches = launch::hindrance(config);
                 Ok(say(told::help(&spoken.call, launches.as_deref().map_or(Ok(()), Err))))
             }

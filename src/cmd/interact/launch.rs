@@ -1,6 +1,5 @@
 //! A request for an agent: put as a question to those who may approve it. Once it is approved, `serve` starts the agent.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,15 +13,14 @@ use crate::checkpoint::id::CheckpointId;
 use crate::checkpoint::question::{Launch, OnTimeout, Question, RequestId, Whereabouts, nonce};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::Moment;
-use crate::cmd::{ask, environment, masking};
-use crate::config::identity::surroundings;
+use crate::cmd::{ask, masking};
 use crate::config::{Config, Target};
 use crate::delivery::Destination;
 use crate::render::question::overflows;
 use crate::store::{Intervention, StoreError, Tx};
 
-/// How long a request waits for an approver.
-const OPEN: Duration = Duration::from_secs(8 * 3600);
+/// How long a request waits for an approver: nobody is to start what others have forgotten.
+const OPEN: Duration = Duration::from_secs(3600);
 /// How many of them may wait at once: whoever may write in a channel can ask.
 const OPEN_MAX: u64 = 20;
 /// The longest request, in characters: all of it is shown in one message.
@@ -43,10 +41,7 @@ impl Errand {
         let masker = config.masker();
         // What is approved is what is started, and no credential is shown or kept.
         let text = masking::said(&masker, text);
-        let repo = errand::repo(&text).or_else(|| config.repo.clone()).or_else(|| {
-            let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
-            surroundings(Some("agent"), &environment, &dir).repo
-        });
+        let repo = errand::repo(&text).or_else(|| config.launch.repo.clone());
         let repo = repo.map(|repo| masking::said(&masker, &repo));
         Self { kind: Kind::of(&text), repo, text }
     }
@@ -64,7 +59,8 @@ pub(super) fn hindrance(config: &Config) -> Option<String> {
     .filter_map(|(is_set, what)| (!is_set).then_some(what))
     .collect();
     let listed = unset.join(" and ");
-    (!unset.is_empty()).then(|| format!("where `agent-checkpoint serve` runs, set {listed}"))
+    let others = if config.app_token.is_some() { " and for all that listen with its app token" } else { "" };
+    (!unset.is_empty()).then(|| format!("for `agent-checkpoint serve`{others}, set {listed}"))
 }
 
 /// Puts the request to the approvers, in the thread or the channel where it was said.
@@ -85,7 +81,7 @@ pub(super) fn ask(
     if errand.text.chars().count() > TEXT_MAX {
         return Ok(say(format!("No agent is started: use at most {TEXT_MAX} characters.")));
     }
-    if tx.open_launches()? >= OPEN_MAX {
+    if tx.open_launches(now)? >= OPEN_MAX {
         return Ok(say(format!("No agent is started: {OPEN_MAX} requests wait for an approver already.")));
     }
     let unique = Uuid::new_v4().simple().to_string();

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::super::{courier, now, record, wrapper};
+use super::super::{courier, environment, now, record, wrapper};
 use super::ears::open;
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::plan;
@@ -20,15 +20,19 @@ use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Draft, Task};
 use crate::config::Config;
-use crate::store::{Start, Store, StoreError, Tx};
+use crate::config::identity::surroundings;
+use crate::exit::cause;
+use crate::store::{Start, Store, StoreError, Tx, Watcher};
 use crate::ui::Ui;
 
 /// How often to look whether something was approved; a look at a cache that has not changed costs nothing.
 const LOOK: Duration = Duration::from_millis(200);
-/// How often to look for an end that makes room, or for a thread that was not there.
-const ROOM: u32 = 10;
+/// How often to look for what no change of the cache tells of: an end that makes room, a time that is over.
+const ROUND: Duration = Duration::from_secs(2);
 /// How long an approval holds: nobody expects a start days later.
 const HOLDS: Duration = Duration::from_secs(3600);
+/// How long an agent may go on where nothing else is set: nobody sits in front of one that hangs and takes up a place.
+const TIMEOUT: &str = "--timeout=8h";
 const STACK: usize = 512 * 1024;
 /// What is no business of an agent's: secrets of the server, and what speaks of this process.
 const WITHHELD: &[&str] = &[
@@ -51,16 +55,34 @@ pub(super) fn begin(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
     if config.launch.command.is_empty() || config.named_approvers().is_empty() {
         return Ok(());
     }
-    let mut launcher = Launcher { config: Arc::clone(config), ui: ui.clone(), told: HashSet::new() };
+    let mut launcher = Launcher {
+        config: Arc::clone(config),
+        ui: ui.clone(),
+        me: Watcher::current(),
+        told: HashSet::new(),
+        runs: Vec::new(),
+        couriers: Vec::new(),
+    };
     thread::Builder::new().name("launch".to_owned()).stack_size(STACK).spawn(move || launcher.work())?;
     Ok(())
+}
+
+/// The repository in which agents begin.
+pub(super) fn repo(config: &Config) -> Option<String> {
+    config.repo.clone().or_else(|| {
+        let dir = std::env::current_dir().unwrap_or_else(|_| Path::new("/").to_owned());
+        surroundings(Some("agent"), &environment, &dir).repo
+    })
 }
 
 struct Launcher {
     config: Arc<Config>,
     ui: Ui,
+    me: Watcher,
     /// The tasks in whose threads it stands that there is no room.
     told: HashSet<TaskKey>,
+    runs: Vec<(TaskKey, Child)>,
+    couriers: Vec<Child>,
 }
 
 /// What becomes of an approved start.
@@ -85,36 +107,68 @@ struct Errand {
 impl Launcher {
     fn work(&mut self) {
         let mut store: Option<Store> = None;
-        let (mut seen, mut rest) = (None, 0);
+        let (mut seen, mut round) = (None, Instant::now());
         loop {
             if store.as_ref().is_none_or(|store| !store.is_in_place()) {
                 (store, seen) = (open(&self.config), None);
             }
-            if let Some(open) = &mut store {
-                let version = open.version_of_data().ok();
-                // Ours do not count as changes, and the death of an agent's process is none.
-                if version != seen || rest == 0 {
-                    (seen, rest) = (version, ROOM);
-                    if let Err(error) = self.look(open) {
+            if let Some(store) = &mut store {
+                let version = store.version_of_data().ok();
+                let is_round = Instant::now() >= round;
+                if version != seen || is_round {
+                    seen = version;
+                    let looked = if is_round { self.tidy(store) } else { Ok(()) };
+                    if let Err(error) = looked.and_then(|()| self.look(store)) {
                         self.ui.detail(&format!("could not look for agents to start: {error}"));
                     }
                 }
+                if is_round {
+                    round = Instant::now() + ROUND;
+                }
             }
-            rest -= 1;
             thread::sleep(LOOK);
         }
+    }
+
+    /// Ends what nobody else ends: requests whose time is over, and starts that were lost with whoever had taken them.
+    fn tidy(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        self.couriers.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let mut ended = Vec::new();
+        self.runs.retain_mut(|(task, child)| match child.try_wait() {
+            Ok(None) => true,
+            Ok(Some(status)) => {
+                ended.push((*task, status));
+                false
+            }
+            Err(_) => false,
+        });
+        for (task, status) in ended {
+            if store.read(|tx| tx.is_watched_by(task, &self.me))? {
+                self.fail(store, task, &format!("it ended without a word: {status}"))?;
+            }
+        }
+        let policy = record::policy(&self.config);
+        // Nobody is kept from writing while there is nothing to say.
+        let is_any = store.read(|tx| {
+            Ok(!tx.orphans(usize::MAX)?.is_empty() || !tx.forsaken(usize::MAX, now())?.is_empty())
+        })?;
+        if is_any && store.write(|tx| record::bury(tx, &policy, usize::MAX, now()))? > 0 {
+            self.deliver(store);
+        }
+        Ok(())
     }
 
     fn look(&mut self, store: &mut Store) -> Result<(), StoreError> {
         for start in store.read(|tx| tx.starts())? {
             let is_new = !self.told.contains(&start.task);
-            let step = store.write(|tx| decide(tx, &self.config, &start, is_new, now()))?;
+            let step = store.write(|tx| decide(tx, &self.config, &start, (&self.me, is_new), now()))?;
             match step {
                 Step::Go(errand) => {
                     self.told.remove(&start.task);
+                    self.ui.detail(&format!("starts {}", errand.task.agent_id));
                     match self.start(&errand) {
-                        Ok(child) => reap(child),
-                        Err(error) => self.fail(store, start.task, &error)?,
+                        Ok(child) => self.runs.push((start.task, child)),
+                        Err(error) => self.fail(store, start.task, &cause(&error))?,
                     }
                 }
                 Step::Dropped => self.deliver(store),
@@ -129,16 +183,17 @@ impl Launcher {
     }
 
     /// Nobody else sends what we say in threads.
-    fn deliver(&self, store: &mut Store) {
-        if let Some(child) = courier::leave_the_rest(store, &self.config, &self.ui) {
-            reap(child);
-        }
+    fn deliver(&mut self, store: &mut Store) {
+        self.couriers.extend(courier::leave_the_rest(store, &self.config, &self.ui));
     }
 
-    fn fail(&self, store: &mut Store, task: TaskKey, error: &io::Error) -> Result<(), StoreError> {
-        let words = format!("could not start it: {error}");
+    fn fail(&mut self, store: &mut Store, task: TaskKey, why: &str) -> Result<(), StoreError> {
+        let words = format!("could not start it: {why}");
         self.ui.wrong(&words, None);
-        store.write(|tx| say(tx, &self.config, task, Status::Error, &words, now()))?;
+        store.write(|tx| {
+            tx.unwatch(task)?;
+            say(tx, &self.config, task, Status::Error, &words, now())
+        })?;
         self.deliver(store);
         Ok(())
     }
@@ -157,7 +212,7 @@ impl Launcher {
                 command.args([OsStr::new(flag), path.as_os_str()]);
             }
         }
-        command.args(words(errand, &config.launch.command));
+        command.args(words(errand, &config.launch.command, config.supervision.timeout.is_some()));
         for name in WITHHELD {
             command.env_remove(name);
         }
@@ -170,7 +225,7 @@ impl Launcher {
 }
 
 /// The words of `run`. Each value stands in one word with its flag: none can be taken for a flag.
-fn words(errand: &Errand, launch: &[String]) -> Vec<OsString> {
+fn words(errand: &Errand, launch: &[String], has_timeout: bool) -> Vec<OsString> {
     let task = &errand.task;
     let mut words = vec![
         format!("--thread={}", errand.place),
@@ -179,19 +234,22 @@ fn words(errand: &Errand, launch: &[String]) -> Vec<OsString> {
     ];
     words.extend(task.snapshot.name.as_ref().map(|name| format!("--task-name={name}")));
     words.extend(task.snapshot.repo.as_ref().map(|repo| format!("--repo={repo}")));
+    if !has_timeout {
+        words.push(TIMEOUT.to_owned());
+    }
     words.push("--".to_owned());
     words.extend(launch.iter().cloned());
     words.push(errand.text.clone());
     words.into_iter().map(OsString::from).collect()
 }
 
-/// Takes a start if it may begin now. Whoever takes it has it for good: it may be lost with its process, but is never
-/// begun twice.
+/// Takes a start if it may begin now. Whoever takes it has it for good, and answers for its task until `run` does: it may
+/// be lost with its process, and whoever finds that out says so, but is never begun twice.
 fn decide(
     tx: &Tx<'_>,
     config: &Config,
     start: &Start,
-    is_new: bool,
+    (me, is_new): (&Watcher, bool),
     now: Moment,
 ) -> Result<Step, StoreError> {
     let task = tx.task(start.task)?;
@@ -200,7 +258,7 @@ fn decide(
         put.asked.question.launch.is_some().then_some((put.asked.question, answer))
     });
     let drop = |words: Option<&str>| {
-        if !tx.take_start(start, now)? {
+        if !tx.take_start(start)? {
             return Ok(Step::Gone);
         }
         if let Some(words) = words {
@@ -222,21 +280,22 @@ fn decide(
         ));
     }
     if now > start.approved_at.plus(HOLDS) {
-        return drop(Some("not started: there was no room for it, or no serve, for an hour"));
+        return drop(Some("not started: for an hour there was no room for it, or no serve"));
     }
     let (Some(channel), Some(ts)) = (&task.channel_id, &task.thread_ts) else {
         return Ok(Step::Wait { say: false });
     };
-    if tx.launched(now)? >= config.launch.max {
+    if tx.launched()? >= config.launch.max {
         if is_new {
             let words = format!("waits for one of {} agents to end", config.launch.max);
             say(tx, config, start.task, Status::Working, &words, now)?;
         }
         return Ok(Step::Wait { say: is_new });
     }
-    if !tx.take_start(start, now)? {
+    if !tx.take_start(start)? {
         return Ok(Step::Gone);
     }
+    tx.watch(start.task, me, now)?;
     let place = format!("{channel}:{ts}");
     Ok(Step::Go(Box::new(Errand { task, text, place })))
 }
@@ -261,11 +320,6 @@ fn say(
     Ok(())
 }
 
-/// Nobody else notices its end.
-fn reap(mut child: Child) {
-    let _ = thread::Builder::new().stack_size(STACK).spawn(move || child.wait());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,18 +331,9 @@ mod tests {
         task.snapshot.name = Some("--strict".to_owned());
         let errand = Errand { task, text: "--version; rm".to_owned(), place: "C1:1.2".to_owned() };
         let launch = ["agent", "-p"].map(str::to_owned);
-        assert_eq!(
-            words(&errand, &launch),
-            [
-                "--thread=C1:1.2",
-                "--agent-id=-x",
-                "--task-type=--y",
-                "--task-name=--strict",
-                "--",
-                "agent",
-                "-p",
-                "--version; rm"
-            ]
-        );
+        let ours = ["--thread=C1:1.2", "--agent-id=-x", "--task-type=--y", "--task-name=--strict"];
+        let theirs = ["--", "agent", "-p", "--version; rm"];
+        assert_eq!(words(&errand, &launch, true), [&ours[..], &theirs].concat());
+        assert_eq!(words(&errand, &launch, false), [&ours[..], &["--timeout=8h"], &theirs].concat());
     }
 }

@@ -20,7 +20,7 @@ use reader::Cache;
 
 pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> anyhow::Result<Exit> {
     let flags = Flags { listen: args.listen.clone(), ..Flags::default() };
-    let (config, ui) = configure(global, flags)?;
+    let (mut config, ui) = configure(global, flags)?;
     if args.unit {
         report_problems(&config, &ui);
         ui.answer(unit::text(&config)?.trim_end())?;
@@ -28,6 +28,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> anyhow::Result<Exit>
     }
     config.insist()?;
     report_problems(&config, &ui);
+    config.launch.repo = launch::repo(&config);
     let token = token(&config)?;
     let addresses = addresses(&config.serve.listen)?;
     let gate = gate(token, &addresses)?;

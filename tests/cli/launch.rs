@@ -15,27 +15,27 @@ use crate::support::{Sandbox, wait_for};
 
 /// How `serve` hears of what people do.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Way {
+pub(crate) enum Way {
     Http,
     Socket,
 }
 
-/// A launch command that notes how it was called, and ends once the file `go` is there.
-const AGENT: &str = r#"sh -c 'printf "%s|" "$@" >>"$NOTES"; echo >>"$NOTES"; env >"$NOTES.env"; while ! [ -e "$NOTES.go" ]; do sleep 0.05; done' agent -p 'two words'"#;
+/// A launch command that notes how its wrapper and it were called, and ends once the file `go` is there.
+pub(crate) const AGENT: &str = r#"sh -c 'env >"$NOTES.env"; { tr "\0" " " </proc/$PPID/cmdline || ps -ww -o args= -p $PPID; } >"$NOTES.args" 2>/dev/null; { printf "%s|" "$@"; echo; } >>"$NOTES"; while ! [ -e "$NOTES.go" ]; do sleep 0.05; done' agent -p 'two words'"#;
 
-struct Desk {
-    scene: Scene,
-    notes: PathBuf,
-    server: Server,
+pub(crate) struct Desk {
+    pub(crate) scene: Scene,
+    pub(crate) notes: PathBuf,
+    pub(crate) server: Server,
 }
 
 impl Desk {
     /// With a launch command, and a colleague who may approve.
-    fn open(way: Way) -> Self {
+    pub(crate) fn open(way: Way) -> Self {
         Self::with(way, &[("AGENT_CHECKPOINT_LAUNCH", AGENT), ("AGENT_CHECKPOINT_APPROVERS", COLLEAGUE)])
     }
 
-    fn with(way: Way, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(way: Way, settings: &[(&str, &str)]) -> Self {
         let scene = Scene::people();
         let notes = scene.sandbox.path().join("notes");
         scene.sandbox.env("NOTES", &notes).env("AGENT_CHECKPOINT_BACKGROUND", "auto");
@@ -57,7 +57,7 @@ impl Desk {
     }
 
     /// A server of the same cache that may launch, with these approvers.
-    fn another_server(&self, approvers: &str) -> Server {
+    pub(crate) fn another_server(&self, approvers: &str) -> Server {
         let run = self.scene.sandbox.cmd(["serve", "--listen", "127.0.0.1:0"]);
         let run = run.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
         Server::of(run.env("AGENT_CHECKPOINT_LAUNCH", AGENT).env("AGENT_CHECKPOINT_APPROVERS", approvers))
@@ -65,7 +65,7 @@ impl Desk {
 
     /// What `/agent-task` with these words tells whoever typed it.
     #[track_caller]
-    fn typed(&self, words: &str) -> String {
+    pub(crate) fn typed(&self, words: &str) -> String {
         let before = self.scene.slack.ephemerals().len();
         assert!(self.scene.slack.command(CHANNEL, HUMAN, "/agent-task", words).acked);
         let told = self.scene.slack.wait_ephemerals(before + 1).remove(before);
@@ -75,7 +75,7 @@ impl Desk {
 
     /// What a mention with these words is answered in its thread.
     #[track_caller]
-    fn mentioned(&self, user: &str, words: &str) -> String {
+    pub(crate) fn mentioned(&self, user: &str, words: &str) -> String {
         let (ts, heard) = self.scene.slack.mention(CHANNEL, None, user, words);
         assert!(heard.acked);
         wait_for("an answer in the thread", || {
@@ -86,7 +86,7 @@ impl Desk {
 
     /// The messages that ask for approval, in the order asked, once there are so many.
     #[track_caller]
-    fn questions(&self, count: usize) -> Vec<Message> {
+    pub(crate) fn questions(&self, count: usize) -> Vec<Message> {
         wait_for("questions", || {
             let all = self.scene.slack.messages(CHANNEL).into_iter();
             let found: Vec<_> =
@@ -97,19 +97,19 @@ impl Desk {
 
     /// A request, by a mention: the message that asks for its approval.
     #[track_caller]
-    fn asked(&self, words: &str) -> Message {
+    pub(crate) fn asked(&self, words: &str) -> Message {
         assert!(self.scene.slack.mention(CHANNEL, None, HUMAN, words).1.acked);
         self.questions(1).remove(0)
     }
 
     #[track_caller]
-    fn approve(&self, question: &Message) {
+    pub(crate) fn approve(&self, question: &Message) {
         assert!(self.scene.slack.click(&question.ts, "question:approve", COLLEAGUE).acked);
     }
 
     /// How agents were started, once there are so many.
     #[track_caller]
-    fn started(&self, count: usize) -> Vec<String> {
+    pub(crate) fn started(&self, count: usize) -> Vec<String> {
         wait_for("agents", || {
             let lines: Vec<String> =
                 fs::read_to_string(&self.notes).ok()?.lines().map(str::to_owned).collect();
@@ -117,18 +117,18 @@ impl Desk {
         })
     }
 
-    fn let_them_end(&self) {
+    pub(crate) fn let_them_end(&self) {
         fs::write(self.notes.with_extension("go"), "").expect("a file");
     }
 
-    fn tasks(&self) -> Vec<Value> {
+    pub(crate) fn tasks(&self) -> Vec<Value> {
         let all = self.scene.sandbox.cmd(["tasks", "--json"]).run().success().json();
         all.as_array().expect("a list").clone()
     }
 
     /// The only task that a person asked for, once that is so of it.
     #[track_caller]
-    fn task(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn task(&self, is_so: impl Fn(&Value) -> bool) -> Value {
         wait_for("the task", || {
             let agent = self.tasks().iter().map(|task| text(task, "agent_id").to_owned()).next()?;
             Some(self.scene.show(&agent)).filter(&is_so)
@@ -217,6 +217,9 @@ fn an_agent_is_started_once_an_approver_agrees() {
         let inside = fs::read_to_string(desk.notes.with_extension("env")).expect("what it was given");
         assert!(inside.contains(&format!("AGENT_CHECKPOINT_AGENT_ID={agent}")), "{inside}");
         assert!(!inside.contains(SIGNING_SECRET) && !inside.contains("served-to-readers-alone"), "{inside}");
+        let wrapper = fs::read_to_string(desk.notes.with_extension("args")).expect("how it was wrapped");
+        assert!(wrapper.contains(" --timeout=8h -- sh -c "), "{wrapper}");
+        assert!(!wrapper.contains("xoxb-") && !wrapper.contains("xapp-"), "{wrapper}");
         wait_for("a button to cancel it", || {
             let thread = desk.scene.slack.thread(&ts);
             let has_button = |message: &Message| desk.scene.slack.has_button(&message.ts, "task:cancel");
@@ -243,6 +246,8 @@ fn what_slack_says_twice_and_a_second_click_start_nothing_twice() {
         assert!(desk.scene.slack.event_callback(&payload).acked);
     }
     let question = desk.questions(1).remove(0);
+    // A second server with the same cache looks for what is approved at the same time.
+    let other = desk.another_server(COLLEAGUE);
     let click = desk.scene.slack.click_payload(&question, "question:approve", COLLEAGUE);
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -250,8 +255,6 @@ fn what_slack_says_twice_and_a_second_click_start_nothing_twice() {
             scope.spawn(|| desk.scene.slack.click_as_seen(&question, "question:approve", COLLEAGUE));
         }
     });
-    // A second server with the same cache finds nothing to do.
-    let other = desk.another_server(COLLEAGUE);
     desk.started(1);
     desk.let_them_end();
     desk.task(|task| text(task, "state") == "completed");
@@ -295,10 +298,6 @@ fn without_a_launch_command_or_approvers_it_says_what_to_set() {
     let sandbox = Sandbox::new();
     let refused = sandbox.cmd(["serve"]).env("AGENT_CHECKPOINT_LAUNCH", "agent 'open").run();
     refused.code(78).stderr_has("has a quote that is not closed");
-    let desk = Desk::open(Way::Http);
-    assert!(desk.typed("--dangerously do it").contains("not with a dash"));
-    assert!(desk.typed(&"x".repeat(4001)).contains("4000 characters"));
-    assert!(desk.tasks().is_empty());
 }
 
 #[test]
@@ -388,5 +387,8 @@ fn doctor_says_whether_agents_can_be_started() {
     ] {
         let all = doctor(settings);
         assert!(all.contains(said), "{said} in {all}");
+        assert!(!all.contains("nobody can ask for an agent"), "{all}");
     }
+    scene.slack.set_scopes(&["chat:write"]);
+    assert!(doctor(&[("AGENT_CHECKPOINT_LAUNCH", "sh"), approvers]).contains("nobody can ask for an agent"));
 }

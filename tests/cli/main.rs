@@ -34,6 +34,8 @@ mod identity;
 mod interval;
 #[cfg(feature = "serve")]
 mod launch;
+#[cfg(feature = "serve")]
+mod launch_safety;
 mod lifecycle;
 mod limits;
 mod masking;

@@ -45,7 +45,7 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
             [CompletionResult]::new('metrics', 'metrics', [CompletionResultType]::ParameterValue, 'Per-day totals of tasks')
             [CompletionResult]::new('flush', 'flush', [CompletionResultType]::ParameterValue, 'Deliver everything that is waiting')
             [CompletionResult]::new('db', 'db', [CompletionResultType]::ParameterValue, 'Print the Postgres schema, or bring a database up to it')
-            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Answer over HTTP: tasks and metrics as JSON, and clicks from Slack')
+            [CompletionResult]::new('serve', 'serve', [CompletionResultType]::ParameterValue, 'Answer over HTTP: tasks and metrics as JSON, and what people do in Slack')
             [CompletionResult]::new('doctor', 'doctor', [CompletionResultType]::ParameterValue, 'Check every part of the set-up and say how to mend what is broken')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print a completion script')
             [CompletionResult]::new('man', 'man', [CompletionResultType]::ParameterValue, 'Write the manual pages into a directory')

@@ -42,7 +42,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand metrics 'Per-day totals of tasks'
             cand flush 'Deliver everything that is waiting'
             cand db 'Print the Postgres schema, or bring a database up to it'
-            cand serve 'Answer over HTTP: tasks and metrics as JSON, and clicks from Slack'
+            cand serve 'Answer over HTTP: tasks and metrics as JSON, and what people do in Slack'
             cand doctor 'Check every part of the set-up and say how to mend what is broken'
             cand completions 'Print a completion script'
             cand man 'Write the manual pages into a directory'

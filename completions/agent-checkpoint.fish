@@ -46,7 +46,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "s
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "metrics" -d 'Per-day totals of tasks'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "flush" -d 'Deliver everything that is waiting'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "db" -d 'Print the Postgres schema, or bring a database up to it'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "serve" -d 'Answer over HTTP: tasks and metrics as JSON, and clicks from Slack'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "serve" -d 'Answer over HTTP: tasks and metrics as JSON, and what people do in Slack'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "doctor" -d 'Check every part of the set-up and say how to mend what is broken'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "completions" -d 'Print a completion script'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_needs_command" -f -a "man" -d 'Write the manual pages into a directory'

@@ -138,13 +138,15 @@ pub(crate) enum Command {
     /// Print the Postgres schema, or bring a database up to it
     #[cfg(feature = "postgres")]
     Db(DbArgs),
-    /// Answer over HTTP: tasks and metrics as JSON, and clicks from Slack
+    /// Answer over HTTP: tasks and metrics as JSON, and what people do in Slack
     ///
     /// GET /health, GET /tasks (as tasks --json; ?status=running&limit=50), GET /tasks/AGENT (its task,
     /// and how many checkpoints and artifacts it has) and GET /metrics (as metrics --json; ?days=7; text
-    /// for Prometheus, which asks for it). Slack tells of clicks at POST /slack/interactions,
-    /// /slack/commands and /slack/events, signed by SLACK_SIGNING_SECRET, or by the socket that
-    /// SLACK_APP_TOKEN opens. TERM or Ctrl-C ends it with 0, once what was asked is answered.
+    /// for Prometheus, which asks for it). Slack tells of clicks, of /agent-task and of mentions at POST
+    /// /slack/interactions, /slack/commands and /slack/events, signed by SLACK_SIGNING_SECRET, or by
+    /// the socket that SLACK_APP_TOKEN opens. People list, show and cancel agents there; others are
+    /// started by AGENT_CHECKPOINT_LAUNCH once one of AGENT_CHECKPOINT_APPROVERS agrees. TERM or Ctrl-C
+    /// ends it with 0, once what was asked is answered.
     #[cfg(feature = "serve")]
     #[command(verbatim_doc_comment)]
     Serve(ServeArgs),

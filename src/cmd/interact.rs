@@ -283,7 +283,10 @@ pub(super) fn vote(
         Ruling::Decides(answer) => {
             conclude(tx, hearing.policy, *key, answer, now)?;
             let is_to_start = asked.question.launch.is_some() && answer.decision == Decision::Approved;
-            is_to_start.then(|| STARTS.to_owned())
+            is_to_start.then(|| tx.task(*task)).transpose()?.map(|task| match task.state {
+                TaskState::Running => STARTS.to_owned(),
+                _ => "Nothing is started: its task has ended.".to_owned(),
+            })
         }
         // The only words with something to be made a name of.
         Ruling::Refused(refusal @ Refusal::NotAllowed) => Some(refusal.words(&asked.question)),

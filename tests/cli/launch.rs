@@ -278,6 +278,12 @@ fn a_request_that_is_rejected_or_withdrawn_starts_nothing_and_ends() {
     assert!(desk.scene.slack.click_as_seen(&again, "question:approve", COLLEAGUE).acked);
     assert!(desk.scene.slack.wait_ephemerals(1)[0].text.starts_with("Too late"));
     assert_eq!(text(&desk.scene.show(&agent), "state"), "cancelled");
+    // One whose task somebody else has closed.
+    let late = desk.asked("deploy it at last");
+    let agent = text(&desk.tasks()[0], "agent_id").to_owned();
+    desk.scene.sandbox.cmd(["emit", "-a", &agent, "-s", "complete", "Never mind"]).run().success();
+    desk.approve(&late);
+    assert_eq!(desk.scene.slack.wait_ephemerals(2)[1].text, "Nothing is started: its task has ended.");
     assert!(!desk.notes.exists());
 }
 
@@ -314,6 +320,9 @@ fn no_more_agents_run_at_once_than_are_allowed() {
     desk.approve(&first);
     desk.started(1);
     wait_for("the edit", || desk.scene.slack.buttons(&first.ts).is_empty().then_some(()));
+    // What an agent says of itself makes no room as long as it runs.
+    let agent = text(&desk.tasks()[0], "agent_id").to_owned();
+    desk.scene.sandbox.cmd(["emit", "-a", &agent, "-s", "complete", "Done"]).run().success();
     let second = desk.asked("test two");
     desk.approve(&second);
     let waits = wait_for("a word in the thread", || {

@@ -14,11 +14,8 @@ mod cmd;
 mod config;
 mod delivery;
 mod exit;
+mod fault;
 mod input;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "commands are not answered yet, and nothing is without serve")
-)]
 mod interaction;
 mod pace;
 mod render;
@@ -32,6 +29,7 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    fault::install();
     let mut ui = ui::Ui::early(None);
     let exit = match args::parse(std::env::args_os()) {
         Ok(Ok(cli)) => {

@@ -132,28 +132,20 @@ impl Socket {
         Ok(Self { stopping, bell, thread: Some(thread) })
     }
 
-    /// Stops at once. When this returns no interaction is being handled and none will be.
-    pub(crate) fn stop(mut self) {
-        self.end();
-    }
-
     /// Whether the thread has ended by itself.
     pub(crate) fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
+}
 
-    fn end(&mut self) {
+impl Drop for Socket {
+    /// Stops at once. When this returns no interaction is being handled and none will be.
+    fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
         let _ = (&*self.bell).write(&[1]);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

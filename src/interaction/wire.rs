@@ -32,6 +32,7 @@ pub(crate) enum Interaction {
 
 impl Interaction {
     /// What tells it from every other one: Slack may send the same one again, and so may whoever recorded it.
+    #[cfg(test)]
     pub(crate) fn id(&self) -> &str {
         match self {
             Self::Click(click) => &click.id,

@@ -108,7 +108,8 @@ fn act(fake: &FakeSlack, line: &str) -> String {
             fake.interactivity(url, secret);
             "done".to_owned()
         }
-        _ => "say: click ACTION_ID [USER], reply THREAD_TS TEXT, react TS NAME, interactivity URL SECRET".to_owned(),
+        _ => "say: click ACTION_ID [USER], reply THREAD_TS TEXT, react TS NAME, interactivity URL SECRET"
+            .to_owned(),
     }
 }
 

@@ -275,7 +275,9 @@ impl Watch<'_> {
     /// Waits for the report of a command that did not start, as after the end of one that did.
     fn see_out(&self, ears: Option<Box<Ears>>, code: u8) -> Exit {
         let Some(mut ears) = ears else {
-            return self.finish(self.words.iter().find_map(Word::report), code);
+            let until = self.patience().unwrap_or_else(Instant::now);
+            let next = || self.words.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+            return self.finish(std::iter::from_fn(next).find_map(Word::report), code);
         };
         let mut next = self.patience();
         let mut rest = Rest::default();

@@ -333,7 +333,7 @@ fn it_stops_at_once_in_whatever_state_and_says_goodbye() {
     ear.listening();
     assert!(ear.socket.as_ref().is_some_and(|socket| !socket.is_over()));
     let began = Instant::now();
-    ear.socket.take().expect("not stopped yet").stop();
+    drop(ear.socket.take());
     assert!(began.elapsed() < Duration::from_secs(1));
     slack.wait_sockets(0);
     assert!(!slack.click(&question(&slack), "question:approve", HUMAN).acked);

@@ -1,0 +1,92 @@
+//! What becomes of a process with a bug of ours: nobody sees a panic, and who only watches does not end what it watches.
+
+use std::panic::{self, PanicHookInfo};
+use std::process;
+use std::thread;
+
+use crate::exit::{Exit, Failure};
+use crate::ui::Ui;
+
+/// Threads that nobody else's work depends on; whoever waits for one does so until a deadline.
+const WATCHERS: [&str; 2] = ["reporter", "worker"];
+
+/// From now on a panic is told in one line and ends the process as a failure, or, where the command that is wrapped or a
+/// stream of checkpoints can go on without it, its thread alone.
+///
+/// Nothing is unwound: a release is built without what that takes, which is a tenth of its size.
+pub(crate) fn install() {
+    panic::set_hook(Box::new(|info| {
+        Ui::early(None).failure(&failure(info));
+        if thread::current().name().is_some_and(|name| WATCHERS.contains(&name)) {
+            loop {
+                thread::park();
+            }
+        }
+        process::exit(Exit::Failed.code().into());
+    }));
+}
+
+/// Where it was, and not with which values: those may be anybody's secrets.
+fn failure(info: &PanicHookInfo<'_>) -> Failure {
+    let place = info.location().map(|place| format!("{}:{}", place.file(), place.line()));
+    let message = format!("a bug in agent-checkpoint itself, at {}", place.unwrap_or_default());
+    let version = env!("CARGO_PKG_VERSION");
+    Failure::new(Exit::Failed, message)
+        .hint(format!("please report it, with this line, what you did, and the version, {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::env;
+    use std::process::{Command, Output};
+
+    const PROVOKED: &str = "AGENT_CHECKPOINT_TEST_FAULT";
+
+    /// Runs the test below in a process of its own, which panics in a thread of this name.
+    fn provoked_in(thread: &str) -> Output {
+        let test = "fault::tests::a_fault_where_one_is_provoked";
+        let mut this = Command::new(env::current_exe().expect("this program"));
+        this.args(["--exact", test, "--nocapture"]).env(PROVOKED, thread).output().expect("runs")
+    }
+
+    #[test]
+    fn a_fault_where_one_is_provoked() {
+        let Ok(name) = env::var(PROVOKED) else { return };
+        install();
+        let (_alive, ended) = std::sync::mpsc::channel::<()>();
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            let _alive = _alive;
+            let secret = String::from("xoxb-1");
+            panic!("{secret}");
+        });
+        let _ = thread.expect("a thread");
+        // The thread never gives it back, nor does anything after it happen, unless it was unwound.
+        let silence = ended.recv_timeout(std::time::Duration::from_secs(1));
+        process::exit(match silence {
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => 42,
+            _ => 43,
+        });
+    }
+
+    #[test]
+    fn a_bug_ends_the_process_with_one_line_that_has_no_values() {
+        let ended = provoked_in("anything");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(
+            said.starts_with("agent-checkpoint: a bug in agent-checkpoint itself, at src/fault.rs:"),
+            "{said}"
+        );
+        assert_eq!((said.lines().count(), said.contains("xoxb")), (2, false), "{said}");
+    }
+
+    #[test]
+    fn a_bug_of_who_only_watches_stops_that_alone() {
+        for thread in WATCHERS {
+            let ended = provoked_in(thread);
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert_eq!((ended.status.code(), said.contains("a bug in")), (Some(42), true), "{said}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! (<https://docs.slack.dev/authentication/verifying-requests-from-slack>).
 //!
 //! Within the five minutes a request can be replayed: whoever acts on one sees to it that nothing happens twice, by
-//! [`Interaction::id`](super::wire::Interaction::id).
+//! the id of an [`Interaction`](super::wire::Interaction).
 
 use std::fmt;
 

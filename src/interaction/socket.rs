@@ -86,7 +86,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// Listens on a thread of its own, which is the one that calls both functions. `hear` takes an interaction and
     /// returns once it is stored; it must be quick, and it must not do a thing twice when the same
-    /// [`id`](Interaction::id) comes again.
+    /// `id` comes again.
     ///
     /// # Errors
     /// When there are no threads or descriptors left.

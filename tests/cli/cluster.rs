@@ -124,11 +124,15 @@ fn as_servant(command: &mut Command) -> &mut Command {
     command.process_group(0).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C")
 }
 
-/// One of PostgreSQL's programs, of the newest version that is installed.
+/// One of PostgreSQL's programs, of the newest version that is installed, or from the directory that POSTGRESQL_BIN
+/// names.
 #[track_caller]
 fn program(name: &str) -> PathBuf {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
+        if let Some(dir) = std::env::var_os("POSTGRESQL_BIN") {
+            return PathBuf::from(dir);
+        }
         let roots = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr", "/"];
         let version = |path: &Path| -> u32 {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -107,6 +107,11 @@ impl Client {
         }
     }
 
+    /// Whether something may be done with it still, as far as is known: the other side may have gone without a word.
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.is_spoilt && self.open.as_ref().is_some_and(|open| !open.client.is_closed())
+    }
+
     /// The host that was chosen, as `db.example.com:5432`.
     pub(crate) fn place(&self) -> &str {
         &self.at.place

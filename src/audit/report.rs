@@ -18,6 +18,10 @@ use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Checkpoint, Task};
 
+/// How many open tasks of one state are looked at, at least: more than there are agents at work, unless many were given up
+/// without a word. No index has the times of their changes, which would make each change dearer.
+const OPEN_MAX: u64 = 10_000;
+
 /// The server's clock, in milliseconds. Rows bear its times, whatever the clocks of the machines that wrote them say.
 const CLOCK: &str =
     "SELECT round(extract(epoch FROM date_trunc('milliseconds', statement_timestamp())) * 1000)::int8";
@@ -89,7 +93,8 @@ pub(crate) fn totals(
 
 /// The tasks in this state, or in any, the latest change first, and the server's time.
 ///
-/// Of ended tasks, of which there may be very many, those that were made last are looked at.
+/// Of ended tasks, of which there may be very many, and of open ones beyond [`OPEN_MAX`], those that were made last are
+/// looked at.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
@@ -116,16 +121,16 @@ pub(crate) fn list(
     })
 }
 
-/// Tasks in one state, by the index on that and the time at which they were made. Open tasks are as many as agents are
-/// at work.
+/// Tasks in one state, by the index on that and the time at which they were made.
 fn branch(state: TaskState) -> String {
-    let one = format!("SELECT * FROM agent_tasks WHERE status = '{}'", state.name());
-    match state {
-        TaskState::Pending | TaskState::Approved | TaskState::Running => format!("({one})"),
-        TaskState::Failed | TaskState::Completed | TaskState::Cancelled => {
-            format!("({one} ORDER BY created_at DESC LIMIT $1)")
-        }
-    }
+    let limit = match state {
+        TaskState::Pending | TaskState::Approved | TaskState::Running => &format!("greatest($1, {OPEN_MAX})"),
+        TaskState::Failed | TaskState::Completed | TaskState::Cancelled => "$1",
+    };
+    format!(
+        "(SELECT * FROM agent_tasks WHERE status = '{}' ORDER BY created_at DESC LIMIT {limit})",
+        state.name()
+    )
 }
 
 /// The latest task of the agent with this id, or the task with this id, and the server's time.
@@ -137,6 +142,32 @@ pub(crate) fn find(
     agent_or_task: &str,
     deadline: Instant,
 ) -> Result<(Option<Found>, Moment), Trouble> {
+    read(client, deadline, async |transaction, _| {
+        let Some(found) = latest(transaction, agent_or_task).await? else { return Ok(None) };
+        whole(transaction, found.task).await.map(Some)
+    })
+}
+
+/// The same task with how many artifacts it has, however many belong to it.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn find_brief(
+    client: &mut Client,
+    agent_or_task: &str,
+    deadline: Instant,
+) -> Result<Option<(Listed, u64)>, Trouble> {
+    let found = read(client, deadline, async |transaction, _| {
+        let Some(found) = latest(transaction, agent_or_task).await? else { return Ok(None) };
+        let sql = "SELECT count(*) FROM task_artifacts WHERE task_id = $1::text::uuid";
+        let count = one(transaction, sql, &found.task.id.to_string()).await?;
+        let count: i64 = count.map(|row| row.try_get(0)).transpose()?.unwrap_or_default();
+        Ok(Some((found, u64::try_from(count).unwrap_or_default())))
+    })?;
+    Ok(found.0)
+}
+
+async fn latest(transaction: &Transaction<'_>, agent_or_task: &str) -> Result<Option<Listed>, Error> {
     let by = |condition: &str| {
         format!(
             "SELECT {} FROM (SELECT * FROM agent_tasks WHERE {condition} ORDER BY created_at DESC, id DESC LIMIT 1) t {}",
@@ -144,17 +175,13 @@ pub(crate) fn find(
             rows::CHECKPOINTS,
         )
     };
-    read(client, deadline, async |transaction, _| {
-        let mut found = one(transaction, &by("agent_id = $1"), agent_or_task).await?;
-        if found.is_none()
-            && let Ok(id) = Uuid::parse_str(agent_or_task)
-        {
-            found = one(transaction, &by("id = $1::text::uuid"), &id.to_string()).await?;
-        }
-        let Some(row) = found else { return Ok(None) };
-        let task = rows::listed(&row)?.task;
-        whole(transaction, task).await.map(Some)
-    })
+    let mut found = one(transaction, &by("agent_id = $1"), agent_or_task).await?;
+    if found.is_none()
+        && let Ok(id) = Uuid::parse_str(agent_or_task)
+    {
+        found = one(transaction, &by("id = $1::text::uuid"), &id.to_string()).await?;
+    }
+    found.as_ref().map(rows::listed).transpose()
 }
 
 async fn one(transaction: &Transaction<'_>, sql: &str, text: &str) -> Result<Option<Row>, Error> {

@@ -94,7 +94,8 @@ fn ask<T>(
     connect(database, deadline).and_then(|mut client| question(&mut client, deadline)).map_err(failure)
 }
 
-fn failure(trouble: Trouble) -> Failure {
+/// What the user should read of a report that could not be had.
+pub(super) fn failure(trouble: Trouble) -> Failure {
     let hint = match &trouble.code {
         Some(code) if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN].contains(code) => {
             "run agent-checkpoint db migrate; if that was done, agent-checkpoint doctor tells what may not be seen"
@@ -109,7 +110,7 @@ fn failure(trouble: Trouble) -> Failure {
 }
 
 /// A task whose messages another machine looks after.
-fn unwaited(Listed { task, checkpoints }: Listed) -> TaskReport {
+pub(super) fn unwaited(Listed { task, checkpoints }: Listed) -> TaskReport {
     TaskReport { task, checkpoints, waiting: None, rejected: None }
 }
 

@@ -95,6 +95,7 @@ async fn answer(service: &TowerToHyperService<Router>, request: hyper::Request<I
             format!("there was no answer within {} s", REQUEST_TIME.as_secs()),
             "try again later",
         )
+        .until(Duration::from_secs(1))
         .closing(),
     }
 }

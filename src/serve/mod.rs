@@ -42,7 +42,7 @@ const CONNECTIONS: usize = 512;
 const FAREWELLS: usize = 64;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// How many threads read at once.
+/// How many threads there are for what may take a while: reading, and storing what comes from Slack.
 const READERS: usize = 4;
 /// How long requests have to be answered in once the end was asked for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -80,11 +80,33 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// A number that stays the same as long as every answer does; `None` if that is not known. Does not wait.
     fn version(&self) -> Option<u64>;
 
+    /// How many may read at once, which is fewer than there are threads if one may take long.
+    fn places(&self) -> usize {
+        READERS
+    }
+
     /// The body of the answer; `None` if there is no such thing. May wait.
     ///
     /// # Errors
     /// What cannot be read, and how to mend it.
-    fn read(&self, ask: &Ask) -> Result<Option<Bytes>, Failure>;
+    fn read(&self, ask: &Ask) -> Result<Option<Bytes>, Unread>;
+
+    /// Nothing is read any more.
+    fn end(&self) {}
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) failure: Failure,
+    /// For how long the answer stays this one.
+    pub(crate) rest: Duration,
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self { failure, rest: Duration::ZERO }
+    }
 }
 
 /// What else a server is given.
@@ -116,6 +138,7 @@ pub(crate) fn serve(
     let stop = stop_signals().map_err(lacking)?;
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build();
     let runtime = runtime.map_err(lacking)?;
+    let source = Arc::clone(&setup.source);
     let served = runtime.block_on(async {
         let stop = UnixStream::from_std(stop).map_err(lacking)?;
         let (listener, address) = listen(addresses)?;
@@ -139,6 +162,7 @@ pub(crate) fn serve(
     });
     // What is still being read is of no use to anybody.
     runtime.shutdown_background();
+    source.end();
     served
 }
 

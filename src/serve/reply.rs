@@ -1,7 +1,11 @@
 //! Answers as HTTP has them: a body of a kind, or a refusal in words.
 
+use std::time::Duration;
+
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -16,11 +20,19 @@ pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) error: String,
     pub(super) hint: String,
+    /// When to ask again, where that helps.
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, error: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { status, error: error.into(), hint: hint.into() }
+        let (error, hint) = (error.into(), hint.into());
+        Self { status, error, hint, retry_after: None }
+    }
+
+    /// One that stays the same for that long.
+    pub(super) fn until(self, rest: Duration) -> Self {
+        Self { retry_after: Some(rest), ..self }
     }
 
     pub(super) fn too_large(max: usize) -> Self {
@@ -44,6 +56,11 @@ impl IntoResponse for Refusal {
         if self.status == StatusCode::UNAUTHORIZED {
             let how = HeaderValue::from_static("Bearer realm=\"agent-checkpoint\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, how);
+        }
+        if let Some(rest) = self.retry_after {
+            // Whole seconds, and never too early.
+            let seconds = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, seconds.max(1).into());
         }
         response
     }

@@ -15,7 +15,7 @@ use super::gate::Gate;
 use super::query;
 use super::reply::{JSON, Refusal, reply};
 use super::slack::{self, Slack};
-use super::{Ask, Form};
+use super::{Ask, Form, Unread};
 use crate::exit::one_line;
 
 const TASKS: &str = "/tasks";
@@ -114,9 +114,9 @@ fn told(kind: &'static str, answer: Answer, missing: impl FnOnce() -> Refusal) -
     match answer {
         Ok(Some(body)) => Ok(reply(kind, body)),
         Ok(None) => Err(missing()),
-        Err(failure) => {
+        Err(Unread { failure, rest }) => {
             let hint = failure.hint.unwrap_or_else(|| "run agent-checkpoint doctor".to_owned());
-            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, failure.message, hint))
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, failure.message, hint).until(rest))
         }
     }
 }

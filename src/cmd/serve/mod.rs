@@ -1,21 +1,27 @@
 //! `serve`: answers over HTTP.
 
 mod ears;
+#[cfg(feature = "postgres")]
+mod fleet;
 mod launch;
 mod reader;
 mod unit;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use super::{configure, environment, open_or_fail, report_problems};
 use crate::args::{GlobalArgs, ServeArgs};
+#[cfg(feature = "postgres")]
+use crate::config::database::Audit;
 use crate::config::{Config, Flags};
 use crate::exit::{Exit, Failure, cause};
 use crate::secret::Secret;
-use crate::serve::{Gate, Log, Notify, Setup};
+use crate::serve::{Gate, Log, Notify, Setup, Source};
 use crate::ui::Ui;
+#[cfg(feature = "postgres")]
+use fleet::Fleet;
 use reader::Cache;
 
 pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> anyhow::Result<Exit> {
@@ -60,7 +66,7 @@ fn serve(
     let listen = config.serve.listen.clone();
     let setup = Setup {
         gate,
-        source: Arc::new(Cache::new(config, ui.clone(), store)),
+        source: source(config, ui, store).map_err(no_thread)?,
         slack: Some(slack),
         log,
         notify,
@@ -79,6 +85,18 @@ fn serve(
             Failure::new(Exit::Failed, format!("could not listen on {at}: {}", cause(&error))).hint(hint)
         })?;
     Ok(Exit::Done)
+}
+
+/// What is read: the database where one is configured, as it has what all machines did, and else the cache.
+fn source(config: Arc<Config>, ui: &Ui, store: crate::store::Store) -> io::Result<Arc<dyn Source>> {
+    let cache = Cache::new(Arc::clone(&config), ui.clone(), store);
+    #[cfg(feature = "postgres")]
+    if let Audit::Database(database) = &config.audit {
+        let fleet = Fleet::new(database, config.masker(), cache, ui.clone())?;
+        ui.note("tasks and metrics are read from the database");
+        return Ok(fleet);
+    }
+    Ok(Arc::new(cache))
 }
 
 /// What readers have to show.

@@ -6,19 +6,18 @@ use axum::body::Bytes;
 use serde_json::json;
 
 use super::super::{BUSY_MIN, about_cache, metrics, now, open, record, tasks};
-use crate::checkpoint::metrics::{every_day, first_of};
+use crate::checkpoint::metrics::{Totals, every_day, first_of};
 use crate::checkpoint::status::TaskState;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 use crate::render::prometheus;
-use crate::serve::{Ask, Form, Source};
-use crate::store::{Roll, Store, StoreError};
+use crate::serve::{Ask, Form, Source, Unread};
+use crate::store::{Roll, Store, StoreError, TaskReport};
 use crate::ui::Ui;
 
 /// The cache as several threads read it at once, each by a connection of its own.
 ///
-/// Another source, such as a database that is shared, is another [`Source`] beside this one; `serve` in `mod.rs` is where
-/// one of them is chosen.
+/// Where a database is configured, that is read instead (`fleet.rs`); `mod.rs` is where one of them is chosen.
 pub(super) struct Cache {
     config: Arc<Config>,
     ui: Ui,
@@ -107,10 +106,7 @@ impl Cache {
 
     fn answer(&self, reader: &mut Reader, ask: &Ask) -> Result<Option<Bytes>, StoreError> {
         let Reader { store, rolls } = reader;
-        // As every command does that a person waits for; but nobody is kept from writing while there is nothing to say.
-        if !store.read(|tx| tx.orphans(usize::MAX))?.is_empty() {
-            record::bury_all(store, &self.config, &self.ui);
-        }
+        self.bury(store)?;
         let text = match ask {
             Ask::Tasks { state, limit } => {
                 let index = rolls.iter().position(|(kept, _)| kept == state).unwrap_or_else(|| {
@@ -122,31 +118,62 @@ impl Cache {
                     tasks::hold_all_back(tx, &mut reports, &self.config)?;
                     Ok(reports)
                 })?;
-                Some(tasks::list_json(&reports).to_string() + "\n")
+                Some(list(&reports))
             }
             Ask::Task(agent) => store.read(|tx| {
                 let Some(mut report) = tx.find(agent)? else { return Ok(None) };
                 report.waiting.iter_mut().try_for_each(|wait| tasks::hold_back(tx, wait, &self.config))?;
                 let artifacts = report.task.key.map(|key| tx.artifact_count(key)).transpose()?;
-                let json = json!({
-                    "task": tasks::task_json(&report),
-                    "checkpoints": report.checkpoints,
-                    "artifacts": artifacts.unwrap_or_default(),
-                });
-                Ok(Some(json.to_string() + "\n"))
+                Ok(Some(one(&report, artifacts.unwrap_or_default())))
             })?,
             Ask::Metrics { days, form } => {
                 let at = now();
                 let first = first_of(*days, at);
                 let days = every_day(first, &store.read(|tx| tx.totals(first))?, at);
-                Some(match form {
-                    Form::Json => metrics::list_json(&days).to_string() + "\n",
-                    Form::Text => prometheus::page(&days, false),
-                    Form::OpenMetrics => prometheus::page(&days, true),
-                })
+                Some(totals(&days, *form))
             }
         };
         Ok(text.map(Bytes::from))
+    }
+
+    /// Looks for commands of this machine that were lost, as every command does that a person waits for; but nobody is kept
+    /// from writing while there is nothing to say.
+    fn bury(&self, store: &mut Store) -> Result<(), StoreError> {
+        if !store.read(|tx| tx.orphans(usize::MAX))?.is_empty() {
+            record::bury_all(store, &self.config, &self.ui);
+        }
+        Ok(())
+    }
+
+    /// Only looks for what was lost.
+    #[cfg(feature = "postgres")]
+    pub(super) fn look_for_lost(&self) {
+        // Whoever reads elsewhere is not stopped by a cache that cannot be read.
+        let _ = self.with(|reader| self.bury(&mut reader.store));
+    }
+}
+
+/// The body of a list.
+pub(super) fn list(reports: &[TaskReport]) -> String {
+    tasks::list_json(reports).to_string() + "\n"
+}
+
+/// The body about one task.
+pub(super) fn one(report: &TaskReport, artifacts: u64) -> String {
+    let json = json!({
+        "task": tasks::task_json(report),
+        "checkpoints": report.checkpoints,
+        "artifacts": artifacts,
+    });
+    json.to_string() + "\n"
+}
+
+/// The body about days.
+pub(super) fn totals(days: &[Totals], form: Form) -> String {
+    match form {
+        Form::Json => metrics::list_json(days).to_string() + "\n",
+        Form::Text => prometheus::page(days, false),
+        Form::OpenMetrics => prometheus::page(days, true),
     }
 }
 
@@ -155,7 +182,7 @@ impl Source for Cache {
         self.watch().look()
     }
 
-    fn read(&self, ask: &Ask) -> Result<Option<Bytes>, Failure> {
-        self.with(|reader| self.answer(reader, ask))
+    fn read(&self, ask: &Ask) -> Result<Option<Bytes>, Unread> {
+        Ok(self.with(|reader| self.answer(reader, ask))?)
     }
 }

@@ -15,9 +15,8 @@ use hyper_util::service::TowerToHyperService;
 use ring::hmac;
 
 use super::*;
-use crate::exit::Failure;
 use crate::serve::answers::Answers;
-use crate::serve::{Ask, Gate, Source, routes};
+use crate::serve::{Ask, Gate, Source, Unread, routes};
 
 const SECRET: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 /// In seconds.
@@ -37,7 +36,7 @@ impl Source for Nothing {
         None
     }
 
-    fn read(&self, _: &Ask) -> Result<Option<Bytes>, Failure> {
+    fn read(&self, _: &Ask) -> Result<Option<Bytes>, Unread> {
         Ok(None)
     }
 }

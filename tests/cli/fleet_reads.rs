@@ -8,14 +8,14 @@ use crate::cluster::{Cluster, PASSWORD, Pooler};
 use crate::db::{OLD, migrate, with_lock};
 use crate::support::{Output, Sandbox, wait_for};
 
-/// A database with the tables, and its URL.
 /// Tells the database what a cache holds.
-fn forward(cluster: &Cluster, database: &str, sandbox: &Sandbox) {
+pub(crate) fn forward(cluster: &Cluster, database: &str, sandbox: &Sandbox) {
     let url = cluster.url("ana", database);
     sandbox.cmd(["flush"]).env("DATABASE_URL", url).run().success();
 }
 
-fn prepared() -> (&'static Cluster, String, String) {
+/// A database with the tables, and its URL.
+pub(crate) fn prepared() -> (&'static Cluster, String, String) {
     let cluster = Cluster::shared();
     let database = cluster.database();
     let url = cluster.url("ana", &database);
@@ -30,7 +30,7 @@ fn fleet(url: &str, args: &[&str]) -> Output {
 }
 
 /// Does something again if midnight in UTC came in between.
-fn on_one_day<T>(mut work: impl FnMut() -> T) -> T {
+pub(crate) fn on_one_day<T>(mut work: impl FnMut() -> T) -> T {
     let today = || SystemTime::now().duration_since(UNIX_EPOCH).expect("a sound clock").as_secs() / 86_400;
     loop {
         let (day, value) = (today(), work());
@@ -41,7 +41,7 @@ fn on_one_day<T>(mut work: impl FnMut() -> T) -> T {
 }
 
 /// A machine on which some agents have worked.
-fn machine() -> Sandbox {
+pub(crate) fn machine() -> Sandbox {
     let sandbox = Sandbox::new();
     let emit = |line: &str| sandbox.shell(&format!("$BIN emit -q --no-post {line}")).run().success();
     emit("-a docs -s complete --thread C0TEAM00001:1750000000.000100 --tokens 20000");
@@ -66,7 +66,7 @@ fn without_deliveries(mut task: Value) -> Value {
 }
 
 /// With averages to the microsecond: the two divide in another order.
-fn rounded(mut list: Value) -> Value {
+pub(crate) fn rounded(mut list: Value) -> Value {
     for item in list.as_array_mut().expect("a list") {
         if let Some(average) = item["avg_duration"].as_f64() {
             item["avg_duration"] = json!((average * 1e6).round());
@@ -349,6 +349,31 @@ fn a_large_fleet_is_read_by_its_indexes() {
         let read: Vec<u64> =
             counts("idx_tup_fetch").iter().zip(before).map(|(now, then)| now - then).collect();
         assert!(read.iter().all(|rows| *rows <= 3000), "{args:?}: {read:?} rows");
+    }
+}
+
+#[test]
+fn tasks_that_were_left_open_in_great_number_are_not_all_read() {
+    let (cluster, database, url) = prepared();
+    cluster.sql_in(
+        &database,
+        "INSERT INTO agent_tasks (id, agent_id, task_type, status, created_at, started_at, updated_at)
+             SELECT gen_random_uuid(), 'agent-' || n, 'task', 'running', at, at, at + n * interval '1 second'
+             FROM (SELECT n, now() - n * interval '1 minute' AS at FROM generate_series(1, 30000) n) t;
+         ANALYZE",
+    );
+    let count = |field: &str| -> u64 {
+        let sql = format!("SELECT {field} FROM pg_stat_user_tables WHERE relname = 'agent_tasks'");
+        cluster.sql_in(&database, &sql).parse().expect("a number")
+    };
+    for args in [&["tasks", "--limit", "5"][..], &["tasks", "--state", "running", "--limit", "5"]] {
+        let (scans, before) = (count("seq_scan"), count("idx_tup_fetch"));
+        let tasks = fleet(&url, &[args, &["--json"]].concat()).success().json();
+        assert_eq!((tasks.as_array().map(Vec::len), &tasks[0]["agent_id"]), (Some(5), &json!("agent-1")));
+        wait_for("the server's counts", || (count("idx_tup_fetch") > before).then_some(()));
+        assert_eq!(count("seq_scan"), scans, "{args:?}");
+        let read = count("idx_tup_fetch") - before;
+        assert!(read <= 10_100, "{args:?}: {read} rows");
     }
 }
 

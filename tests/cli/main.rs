@@ -62,6 +62,8 @@ mod run_terminal;
 mod scene;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(all(feature = "serve", feature = "postgres"))]
+mod serve_fleet;
 #[cfg(feature = "serve")]
 mod serve_slack;
 mod settings;

@@ -98,18 +98,16 @@ impl Fleet {
             let wait = desk.idle.first().map(|(_, since)| (*since + IDLE_MAX).saturating_duration_since(now));
             desk = match wait {
                 None => self.bell.wait(desk).unwrap_or_else(PoisonError::into_inner),
-                Some(wait) => {
-                    self.bell.wait_timeout(desk, wait).map_or_else(|broken| broken.into_inner().0, |(desk, _)| desk)
-                }
+                Some(wait) => self
+                    .bell
+                    .wait_timeout(desk, wait)
+                    .map_or_else(|broken| broken.into_inner().0, |(desk, _)| desk),
             };
         }
     }
 
     /// Asks by a connection that is there, or by a new one.
-    fn ask<T>(
-        &self,
-        question: impl Fn(&mut Client, Instant) -> Result<T, Trouble>,
-    ) -> Result<T, Unread> {
+    fn ask<T>(&self, question: impl Fn(&mut Client, Instant) -> Result<T, Trouble>) -> Result<T, Unread> {
         let deadline = Instant::now() + ANSWER_MAX;
         if let Some(mut client) = self.kept()? {
             match question(&mut client, deadline) {

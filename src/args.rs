@@ -142,8 +142,9 @@ pub(crate) enum Command {
     ///
     /// GET /health, GET /tasks (as tasks --json; ?status=running&limit=50), GET /tasks/AGENT (its task,
     /// and how many checkpoints and artifacts it has) and GET /metrics (as metrics --json; ?days=7; text
-    /// for Prometheus, which asks for it). Slack tells of clicks, of /agent-task and of mentions at POST
-    /// /slack/interactions, /slack/commands and /slack/events, signed by SLACK_SIGNING_SECRET, or by
+    /// for Prometheus, which asks for it). All of it is read from the database where one is configured
+    /// (DATABASE_URL), and else from the cache. Slack tells of clicks, of /agent-task and of mentions at
+    /// POST /slack/interactions, /slack/commands and /slack/events, signed by SLACK_SIGNING_SECRET, or by
     /// the socket that SLACK_APP_TOKEN opens. People list, show and cancel agents there; others are
     /// started by AGENT_CHECKPOINT_LAUNCH once one of AGENT_CHECKPOINT_APPROVERS agrees. TERM or Ctrl-C
     /// ends it with 0, once what was asked is answered.
@@ -679,6 +680,12 @@ fn describe(error: &clap::Error) -> Failure {
             format!("{arg} is missing"),
             "write the command after --, such as agent-checkpoint run -- make test".to_owned(),
         ),
+        // Nothing else there needs it.
+        ErrorKind::MissingRequiredArgument if arg == "--fleet" => (
+            "--deadline is for --fleet alone: this machine's cache is read without waiting for the network"
+                .to_owned(),
+            "leave it out, or add --fleet".to_owned(),
+        ),
         ErrorKind::MissingRequiredArgument => (format!("{arg} is missing"), help),
         ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
             Some(prior) if prior != arg => (format!("{arg} cannot be used with {prior}"), help),
@@ -764,6 +771,11 @@ mod tests {
             ("emit --status", "--status needs a value", "write --status <NAME>"),
             ("emit --force --force", "--force was given more than once", "give it once"),
             ("show", "<AGENT> is missing", "see agent-checkpoint show --help"),
+            (
+                "metrics --deadline 3s",
+                "--deadline is for --fleet alone: this machine's cache is read without waiting for the network",
+                "leave it out, or add --fleet",
+            ),
             ("show a b", "unknown argument 'b'", "quote a text of several words"),
             ("tasks a", "unknown argument 'a'", "see agent-checkpoint tasks --help"),
             ("emit --xyzzy", "unknown argument '--xyzzy'", "see agent-checkpoint emit --help"),

@@ -127,6 +127,12 @@ fn decide(
                 ui.wrong("it was answered before", None);
                 return tell(config, ui, question, &answer);
             }
+            Ruling::Refused(Refusal::NotOffered) => {
+                let flag = if args.reject { "--reject" } else { "--approve" };
+                return Err(Failure::new(Exit::Usage, format!("{flag}: the question offers choices"))
+                    .hint(format!("give one with --choice: {}", question.choices.join(", ")))
+                    .into());
+            }
             Ruling::Refused(refusal) => {
                 return Err(Failure::new(Exit::Usage, refusal.words(question))
                     .hint("see agent-checkpoint answer --help")

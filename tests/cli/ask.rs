@@ -401,6 +401,29 @@ fn a_webhook_posts_the_question_and_says_how_to_answer() {
     );
     assert!(scene.slack.buttons(&message.ts).is_empty());
     scene.sandbox.cmd(["answer", &asker.id, "--approve"]).run().success();
+    let id = asker.id.clone();
+    let ended = asker.end();
+    assert_eq!(ended.code, Some(0));
+    // Whoever looks at the terminal need not look at Slack to know.
+    let warning = "a webhook hears no answer: only the command line can give it";
+    let hint = format!("hint: run agent-checkpoint answer {id} --approve, or --reject");
+    assert!(ended.stderr.contains(warning) && ended.stderr.contains(&hint), "{}", ended.stderr);
+    let scene = Scene::bot();
+    let ended = Asker::start(&scene, &["Go on?", "--timeout", "100ms"]).end();
+    assert!(!ended.stderr.contains(warning), "{}", ended.stderr);
+}
+
+#[test]
+fn a_yes_to_a_choice_is_answered_with_the_choices() {
+    let scene = Scene::bot();
+    let asker = Asker::start(&scene, &["Where?", "--choice", "eu-west", "--choice", "us-east"]);
+    for flag in ["--approve", "--reject"] {
+        scene.sandbox.cmd(["answer", &asker.id, flag]).run().code(64).stderr_is(&format!(
+            "agent-checkpoint: {flag}: the question offers choices\n\
+             hint: give one with --choice: eu-west, us-east\n"
+        ));
+    }
+    scene.sandbox.cmd(["answer", &asker.id, "--choice", "US-east"]).run().success();
     assert_eq!(asker.end().code, Some(0));
 }
 

@@ -4,12 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::ask::Asker;
 use crate::fake_slack::people::{COLLEAGUE, FOREIGNER};
 use crate::fake_slack::{HUMAN, Message};
 use crate::scene::{Scene, text};
+use crate::stream::Talk;
 use crate::support::wait_for;
 
 /// With an app-level token.
@@ -105,6 +106,33 @@ fn a_list_of_approvers_that_cannot_be_read_lets_nobody_cancel() {
     assert_eq!(scene.slack.buttons(&card.ts), [""; 0]);
     drop(process.stdin.take());
     assert_eq!(process.wait().expect("an end").code(), Some(0));
+}
+
+#[test]
+fn a_stream_hears_of_it_with_each_line_until_the_task_ends() {
+    let scene = scene();
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
+    let (mut process, card) = running(&scene, &["--kill-after", "60s"], script);
+    let mut talk = Talk::start(scene.sandbox.cmd(["stream", "--json"]));
+    let line = |agent: &str, status: &str| json!({ "agent_id": agent, "status": status });
+    let receipt = talk.ask(&line("bot", "working"));
+    assert!(receipt.get("requests").is_none(), "{receipt}");
+    scene.slack.click(&card.ts, "task:cancel", HUMAN);
+    let wants = |receipt: &Value| {
+        let request = &receipt["requests"][0];
+        assert_eq!((&request["type"], &request["user_id"]), (&json!("cancel"), &json!(HUMAN)), "{receipt}");
+    };
+    wants(&talk.ask(&line("bot", "working")));
+    // Lines that are recorded together.
+    let lines = [("bot", "working"), ("other", "working"), ("bot", "working"), ("bot", "cancelled")];
+    talk.say_text(&lines.map(|(agent, status)| format!("{}\n", line(agent, status))).concat());
+    wants(&talk.hear());
+    assert!(talk.hear().get("requests").is_none());
+    wants(&talk.hear());
+    assert!(talk.hear().get("requests").is_none());
+    assert!(talk.ask(&line("bot", "starting")).get("requests").is_none());
+    process.kill().expect("a live process");
+    process.wait().expect("an end");
 }
 
 #[test]

@@ -245,6 +245,7 @@ fn a_webhook_is_tried_by_posting_only() {
     sandbox.webhook(&slack);
     let output = sandbox.cmd(["doctor", "--json"]).run().success();
     assert_check(&output, "webhook", "warn", "messages stand alone");
+    assert_check(&output, "answers", "warn", "agent-checkpoint answer alone");
     output.lacks("posts to the channel that it was made for");
     let output = sandbox.cmd(["doctor", "--json"]).env("SLACK_CHANNEL", "#agents").run().success();
     assert_check(&output, "channel", "warn", "#agents is not used: a webhook posts to the channel");

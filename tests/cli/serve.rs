@@ -599,7 +599,9 @@ fn the_unit_is_one_that_systemd_takes() {
             assert!(unit.lines().any(|l| l == line), "{line}: {unit}");
         }
         // The caller's secrets are not in it, so it says which belong into the file that it names.
-        for name in ["SERVE_TOKEN=", "SLACK_BOT_TOKEN=", "SLACK_APP_TOKEN=", "SLACK_SIGNING_SECRET="] {
+        for name in
+            ["SERVE_TOKEN=", "DATABASE_URL=", "SLACK_BOT_TOKEN=", "SLACK_APP_TOKEN=", "SLACK_SIGNING_SECRET="]
+        {
             assert!(unit.lines().any(|l| l.starts_with('#') && l.contains(name)), "{name}: {unit}");
         }
         let file = sandbox.write("agent-checkpoint.service", &unit);

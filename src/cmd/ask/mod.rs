@@ -79,6 +79,9 @@ pub(super) fn run(global: &GlobalArgs, args: AskArgs) -> anyhow::Result<Exit> {
         question.id,
         question.time_left(question.asked_at)
     ));
+    if is_webhook(&config) {
+        ui.warn("a webhook hears no answer: only the command line can give it", Some(&by_hand(&question)));
+    }
     let mut vigil = Vigil::new(&config, &ui, store, put, args.remind, true);
     let ended = vigil.keep(&signals).map_err(|error| about_cache(error.into(), &config))?;
     vigil.finish();
@@ -107,6 +110,12 @@ fn insist_on_slack(config: &Config, ui: &Ui) -> Result<(), Failure> {
 
 fn is_webhook(config: &Config) -> bool {
     matches!(&config.target, Target::Slack(Destination::Webhook { .. }))
+}
+
+/// How a question is answered where Slack tells of no answer.
+fn by_hand(question: &Question) -> String {
+    let ways = if question.choices.is_empty() { "--approve, or --reject" } else { "--choice LABEL" };
+    format!("run agent-checkpoint answer {} {ways}; set SLACK_BOT_TOKEN for answers in Slack", question.id)
 }
 
 fn gone() -> Failure {

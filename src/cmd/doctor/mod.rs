@@ -151,6 +151,11 @@ pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit
                 "messages stand alone: a webhook gives no thread and no live card, and can only be tried by posting",
                 "run doctor --post to try it; set SLACK_BOT_TOKEN for threads",
             );
+            report.warn(
+                "answers",
+                "what ask asks can be answered by agent-checkpoint answer alone: a webhook hears nothing",
+                "set SLACK_BOT_TOKEN for answers in Slack",
+            );
             let chosen = config.settings().into_iter().find(|(name, ..)| *name == "channel");
             if let Some((_, channel, origin)) = chosen
                 && origin != Origin::Default

@@ -53,8 +53,8 @@ After=network-online.target
 Type=notify
 User={user}
 ExecStart={command}
-# Secrets that stand in no config file, readable by root alone: AGENT_CHECKPOINT_SERVE_TOKEN=…, and for clicks in Slack
-# SLACK_BOT_TOKEN=… with SLACK_APP_TOKEN=… or SLACK_SIGNING_SECRET=….
+# Secrets that stand in no config file, readable by root alone: AGENT_CHECKPOINT_SERVE_TOKEN=…, DATABASE_URL=…, and for
+# clicks in Slack SLACK_BOT_TOKEN=… with SLACK_APP_TOKEN=… or SLACK_SIGNING_SECRET=….
 EnvironmentFile=-/etc/agent-checkpoint/serve.env
 Restart=on-failure
 RestartSec=2

@@ -8,7 +8,7 @@ mod keeper;
 mod line;
 mod memory;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,14 @@ use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{EntryChange, Plan, Policy};
-use crate::checkpoint::status::Status;
+use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
 use crate::cmd::masking::said;
 use crate::config::identity::surroundings;
 use crate::config::{Config, Flags, Target};
 use crate::exit::Exit;
 use crate::render::console;
-use crate::store::{Recorded, Scope, Tx};
+use crate::store::{Recorded, Request, Scope, StoreError, Tx};
 use crate::ui::Ui;
 
 /// How long lines are read, and then recorded, before what came so far is made durable and acknowledged. With the
@@ -89,6 +89,8 @@ struct Taken {
     plan: Plan,
     /// `None` without a cache.
     recorded: Option<Recorded>,
+    /// What people want of the agent.
+    requests: Vec<Request>,
     /// Whether nothing at all will come of it.
     is_lost: bool,
 }
@@ -233,9 +235,10 @@ impl<'a> Stream<'a> {
                 Some(links) => courier::appoint(tx, config, links.ways(), now())?,
                 None => None,
             };
-            Ok((recorded, office))
+            let requests = if config.json { requests(tx, &recorded)? } else { Vec::new() };
+            Ok((recorded, office, requests))
         });
-        let Some((recorded, office)) = written else { return self.remember(drafts) };
+        let Some((recorded, office, requests)) = written else { return self.remember(drafts) };
         if let Some(Err(error)) = office.map(|office| courier::start(config, &office)) {
             self.ui.warn(&format!("could not start a courier: {error}"), None);
         }
@@ -248,8 +251,10 @@ impl<'a> Stream<'a> {
             let superseded = plan.superseded.as_ref().and_then(|append| append.task.key);
             self.tasks.extend([Some(recorded.task), superseded].into_iter().flatten().map(|task| task.0));
         }
-        let taken = |(plan, recorded)| Taken { plan, recorded: Some(recorded), is_lost: false };
-        recorded.into_iter().map(taken).collect()
+        let requests = requests.into_iter().chain(std::iter::repeat_with(Vec::new));
+        let taken =
+            |((plan, recorded), requests)| Taken { plan, recorded: Some(recorded), requests, is_lost: false };
+        recorded.into_iter().zip(requests).map(taken).collect()
     }
 
     /// Without a cache, sends what is due and remembers the rest.
@@ -262,7 +267,7 @@ impl<'a> Stream<'a> {
                 worker.send_loose(job);
             }
             self.lost += usize::from(is_lost);
-            Taken { plan, recorded: None, is_lost }
+            Taken { plan, recorded: None, requests: Vec::new(), is_lost }
         };
         drafts.iter().map(take).collect()
     }
@@ -298,7 +303,8 @@ impl<'a> Stream<'a> {
     }
 
     fn receipt(&self, number: u64, taken: &Taken, warnings: Vec<String>) -> String {
-        let mut receipt = Receipt { warnings, ..Receipt::of(&taken.plan, self.config) };
+        let requests = taken.requests.clone();
+        let mut receipt = Receipt { warnings, requests, ..Receipt::of(&taken.plan, self.config) };
         receipt.error = receipt.retry_at.and_then(|_| broken(self.config));
         if taken.recorded.is_none() {
             receipt.task_id = None;
@@ -383,6 +389,26 @@ impl<'a> Stream<'a> {
             self.ui.warn(&format!("recorded, but not in Slack yet: {waiting}"), Some(hint));
         }
     }
+}
+
+/// What people want of each line's agent, as long as its task has not ended with it. Most times nobody wants anything.
+fn requests(tx: &Tx<'_>, recorded: &[(Plan, Recorded)]) -> Result<Vec<Vec<Request>>, StoreError> {
+    if !tx.has_requests()? {
+        return Ok(Vec::new());
+    }
+    let mut known: HashMap<i64, Vec<Request>> = HashMap::new();
+    let of_one = |(plan, recorded): &(Plan, Recorded)| {
+        if matches!(plan.append.task.state, TaskState::Completed | TaskState::Cancelled) {
+            return Ok(Vec::new());
+        }
+        if let Some(found) = known.get(&recorded.task.0) {
+            return Ok(found.clone());
+        }
+        let found = tx.requests_ever(recorded.task)?;
+        known.insert(recorded.task.0, found.clone());
+        Ok(found)
+    };
+    recorded.iter().map(of_one).collect()
 }
 
 /// Whether there is something for the worker that it does not know of.

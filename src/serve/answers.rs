@@ -18,7 +18,7 @@ const KEPT: usize = 16;
 const KEEP_MAX: Duration = Duration::from_secs(1);
 
 /// How long is waited for a place where one may read. With the time that reading may take it is less than a request has.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A body, or that there is none to be had.
 pub(super) type Answer = Result<Option<Bytes>, Unread>;

@@ -1,6 +1,7 @@
 //! `serve` with a database: the same answers as of the cache, and what becomes of them when it is slow or away.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -182,6 +183,30 @@ fn connections_that_the_server_ended_are_replaced_without_a_word() {
     }
     assert_eq!(server.get("/metrics").status, 200);
     assert!(!server.said().contains("could not"), "{}", server.said());
+}
+
+#[test]
+fn while_one_waits_for_a_silent_database_the_others_are_told_at_once() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("an address");
+    let sandbox = Sandbox::new();
+    let server = server(&sandbox, &format!("postgres://ana@{at}/x?sslmode=disable"));
+    let since = Instant::now();
+    unread(&server.get("/tasks"), &format!("{at} did not answer within"), "no firewall is between");
+    assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+    assert!(wait_for("somebody who tries again", || {
+        let times: Vec<Duration> = thread::scope(|scope| {
+            let ask = |n: usize| {
+                let since = Instant::now();
+                unread(&server.get(&format!("/tasks/{n}")), "did not answer within", "");
+                since.elapsed()
+            };
+            let asked: Vec<_> = (0..8).map(|n| scope.spawn(move || ask(n))).collect();
+            asked.into_iter().map(|asked| asked.join().expect("no panic")).collect()
+        });
+        let slow = times.iter().filter(|time| **time > Duration::from_secs(2)).count();
+        (slow > 0).then_some(slow == 1)
+    }));
 }
 
 #[test]

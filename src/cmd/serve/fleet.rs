@@ -29,11 +29,13 @@ use crate::ui::Ui;
 /// How many connections there are at most, and so how many may read at once. The other threads are for Slack.
 const PLACES: usize = 2;
 /// How long an answer may take, with the connection if there is none. A scraper waits ten seconds.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_MAX: Duration = Duration::from_secs(4);
 /// How long a connection is kept that nobody needs.
 const IDLE_MAX: Duration = Duration::from_secs(15);
 /// How long to wait with what somebody has to mend first.
 const MENDING: Duration = Duration::from_secs(30);
+/// What to do about a question that takes too long.
+const BUSY: &str = "see in pg_stat_activity whether the server is busy or a table locked";
 /// How often it is said at most that something could not be read; whoever asks is told each time.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
@@ -59,10 +61,18 @@ struct Desk {
 
 /// A database that could not be reached.
 struct Away {
+    /// Until when nobody tries again; while somebody does, until that one must have come to an end.
     until: Instant,
-    /// How often in a row.
+    /// How often in a row, without the first time.
     failures: u32,
     failure: Failure,
+}
+
+/// Leave to ask the database.
+struct Turn {
+    client: Option<Client>,
+    /// How often it could not be reached until now.
+    failures: u32,
 }
 
 impl Fleet {
@@ -109,30 +119,35 @@ impl Fleet {
     /// Asks by a connection that is there, or by a new one.
     fn ask<T>(&self, question: impl Fn(&mut Client, Instant) -> Result<T, Trouble>) -> Result<T, Unread> {
         let deadline = Instant::now() + ANSWER_MAX;
-        if let Some(mut client) = self.kept()? {
+        let turn = self.turn()?;
+        if let Some(mut client) = turn.client {
             match question(&mut client, deadline) {
                 // The server has closed it meanwhile, as it does when it is started anew.
                 Err(_) if !client.is_usable() && Instant::now() < deadline => {}
                 asked => return self.told(client, asked, deadline),
             }
         }
-        let mut client = self.connect(deadline)?;
+        let mut client = self.connect(deadline, turn.failures)?;
         let asked = question(&mut client, deadline);
         self.told(client, asked, deadline)
     }
 
-    fn kept(&self) -> Result<Option<Client>, Unread> {
-        let mut desk = self.desk();
-        match &desk.away {
-            Some(Away { until, failure, .. }) if *until > Instant::now() => {
-                Err(Unread { failure: failure.clone(), rest: until.duration_since(Instant::now()) })
+    /// One at a time tries whether a database is back that was away; the others are told at once that it is not.
+    fn turn(&self) -> Result<Turn, Unread> {
+        let (mut desk, now) = (self.desk(), Instant::now());
+        match &mut desk.away {
+            Some(Away { until, failure, .. }) if *until > now => {
+                Err(Unread { failure: failure.clone(), rest: until.duration_since(now) })
             }
-            _ => Ok(desk.idle.pop().map(|(client, _)| client)),
+            Some(away) => {
+                away.until = now + ANSWER_MAX;
+                Ok(Turn { client: None, failures: away.failures.saturating_add(1) })
+            }
+            None => Ok(Turn { client: desk.idle.pop().map(|(client, _)| client), failures: 0 }),
         }
     }
 
-    fn connect(&self, deadline: Instant) -> Result<Client, Unread> {
-        let begun = Instant::now();
+    fn connect(&self, deadline: Instant, failures: u32) -> Result<Client, Unread> {
         match connect(&self.database, deadline) {
             Ok(client) => {
                 if self.desk().away.take().is_some() {
@@ -142,15 +157,9 @@ impl Fleet {
             }
             Err(trouble) => {
                 let needs_somebody = trouble.needs_somebody();
-                let failure = self.words(trouble, deadline);
+                let failure = self.words(trouble, None);
                 let mut desk = self.desk();
                 let is_first = desk.away.is_none();
-                // Others may have failed at the same time, which counts once.
-                let failures = match &desk.away {
-                    Some(away) if away.until > begun => away.failures,
-                    Some(away) => away.failures + 1,
-                    None => 0,
-                };
                 let rest = if needs_somebody { MENDING } else { rest(failures) };
                 desk.away = Some(Away { until: Instant::now() + rest, failures, failure: failure.clone() });
                 let lost = std::mem::take(&mut desk.idle);
@@ -172,7 +181,9 @@ impl Fleet {
         }
         asked.map_err(|trouble| {
             let rest = if trouble.needs_somebody() { MENDING } else { rest(0) };
-            let failure = self.words(trouble, deadline);
+            let is_late = trouble.code == Some(SqlState::QUERY_CANCELED)
+                || (trouble.code.is_none() && Instant::now() >= deadline);
+            let failure = self.words(trouble, is_late.then_some(BUSY));
             let last = self.desk().said_at;
             if last.is_none_or(|last| last.elapsed() >= SAY_EVERY) {
                 self.desk().said_at = Some(Instant::now());
@@ -183,15 +194,10 @@ impl Fleet {
     }
 
     /// What whoever asks should read. It leaves this machine, so that it is masked as what goes to a terminal is.
-    fn words(&self, trouble: Trouble, deadline: Instant) -> Failure {
-        let is_late = trouble.code == Some(SqlState::QUERY_CANCELED)
-            || (trouble.code.is_none() && Instant::now() >= deadline);
-        let mut failure = failure(trouble);
-        if is_late {
-            failure = failure.hint("see in pg_stat_activity whether the server is busy or a table locked");
-        }
-        let mask = |text: &str| self.masker.mask(text);
-        Failure { message: mask(&failure.message), hint: failure.hint.as_deref().map(mask), ..failure }
+    fn words(&self, trouble: Trouble, hint: Option<&str>) -> Failure {
+        let failure = failure(trouble);
+        let hint = hint.or(failure.hint.as_deref()).map(|hint| self.masker.mask(hint));
+        Failure { message: self.masker.mask(&failure.message), hint, ..failure }
     }
 
     fn answer(&self, ask: &Ask) -> Result<Option<String>, Unread> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::connect::Client;
 use super::trouble::Trouble;
+use crate::checkpoint::audit::people::WAITS;
 use crate::checkpoint::audit::{ArtifactRow, CheckpointRow, InterventionRow, StoredRow, TaskRow};
 use crate::checkpoint::id::TaskId;
 
@@ -257,12 +258,13 @@ fn statement(rows: &Rows) -> String {
         true => String::new(),
         false => format!(
             ", interventions AS (
-             INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details,
+             INSERT INTO human_interventions AS t (id, task_id, agent_id, intervention_type, user_id, action_details,
                  created_at)
-             SELECT id::uuid, task_id::uuid, agent_id, intervention_type, user_id, action_details, {created}
+             SELECT DISTINCT ON (id) id::uuid, task_id::uuid, agent_id, intervention_type, user_id, action_details, {created}
              FROM unnest($38::text[], $39::text[], $40::text[], $41::text[], $42::text[], $43::text[], $44::bigint[])
                  AS g (id, task_id, agent_id, intervention_type, user_id, action_details, created_at)
-             ON CONFLICT (id) DO NOTHING
+             ON CONFLICT (id) DO UPDATE SET action_details = excluded.action_details
+                 WHERE strpos(t.action_details, '{WAITS}') > 0
          )"
         ),
     };

@@ -4,6 +4,7 @@ pub(crate) mod advance;
 pub(crate) mod connect;
 pub(crate) mod forward;
 pub(crate) mod migrate;
+pub(crate) mod people;
 pub(crate) mod privileges;
 pub(crate) mod report;
 mod rows;

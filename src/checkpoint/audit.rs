@@ -1,11 +1,14 @@
 //! The audit trail's rows: what is told of tasks and checkpoints in PostgreSQL, and what is read back.
 
+pub(crate) mod people;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::id::{CheckpointKey, TaskId};
 use super::outbox::Credential;
+use super::question::{Answer, Question, RequestId};
 use super::snapshot::Snapshot;
 use super::status::{Status, TaskState};
 use super::time::Moment;
@@ -62,6 +65,10 @@ pub(crate) struct AuditCheckpoint {
     /// The first of its task.
     pub(crate) is_first: bool,
     pub(crate) checkpoint: Checkpoint,
+    /// The question whose message it is.
+    pub(crate) asks: Option<Box<Question>>,
+    /// The end of a question that it tells of.
+    pub(crate) decides: Option<Box<(RequestId, Answer)>>,
 }
 
 /// What a person did, to be told, as the cache has it.
@@ -285,6 +292,12 @@ impl AuditCheckpoint {
         if let Some(tail) = &checkpoint.tail {
             ours.insert("tail".to_owned(), json!(tail));
         }
+        if let Some(question) = &self.asks {
+            ours.insert("question".to_owned(), people::question(question, offset));
+        }
+        if let Some(decided) = &self.decides {
+            ours.insert("answer".to_owned(), people::answer(decided, offset));
+        }
         CheckpointRow {
             id: checkpoint.id.to_string(),
             task_id: self.task.to_string(),
@@ -333,7 +346,8 @@ impl AuditCheckpoint {
         let texts: usize = [action, error, tail].into_iter().flatten().map(String::len).sum();
         let made: usize = artifacts.iter().map(|artifact| artifact.target.len() + 200).sum();
         let said: usize = meta.iter().map(|(key, value)| key.len() + value.len()).sum();
-        200 + texts + made + said
+        let asked = self.asks.as_ref().map_or(0, |question| question.whole().len() + 500);
+        200 + texts + made + said + asked
     }
 }
 

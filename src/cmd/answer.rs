@@ -1,5 +1,8 @@
 //! `answer`: the state of a question, from any process; or the answer itself, for when Slack is down.
 
+#[cfg(feature = "postgres")]
+mod elsewhere;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,11 +30,19 @@ pub(super) fn run(global: &GlobalArgs, args: &AnswerArgs) -> anyhow::Result<Exit
         Failure::new(Exit::Usage, format!("ID: '{}' is not the id of a request", args.id))
             .hint("copy the id that ask tells, or look it up with agent-checkpoint show AGENT")
     })?;
+    #[cfg(feature = "postgres")]
+    if let Some(exit) = elsewhere::answer(&config, &ui, &mut store, id, args)? {
+        return Ok(exit);
+    }
     let mut put = find(&mut store, id).map_err(|error| about_cache(error, &config))?;
     let is_look = !(args.wait || args.approve || args.reject || args.choice.is_some());
-    if is_look && put.asked.answer.is_none() && put.asked.question.polled {
+    if is_look && put.asked.answer.is_none() {
         // Nobody may have looked since it was asked.
-        look_once(&config, &ui, &mut store, &put);
+        #[cfg(feature = "postgres")]
+        interact::elsewhere::look_once(&config, &ui, &mut store, &put);
+        if put.asked.question.polled {
+            look_once(&config, &ui, &mut store, &put);
+        }
         put = find(&mut store, id).map_err(|error| about_cache(error, &config))?;
         if put.asked.answer.is_some() {
             show(&config, &ui, &mut store, &put);
@@ -50,16 +61,19 @@ pub(super) fn run(global: &GlobalArgs, args: &AnswerArgs) -> anyhow::Result<Exit
             vigil.finish();
             report(&config, &ui, &question, ended)
         }
-        None => {
-            if config.json {
-                ui.answer(&question.json(None, now()).to_string())?;
-            } else {
-                ui.note(&format!("open for another {}", question.time_left(now())));
-                ui.answer("open")?;
-            }
-            Ok(Exit::NotYet)
-        }
+        None => tell_open(&config, &ui, &question),
     }
+}
+
+/// Says that nobody has decided yet.
+fn tell_open(config: &Config, ui: &Ui, question: &Question) -> anyhow::Result<Exit> {
+    if config.json {
+        ui.answer(&question.json(None, now()).to_string())?;
+    } else {
+        ui.note(&format!("open for another {}", question.time_left(now())));
+        ui.answer("open")?;
+    }
+    Ok(Exit::NotYet)
 }
 
 fn find(store: &mut Store, id: RequestId) -> anyhow::Result<Put> {
@@ -94,6 +108,16 @@ fn word(args: &AnswerArgs, question: &Question) -> Result<Option<Word>, Failure>
     }
 }
 
+/// The name of whoever runs commands on this machine, as the environment has it.
+fn login() -> Option<String> {
+    let name = |variable| environment(variable)?.into_string().ok().filter(|name| !name.is_empty());
+    name("USER").or_else(|| name("LOGNAME"))
+}
+
+fn comment(args: &AnswerArgs) -> Option<String> {
+    args.comment.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
 /// Answers as whoever runs commands on this machine.
 fn decide(
     config: &Arc<Config>,
@@ -103,16 +127,14 @@ fn decide(
     word: Word,
     args: &AnswerArgs,
 ) -> anyhow::Result<Exit> {
-    let name = |variable| environment(variable)?.into_string().ok().filter(|name| !name.is_empty());
-    let user_name = name("USER").or_else(|| name("LOGNAME"));
     let heard = Heard {
         id: None,
         source: "terminal",
-        voter: Voter { kind: Kind::Here, user_id: None, user_name },
+        voter: Voter { kind: Kind::Here, user_id: None, user_name: login() },
         request: put.asked.question.id,
         button: None,
         word,
-        comment: args.comment.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
+        comment: comment(args),
     };
     let (policy, masker) = (record::policy(config), config.masker());
     let hearing = Hearing { policy: &policy, masker: &masker };

@@ -3,6 +3,8 @@
 //! checkpoint that says so.
 
 mod command;
+#[cfg(feature = "postgres")]
+pub(super) mod elsewhere;
 mod launch;
 
 use std::time::{Duration, Instant};
@@ -13,7 +15,8 @@ use uuid::Uuid;
 
 use self::command::Spoken;
 use super::{masking, record};
-use crate::checkpoint::id::{CheckpointId, TaskKey};
+use crate::checkpoint::audit::people::act_id;
+use crate::checkpoint::id::TaskKey;
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::{Asked, Priority};
 use crate::checkpoint::plan::{self, Policy};
@@ -116,9 +119,13 @@ pub(super) fn handle(
         user_id: Some(click.person.id.clone()),
         user_name: click.person.name.clone(),
     };
+    #[cfg(feature = "postgres")]
+    if let Some(reply) = elsewhere::pass_on(store, config, click, &voter)? {
+        return Ok(reply);
+    }
     if click.action_id == CANCEL {
         return store.write(|tx| match tx.hear(&click.id, now)? {
-            true => cancel_by_button(tx, config, &click.value, &voter, now),
+            true => cancel_by_button(tx, config, click, &voter, now),
             false => Ok(Reply::default()),
         });
     }
@@ -146,15 +153,15 @@ pub(super) fn handle(
 fn cancel_by_button(
     tx: &Tx<'_>,
     config: &Config,
-    value: &str,
+    click: &Click,
     voter: &Voter,
     now: Moment,
 ) -> Result<Reply, StoreError> {
-    let (task, nonce) = value.split_once(':').unwrap_or_default();
+    let (task, nonce) = click.value.split_once(':').unwrap_or_default();
     let found = tx.task_with_id(task)?;
     let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| proves(nonce, &ours.nonce)));
     match ours {
-        Some(task) => cancel(tx, config, &task, voter, "click", now),
+        Some(task) => cancel(tx, config, &task, voter, ("click", act_id(&click.id)), now),
         None => Ok(Reply {
             words: Some("This task is not known here (any more).".to_owned()),
             ..Reply::default()
@@ -162,13 +169,14 @@ fn cancel_by_button(
     }
 }
 
-/// Asks a task's agent to end, if this one may: a wrapper ends its command, others hear of it with their next `emit`.
+/// Asks a task's agent to end, if this one may: a wrapper ends its command, others hear of it with their next `emit`. The
+/// act has a source and an id.
 pub(super) fn cancel(
     tx: &Tx<'_>,
     config: &Config,
     task: &Task,
     voter: &Voter,
-    source: &str,
+    (source, id): (&str, Uuid),
     now: Moment,
 ) -> Result<Reply, StoreError> {
     let Some(key) = task.key else { return Ok(Reply::default()) };
@@ -192,7 +200,7 @@ pub(super) fn cancel(
         details["refused"] = json!(refused);
     }
     let intervention = Intervention {
-        id: Uuid::now_v7(),
+        id,
         kind: "cancel".to_owned(),
         source: source.to_owned(),
         user_id: voter.user_id.clone(),
@@ -330,13 +338,13 @@ fn intervention(put: &Put, heard: &Heard, said: &Said, ruling: &Ruling) -> Inter
     };
     add("choice", choice.map(|choice| json!(choice)));
     add("comment", said.comment.as_ref().map(|comment| json!(comment)));
-    let refused = match ruling {
-        Ruling::Refused(refusal) => Some(json!(refusal.name())),
-        _ => None,
-    };
-    add("refused", refused);
+    match ruling {
+        Ruling::Refused(refusal) => add("refused", Some(json!(refusal.name()))),
+        Ruling::Decides(answer) => add("decision", Some(json!(answer.decision.name()))),
+        Ruling::Counts { .. } => {}
+    }
     Intervention {
-        id: Uuid::now_v7(),
+        id: heard.id.as_deref().map_or_else(Uuid::now_v7, act_id),
         kind: kind.to_owned(),
         source: heard.source.to_owned(),
         user_id: heard.voter.user_id.clone(),
@@ -372,7 +380,7 @@ pub(super) fn conclude(
     };
     let draft = Draft {
         action: Some(answer.words()),
-        ..Draft::bare(CheckpointId::new(now), task.agent_id.clone(), status)
+        ..Draft::bare(tx.request_of(key)?.ending(), task.agent_id.clone(), status)
     };
     let recorded = tx.append(&plan::speak_for(task, &waiting, &draft, policy, now), now)?;
     tx.refresh_shown_card(recorded.task, now)?;

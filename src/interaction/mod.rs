@@ -4,6 +4,8 @@
 mod dial;
 pub(crate) mod grammar;
 pub(crate) mod open;
+#[cfg(feature = "postgres")]
+pub(crate) mod proof;
 #[cfg_attr(not(any(test, feature = "serve")), expect(dead_code, reason = "Slack speaks HTTP to serve only"))]
 pub(crate) mod signature;
 pub(crate) mod socket;

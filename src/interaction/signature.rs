@@ -73,7 +73,7 @@ pub(crate) fn verify(
 }
 
 /// The 32 bytes that 64 digits stand for.
-fn bytes_of(hex: &str) -> Option<[u8; 32]> {
+pub(super) fn bytes_of(hex: &str) -> Option<[u8; 32]> {
     let digits = hex.as_bytes();
     let mut bytes = [0; 32];
     if digits.len() != 2 * bytes.len() {

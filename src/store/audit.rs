@@ -9,6 +9,7 @@ use super::rows;
 use super::{Owner, StoreError, Tx};
 use crate::checkpoint::audit::{AuditCheckpoint, AuditIntervention, AuditTask, ClockOffset, SharedTask};
 use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
+use crate::checkpoint::question::{Answer, Question, RequestId};
 use crate::checkpoint::time::Moment;
 use crate::pace;
 
@@ -494,9 +495,14 @@ fn trail(row: &rusqlite::Row<'_>) -> rusqlite::Result<Trail> {
 fn checkpoints_with_tasks() -> String {
     let columns: Vec<String> =
         rows::CHECKPOINT.split(',').map(|column| format!("c.{}", column.trim())).collect();
+    // The id of a question's end is the question's with another version; see `RequestId::ending`.
+    let question = "substr(c.id, 1, 14) || '7' || substr(c.id, 16)";
     format!(
         "SELECT {}, c.task, coalesce(t.shared_id, t.id), t.agent_id, t.is_import = 0 AND NOT EXISTS
-             (SELECT 1 FROM checkpoints f WHERE f.task = c.task AND f.key < c.key)
+             (SELECT 1 FROM checkpoints f WHERE f.task = c.task AND f.key < c.key),
+             CASE WHEN c.status = 'waiting_approval' THEN (SELECT content FROM questions WHERE id = c.id) END,
+             CASE WHEN substr(c.id, 15, 1) = '8' THEN {question} END,
+             CASE WHEN substr(c.id, 15, 1) = '8' THEN (SELECT answer FROM questions WHERE id = {question}) END
          FROM checkpoints c JOIN tasks t ON t.key = c.task",
         columns.join(", ")
     )
@@ -504,12 +510,15 @@ fn checkpoints_with_tasks() -> String {
 
 fn checkpoint_with_task(row: &rusqlite::Row<'_>) -> rusqlite::Result<(TaskKey, AuditCheckpoint)> {
     let checkpoint = rows::checkpoint(row)?;
+    let request = row.get::<_, Option<String>>(21)?.and_then(|id| RequestId::parse(&id));
     let told = AuditCheckpoint {
         key: checkpoint.key.unwrap_or(CheckpointKey(0)),
         task: TaskId(rows::uuid(row, 17)?),
         agent_id: row.get(18)?,
         is_first: row.get(19)?,
         checkpoint,
+        asks: rows::optional_json::<Option<Question>>(row, 20)?.map(Box::new),
+        decides: request.zip(rows::optional_json::<Option<Answer>>(row, 22)?).map(Box::new),
     };
     Ok((TaskKey(row.get(16)?), told))
 }

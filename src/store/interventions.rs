@@ -15,7 +15,8 @@ use crate::checkpoint::time::Moment;
 /// One click, reply, reaction or command of a person.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Intervention {
-    /// Made by us (UUIDv7), the same in every database that it reaches.
+    /// The same in every database that it reaches, and for whoever hears of it: made of what tells it from every other
+    /// act (UUIDv5), or by us (UUIDv7) where nothing is heard twice.
     pub(crate) id: Uuid,
     /// What was wanted: `approve`, `reject`, `choose`, `cancel` and the like.
     pub(crate) kind: String,

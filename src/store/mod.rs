@@ -8,6 +8,8 @@
 mod audit;
 mod claim;
 mod couriers;
+#[cfg(feature = "postgres")]
+mod elsewhere;
 mod family;
 mod flush;
 mod interventions;

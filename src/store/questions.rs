@@ -106,6 +106,13 @@ impl Tx<'_> {
         found.map(|found| self.with_votes(found)).transpose()
     }
 
+    /// A question's id.
+    pub(crate) fn request_of(&self, key: QuestionKey) -> Result<RequestId, StoreError> {
+        let sql = "SELECT id FROM questions WHERE key = ?1";
+        let read = |row: &Row<'_>| rows::text(row, 0, RequestId::parse);
+        Ok(self.connection.query_row(sql, [key.0], read)?)
+    }
+
     /// The answer to a question, if there is one; cheap to ask again and again.
     pub(crate) fn answer(&self, id: RequestId) -> Result<Option<Answer>, StoreError> {
         let sql = "SELECT answer FROM questions WHERE id = ?1";

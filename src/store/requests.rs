@@ -101,9 +101,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The task with this id.
+    /// The task with this id, here or in a database.
     pub(crate) fn task_with_id(&self, id: &str) -> Result<Option<Task>, StoreError> {
-        let sql = format!("SELECT {} FROM tasks WHERE id = ?1", rows::TASK);
+        let sql = format!(
+            "SELECT {} FROM tasks WHERE key = coalesce((SELECT key FROM tasks WHERE id = ?1),
+                 (SELECT key FROM tasks WHERE shared_id = ?1))",
+            rows::TASK
+        );
         Ok(self.connection.query_row(&sql, [id], rows::task).optional()?)
     }
 }

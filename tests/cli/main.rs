@@ -1,6 +1,8 @@
 //! One integration binary that drives the real program.
 
 mod ask;
+#[cfg(feature = "postgres")]
+mod ask_elsewhere;
 mod ask_people;
 mod ask_socket;
 #[cfg(feature = "postgres")]

@@ -12,6 +12,8 @@ fn checkpoint(action: &str, meta: &[(&str, &str)]) -> AuditCheckpoint {
         task: TaskId::new(at),
         agent_id: "bot".to_owned(),
         is_first: false,
+        asks: None,
+        decides: None,
         checkpoint: Checkpoint {
             key: Some(CheckpointKey(7)),
             id: CheckpointId::new(at),

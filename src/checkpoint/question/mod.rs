@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::id::uuid_v7;
+use super::id::{CheckpointId, uuid_v7};
 use super::parse::Invalid;
 use super::time::{Moment, spoken};
 
@@ -28,6 +28,19 @@ impl RequestId {
     /// Reads an id as people copy it.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Uuid::parse_str(text.trim()).ok().map(Self)
+    }
+
+    /// The id of the checkpoint whose message the question is: the same, so that a database finds it by its key.
+    pub(crate) fn checkpoint(self) -> CheckpointId {
+        CheckpointId(self.0)
+    }
+
+    /// The id of the checkpoint that says what was decided: the same but for its version, which is then 8, for ids that
+    /// are made by a rule of one's own. It is sorted by time all the same.
+    pub(crate) fn ending(self) -> CheckpointId {
+        let mut bytes = *self.0.as_bytes();
+        bytes[6] = 0x80 | (bytes[6] & 0x0f);
+        CheckpointId(Uuid::from_bytes(bytes))
     }
 }
 
@@ -156,7 +169,7 @@ pub(crate) enum Word {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Vote {
     pub(crate) word: Word,
-    /// `None` for whoever answered on this machine.
+    /// `None` for whoever answered at a terminal.
     pub(crate) user_id: Option<String>,
 }
 

@@ -16,13 +16,15 @@ pub(crate) enum Kind {
     OurToken,
     /// Whoever runs commands on this machine, as the user that asks.
     Here,
+    /// Whoever runs commands on another machine that shares the database: nothing proves who that is.
+    Elsewhere,
 }
 
 /// Somebody who says something to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Voter {
     pub(crate) kind: Kind,
-    /// Slack's id; `None` for [`Kind::Here`].
+    /// Slack's id; `None` for [`Kind::Here`] and [`Kind::Elsewhere`].
     pub(crate) user_id: Option<String>,
     pub(crate) user_name: Option<String>,
 }
@@ -142,9 +144,9 @@ pub(crate) fn keeps_out(approvers: &[String], voter: &Voter) -> Option<Refusal> 
         Kind::Bot => Some(Refusal::Bot),
         Kind::OurToken => Some(Refusal::OurToken),
         Kind::Person | Kind::Foreign if is_named => None,
-        Kind::Person | Kind::Foreign if !approvers.is_empty() => Some(Refusal::NotAllowed),
+        Kind::Person | Kind::Foreign | Kind::Elsewhere if !approvers.is_empty() => Some(Refusal::NotAllowed),
         Kind::Foreign => Some(Refusal::Foreign),
-        Kind::Person => None,
+        Kind::Person | Kind::Elsewhere => None,
     }
 }
 
@@ -227,7 +229,7 @@ mod tests {
     use super::*;
 
     fn voter(kind: Kind, id: &str) -> Voter {
-        let user_id = (kind != Kind::Here).then(|| id.to_owned());
+        let user_id = (!matches!(kind, Kind::Here | Kind::Elsewhere)).then(|| id.to_owned());
         Voter { kind, user_id, user_name: Some(id.to_lowercase()) }
     }
 
@@ -269,6 +271,8 @@ mod tests {
             (&named, Kind::Bot, "U1", "bot"),
             (&named, Kind::OurToken, "U1", "own_token"),
             (&named, Kind::Here, "", "approved"),
+            (&open, Kind::Elsewhere, "", "approved"),
+            (&named, Kind::Elsewhere, "", "not_allowed"),
         ] {
             let ruling = judge(question, None, &[], &voter(kind, id), &said(Word::Approve, 5));
             assert_eq!(short(&ruling), expected, "{kind:?} {id} {:?}", question.approvers);
@@ -324,6 +328,14 @@ mod tests {
         let here = voter(Kind::Here, "");
         let ruling = judge(&three, None, &[], &here, &said(Word::Approve, 5));
         assert_eq!(short(&ruling), "approved", "whoever is on the machine needs no others");
+        let one = Vote { word: Word::Approve, user_id: None };
+        for (votes, expected) in
+            [(vec![], "1 of 3"), (vec![one.clone()], "again"), (vec![yes("U1")], "2 of 3")]
+        {
+            let elsewhere = voter(Kind::Elsewhere, "");
+            let ruling = judge(&three, None, &votes, &elsewhere, &said(Word::Approve, 5));
+            assert_eq!(short(&ruling), expected, "all the other machines are one person: {votes:?}");
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub(super) fn run(global: &GlobalArgs, args: AskArgs) -> anyhow::Result<Exit> {
     }
     let repo = draft.repo.clone().or_else(|| draft.repo_default.clone());
     let question = draft::question(&args, &config, (&draft.agent_id, repo), now())?;
+    draft.id = question.id.checkpoint();
     let has_file = overflows(&question);
     if has_file && is_webhook(&config) {
         return Err(Failure::new(Exit::Failed, "could not ask: the question has no room in one message")

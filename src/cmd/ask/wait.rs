@@ -19,6 +19,8 @@ use crate::checkpoint::question::{Answer, Decision};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::Moment;
 use crate::child::ignored_signals;
+#[cfg(feature = "postgres")]
+use crate::cmd::interact::elsewhere;
 use crate::cmd::worker::{self, Worker};
 use crate::cmd::{DAY, courier, now, record};
 use crate::config::Config;
@@ -53,7 +55,7 @@ impl Signals {
         Self { arrived }
     }
 
-    fn first(&self) -> Option<u8> {
+    pub(in crate::cmd) fn first(&self) -> Option<u8> {
         match self.arrived.load(Ordering::SeqCst) {
             0 => None,
             signal => u8::try_from(signal).ok(),
@@ -110,6 +112,8 @@ impl<'a> Vigil<'a> {
         if listener.is_none() {
             poll::start(self.config, self.ui, &self.put);
         }
+        #[cfg(feature = "postgres")]
+        elsewhere::keep(self.config, self.ui, false);
         let (mut seen, mut looked) = (None, Instant::now());
         loop {
             if let Some(signal) = signals.first() {

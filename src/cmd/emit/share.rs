@@ -31,6 +31,10 @@ impl Emission<'_> {
         let Some(forwarder) = self.forwarder.take() else { return outset };
         let shared = forwarder.enter(store, deadline).and_then(|mut session| {
             let shared = self.reconcile(store, &mut session, &mut outset);
+            if shared.is_ok() && (self.config.json || self.obeys) {
+                // What others want of the agent; what cannot be asked now is asked with the next one.
+                let _ = session.hear_people(store, self.config, outset.recorded.task);
+            }
             session.close(store)?;
             shared
         });

@@ -252,6 +252,10 @@ impl<'a> Reporter<'a> {
         if settings.is_cancellable {
             listen::keep(&settings.config, &settings.ui);
         }
+        #[cfg(feature = "postgres")]
+        if is_online {
+            super::super::interact::elsewhere::keep(&settings.config, &settings.ui, false);
+        }
         reporter.pass_on(reporter.start.id, Priority::Routine);
         reporter
     }

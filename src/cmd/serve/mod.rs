@@ -63,6 +63,8 @@ fn serve(
     let slack = ears::slack(&config, ui).map_err(no_thread)?;
     ears::socket(&config, ui).map_err(no_thread)?;
     launch::begin(&config, ui).map_err(no_thread)?;
+    #[cfg(feature = "postgres")]
+    super::interact::elsewhere::keep(&config, ui, true);
     let listen = config.serve.listen.clone();
     let setup = Setup {
         gate,

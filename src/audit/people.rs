@@ -1,0 +1,157 @@
+//! Questions and what people say to them, between machines that share a database.
+//!
+//! A question is found by its checkpoint's key, its end by that one's, and what was passed on by its task: each by an
+//! index.
+
+use std::time::Instant;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::Trouble;
+use super::connect::Client;
+use super::forward::many;
+use crate::checkpoint::audit::ClockOffset;
+use crate::checkpoint::audit::people::{PassedOn, WAITS, read_answer, read_deciding, read_question};
+use crate::checkpoint::id::TaskId;
+use crate::checkpoint::question::{Answer, Question, RequestId};
+use crate::checkpoint::time::Moment;
+
+/// How many acts of people are looked at at once, the latest ones: whoever can write rows could write any number.
+const ACTS_MAX: i64 = 200;
+
+/// A question that the database knows of.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) task: TaskId,
+    pub(crate) agent_id: String,
+    /// By this machine's clock.
+    pub(crate) question: Question,
+    pub(crate) answer: Option<Answer>,
+}
+
+/// The question with this id, if the database has it. `now` is asked for this machine's time when it has answered.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn question(
+    client: &mut Client,
+    request: RequestId,
+    now: impl FnOnce() -> Moment,
+    deadline: Instant,
+) -> Result<Option<Known>, Trouble> {
+    // Other programs may have written anything into details, and a moment at infinity has no number.
+    let sql =
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, q.task_id::text, q.agent_id::text,
+             (q.metadata -> 'agent_checkpoint' -> 'question')::text,
+             (a.metadata -> 'agent_checkpoint' -> 'answer')::text,
+             d.action_details, d.user_id::text,
+             CASE WHEN isfinite(d.created_at) THEN (extract(epoch FROM d.created_at) * 1000)::bigint END
+         FROM agent_checkpoints q
+         LEFT JOIN agent_checkpoints a ON a.id = $2::text::uuid
+         LEFT JOIN LATERAL (SELECT action_details, user_id, created_at FROM human_interventions
+             WHERE a.id IS NULL AND task_id = q.task_id AND strpos(action_details, '\"decision\":\"') > 0
+                 AND strpos(action_details, $1) > 0
+             ORDER BY created_at, id LIMIT 1) d ON true
+         WHERE q.id = $1::text::uuid";
+    let (id, ending) = (request.to_string(), request.ending().to_string());
+    let rows = many(client, sql, &[(&id, Type::TEXT), (&ending, Type::TEXT)], deadline)?;
+    let here = now();
+    Ok(rows.first().and_then(|row| known(row, request, here)))
+}
+
+fn known(row: &Row, request: RequestId, here: Moment) -> Option<Known> {
+    let offset = ClockOffset(row.get::<_, i64>(0).saturating_sub(here.0));
+    let question = read_question(row.get::<_, Option<&str>>(3)?, offset)?;
+    let told = row.get::<_, Option<&str>>(4).and_then(|text| read_answer(text, request, offset));
+    let deciding = || {
+        let at = Moment(row.get::<_, Option<i64>>(7)?.saturating_sub(offset.0));
+        read_deciding(row.get::<_, Option<&str>>(5)?, row.get(6), request, at)
+    };
+    Some(Known {
+        task: TaskId(Uuid::parse_str(row.get::<_, Option<&str>>(1)?).ok()?),
+        agent_id: row.get(2),
+        question,
+        answer: told.or_else(deciding),
+    })
+}
+
+/// Leaves what a person did for whom it is for; once, however often it is said.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn pass_on(client: &mut Client, act: &PassedOn, deadline: Instant) -> Result<(), Trouble> {
+    let sql =
+        "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details,
+             created_at)
+         VALUES ($1::text::uuid, $2::text::uuid, $3, $4, $5, $6, clock_timestamp())
+         ON CONFLICT (id) DO NOTHING";
+    let (id, task) = (act.id.to_string(), act.task.to_string());
+    let (kind, details) = (act.kind(), act.details());
+    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 6] = [
+        (&id, Type::TEXT),
+        (&task, Type::TEXT),
+        (&act.agent_id, Type::TEXT),
+        (&kind, Type::TEXT),
+        (&act.user_id, Type::TEXT),
+        (&details, Type::TEXT),
+    ];
+    many(client, sql, &parameters, deadline).map(|_| ())
+}
+
+/// What was passed on to these tasks and waits, in the order in which it was; what cannot be read is left alone.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn waiting(
+    client: &mut Client,
+    tasks: &[TaskId],
+    deadline: Instant,
+) -> Result<Vec<PassedOn>, Trouble> {
+    let sql = format!(
+        "SELECT id::text, task_id::text, agent_id::text, user_id::text, action_details FROM human_interventions
+         WHERE task_id = ANY ($1::text[]::uuid[]) AND strpos(action_details, '{WAITS}') > 0
+         ORDER BY created_at DESC, id DESC LIMIT {ACTS_MAX}"
+    );
+    let tasks: Vec<String> = tasks.iter().map(TaskId::to_string).collect();
+    let rows = many(client, &sql, &[(&tasks, Type::TEXT_ARRAY)], deadline)?;
+    let read = |row: &Row| {
+        Some(PassedOn {
+            id: Uuid::parse_str(row.get(0)).ok()?,
+            task: TaskId(Uuid::parse_str(row.get(1)).ok()?),
+            agent_id: row.get(2),
+            user_id: row.get(3),
+            act: serde_json::from_str(row.get(4)).ok()?,
+        })
+    };
+    Ok(rows.iter().rev().filter_map(read).collect())
+}
+
+/// Says why acts that waited change nothing.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn refuse(client: &mut Client, acts: &[PassedOn], deadline: Instant) -> Result<(), Trouble> {
+    if acts.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "UPDATE human_interventions t SET action_details = g.details
+         FROM unnest($1::text[], $2::text[]) AS g (id, details)
+         WHERE t.id = g.id::uuid AND strpos(t.action_details, '{WAITS}') > 0"
+    );
+    let ids: Vec<String> = acts.iter().map(|act| act.id.to_string()).collect();
+    let details: Vec<String> = acts.iter().map(PassedOn::details).collect();
+    many(client, &sql, &[(&ids, Type::TEXT_ARRAY), (&details, Type::TEXT_ARRAY)], deadline).map(|_| ())
+}
+
+/// An act as it stands there now.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn details(client: &mut Client, id: Uuid, deadline: Instant) -> Result<Option<String>, Trouble> {
+    let sql = "SELECT action_details FROM human_interventions WHERE id = $1::text::uuid";
+    let rows = many(client, sql, &[(&id.to_string(), Type::TEXT)], deadline)?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}

@@ -1,0 +1,229 @@
+//! `answer` to a question of another machine, known by the database that both share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::super::ask::{Signals, tell};
+use super::super::interact::elsewhere::{end_of, said_here};
+use super::super::{DAY, about_cache, environment, jitter, masking, now};
+use super::{comment, login, tell_open, word};
+use crate::args::AnswerArgs;
+use crate::audit::connect::Client;
+use crate::audit::people::{self, Known};
+use crate::checkpoint::audit::people::{TAKEN, WAITING, read_deciding};
+use crate::checkpoint::question::rules::Refusal;
+use crate::checkpoint::question::{RequestId, Word};
+use crate::cmd::forward::{Forwarder, Stop};
+use crate::config::Config;
+use crate::config::identity::branch_and_host;
+use crate::exit::{Exit, Failure};
+use crate::store::Store;
+use crate::ui::Ui;
+
+/// How often to ask the database for an answer, give or take a quarter.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long one look may take.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+/// How often to look for a signal meanwhile.
+const SIGNALS: Duration = Duration::from_millis(50);
+/// How long to wait until whoever asks has taken what was said; it looks every two seconds.
+const TAKE_MAX: Duration = Duration::from_secs(10);
+/// How often to look whether it has.
+const TAKE_LOOK: Duration = Duration::from_millis(300);
+
+/// Does what `answer` is asked to do, where the question is not in the cache; `None` if it is, or the database does not
+/// know it either.
+pub(super) fn answer(
+    config: &Arc<Config>,
+    ui: &Ui,
+    store: &mut Store,
+    id: RequestId,
+    args: &AnswerArgs,
+) -> anyhow::Result<Option<Exit>> {
+    let is_here =
+        store.read(|tx| Ok(tx.question(id)?.is_some())).map_err(|error| about_cache(error.into(), config))?;
+    let Some(forwarder) = (if is_here { None } else { Forwarder::new(config) }) else { return Ok(None) };
+    let mut line = Line { forwarder: &forwarder, client: None };
+    let deadline = Instant::now() + config.deadline.min(DAY);
+    let Some(known) = line.ask(store, id, deadline).map_err(|stop| away(id, &stop))? else { return Ok(None) };
+    let said = word(args, &known.question)?;
+    let end = end_of(&known, now());
+    Ok(Some(match (end, said) {
+        (Some(end), said) => {
+            if said.is_some() {
+                ui.wrong("it was answered before", None);
+            }
+            tell(config, ui, &known.question, &end)?
+        }
+        (None, Some(word)) => say(config, ui, store, &mut line, &known, (word, args))?,
+        (None, None) if args.wait => wait(config, ui, store, &mut line, known)?,
+        (None, None) => tell_open(config, ui, &known.question)?,
+    }))
+}
+
+fn away(id: RequestId, stop: &Stop) -> Failure {
+    let (why, hint) = match (stop.words(), stop) {
+        (Some(words), _) => words,
+        (None, Stop::Cache(error)) => (error.to_string(), "run agent-checkpoint doctor".to_owned()),
+        (None, _) => (String::new(), "try again".to_owned()),
+    };
+    let message = format!("question {id} is not in the cache, and the database cannot be asked: {why}");
+    Failure::new(Exit::NotYet, message).hint(hint)
+}
+
+/// A connection that is opened anew when it fails.
+struct Line<'a> {
+    forwarder: &'a Forwarder,
+    client: Option<Client>,
+}
+
+impl Line<'_> {
+    fn with<T>(
+        &mut self,
+        store: &mut Store,
+        deadline: Instant,
+        work: impl Fn(&mut Client) -> Result<T, crate::audit::Trouble>,
+    ) -> Result<T, Stop> {
+        if let Some(mut client) = self.client.take()
+            && let Ok(done) = work(&mut client)
+        {
+            self.client = Some(client);
+            return Ok(done);
+        }
+        let done = self.forwarder.call(deadline).and_then(|mut client| Ok((work(&mut client)?, client)));
+        let (done, client) = self.forwarder.remember(store, done)?;
+        self.client = Some(client);
+        Ok(done)
+    }
+
+    fn ask(&mut self, store: &mut Store, id: RequestId, deadline: Instant) -> Result<Option<Known>, Stop> {
+        self.with(store, deadline, |client| people::question(client, id, now, deadline))
+    }
+}
+
+/// Asks again and again until there is an end.
+fn wait(
+    config: &Config,
+    ui: &Ui,
+    store: &mut Store,
+    line: &mut Line<'_>,
+    mut known: Known,
+) -> anyhow::Result<Exit> {
+    let signals = Signals::heed();
+    let id = known.question.id;
+    loop {
+        if let Some(end) = end_of(&known, now()) {
+            return tell(config, ui, &known.question, &end);
+        }
+        let next = Instant::now() + LOOK.mul_f64(0.75 + jitter().clamp(0.0, 1.0) / 2.0);
+        while Instant::now() < next {
+            if let Some(signal) = signals.first() {
+                return Ok(Exit::Signal(signal));
+            }
+            thread::sleep(SIGNALS);
+        }
+        if store.read(|tx| line.forwarder.held_until(tx, now())).is_ok_and(|until| until.is_some()) {
+            continue;
+        }
+        match line.ask(store, id, Instant::now() + LOOK_MAX) {
+            Ok(Some(found)) => known = found,
+            Ok(None) => {
+                let message = format!("question {id} is no longer in the database");
+                return Err(Failure::new(Exit::Failed, message).into());
+            }
+            Err(stop) => {
+                let failure = away(id, &stop);
+                ui.detail(&failure.message);
+                // Nobody can say any more whether it ended by that.
+                if known.question.is_over(now()) {
+                    return Err(failure.into());
+                }
+            }
+        }
+    }
+}
+
+/// Passes a word on and waits a little until whoever asks has taken it.
+fn say(
+    config: &Config,
+    ui: &Ui,
+    store: &mut Store,
+    line: &mut Line<'_>,
+    known: &Known,
+    (word, args): (Word, &AnswerArgs),
+) -> anyhow::Result<Exit> {
+    let id = known.question.id;
+    let (_, host) = branch_and_host(&environment, Path::new("/"));
+    let user_name = format!("{} on {host}", login().unwrap_or_else(|| "somebody".to_owned()));
+    let comment = comment(args).map(|text| masking::said(&config.masker(), &text));
+    let said = said_here(known, word, comment, Some(user_name));
+    let deadline = Instant::now() + config.deadline.min(DAY);
+    line.with(store, deadline, |client| people::pass_on(client, &said, deadline))
+        .map_err(|stop| away(id, &stop))?;
+    ui.note("passed on to the machine that asks");
+    let by = Instant::now() + TAKE_MAX;
+    while Instant::now() < by {
+        thread::sleep(TAKE_LOOK);
+        let deadline = Instant::now() + LOOK_MAX;
+        let Ok(Some(text)) = line.with(store, deadline, |client| people::details(client, said.id, deadline))
+        else {
+            continue;
+        };
+        let details: Value = serde_json::from_str(&text).unwrap_or_default();
+        if details["passed_on"] == WAITING {
+            continue;
+        }
+        if let Some(refused) = details["refused"].as_str() {
+            return refuse(config, ui, store, line, known, refused);
+        }
+        if let Some(answer) = read_deciding(&text, None, id, now()) {
+            return tell(config, ui, &known.question, &answer);
+        }
+        if details["passed_on"] == TAKEN {
+            ui.note("it counts, and others have to agree");
+            return tell_open(config, ui, &known.question);
+        }
+    }
+    ui.warn(
+        "nobody has taken it yet: it counts as soon as the machine that asks looks into the database",
+        None,
+    );
+    tell_open(config, ui, &known.question)
+}
+
+/// Says why a word that was taken changes nothing.
+fn refuse(
+    config: &Config,
+    ui: &Ui,
+    store: &mut Store,
+    line: &mut Line<'_>,
+    known: &Known,
+    refused: &str,
+) -> anyhow::Result<Exit> {
+    let question = &known.question;
+    let again = line.ask(store, question.id, Instant::now() + LOOK_MAX).ok().flatten();
+    let end = again.as_ref().and_then(|again| end_of(again, now()));
+    let words = match (refused, end) {
+        ("late", Some(end)) => {
+            ui.wrong("it was answered before", None);
+            return tell(config, ui, question, &end);
+        }
+        ("again", _) => {
+            ui.note("a terminal of another machine has said so before: others have to agree");
+            return tell_open(config, ui, question);
+        }
+        ("over", _) => Refusal::Over.words(question),
+        ("not_offered", _) => Refusal::NotOffered.words(question),
+        ("not_allowed", _) => {
+            let named = question.approvers.join(", ");
+            format!("only {named} may answer this, and a terminal of another machine proves nobody's name")
+        }
+        (other, _) => format!("it changes nothing: {other}"),
+    };
+    let hint = "answer in Slack, or on the machine that asks";
+    Err(Failure::new(Exit::Usage, words).hint(hint).into())
+}

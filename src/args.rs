@@ -119,7 +119,9 @@ pub(crate) enum Command {
     Ask(Box<AskArgs>),
     /// Tell what became of a question, or answer it here
     ///
-    /// From any process that shares the cache. Exits as ask does, and 75 while the question is open.
+    /// From any process that shares the cache or the database. Exits as ask does, and 75 while the
+    /// question is open.
+    #[command(verbatim_doc_comment)]
     Answer(AnswerArgs),
     /// Print what people wrote in the agent's thread since the last look
     ///

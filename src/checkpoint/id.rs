@@ -45,6 +45,15 @@ impl CheckpointId {
     }
 }
 
+/// The id of what a person did, of what tells it from every other act: the same for whoever hears of it.
+pub(crate) fn act_id(heard: &str) -> Uuid {
+    // What was said at a terminal has an id of its own.
+    Uuid::parse_str(heard).unwrap_or_else(|_| {
+        let namespace = Uuid::from_bytes(*b"agent-checkpoint");
+        Uuid::new_v5(&namespace, heard.as_bytes())
+    })
+}
+
 pub(super) fn uuid_v7(now: Moment) -> Uuid {
     let ms = u64::try_from(now.0).unwrap_or(0);
     let nanos = u32::try_from(ms % 1000 * 1_000_000).unwrap_or(0);

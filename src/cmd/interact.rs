@@ -15,8 +15,7 @@ use uuid::Uuid;
 
 use self::command::Spoken;
 use super::{masking, record};
-use crate::checkpoint::audit::people::act_id;
-use crate::checkpoint::id::TaskKey;
+use crate::checkpoint::id::{TaskKey, act_id};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::{Asked, Priority};
 use crate::checkpoint::plan::{self, Policy};

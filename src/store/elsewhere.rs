@@ -42,4 +42,12 @@ impl Tx<'_> {
         )?;
         Ok(changed > 0)
     }
+
+    /// Whether an intervention is marked so.
+    pub(crate) fn is_passed_on(&self, task: TaskKey, id: Uuid, mark: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM interventions
+                   WHERE task = ?1 AND id = ?2 AND json_extract(details, '$.passed_on') = ?3)";
+        let parameters = params![task.0, id.to_string(), mark];
+        Ok(self.connection.query_row(sql, parameters, |row| row.get(0))?)
+    }
 }

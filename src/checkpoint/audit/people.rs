@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{ClockOffset, object};
-use crate::checkpoint::id::TaskId;
+use crate::checkpoint::id::{TaskId, act_id};
 use crate::checkpoint::question::{Answer, Decision, Question, RequestId, Word};
 use crate::checkpoint::time::Moment;
 
@@ -138,15 +138,6 @@ pub(crate) struct Act {
     pub(crate) refused: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) passed_on: Option<String>,
-}
-
-/// The id of an act's row: the same for whoever hears of it.
-pub(crate) fn act_id(heard: &str) -> Uuid {
-    // What was said at a terminal has an id of its own.
-    Uuid::parse_str(heard).unwrap_or_else(|_| {
-        let namespace = Uuid::from_bytes(*b"agent-checkpoint");
-        Uuid::new_v5(&namespace, heard.as_bytes())
-    })
 }
 
 impl PassedOn {

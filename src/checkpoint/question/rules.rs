@@ -17,6 +17,10 @@ pub(crate) enum Kind {
     /// Whoever runs commands on this machine, as the user that asks.
     Here,
     /// Whoever runs commands on another machine that shares the database: nothing proves who that is.
+    #[cfg_attr(
+        not(any(feature = "postgres", test)),
+        expect(dead_code, reason = "without a database nobody is heard from there")
+    )]
     Elsewhere,
 }
 

@@ -16,8 +16,8 @@ use super::{Button, CANCEL, Heard, Hearing, Reply, button, cancel, harmless, rec
 use crate::audit::connect::Client;
 use crate::audit::people::Known;
 use crate::audit::{forward, people};
-use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN, WAITING, act_id};
-use crate::checkpoint::id::{TaskId, TaskKey};
+use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN, WAITING};
+use crate::checkpoint::id::{TaskId, TaskKey, act_id};
 use crate::checkpoint::question::rules::{Kind, Refusal, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Word, user_id};
 use crate::checkpoint::time::Moment;
@@ -35,7 +35,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// What a person is told whose click is for another machine.
 const PASSED_ON: &str = "Passed on to the machine that this is for.";
-const AWAY: &str = "This is for another machine, and the database between is away: please try again later.";
+const AWAY: &str =
+    "This is not known here, and the database that may know it is away: please try again later.";
 
 /// What a button is for.
 enum Meant {
@@ -72,7 +73,7 @@ pub(super) fn pass_on(
     voter: &Voter,
 ) -> Result<Option<Reply>, StoreError> {
     let (Some(meant), Some(forwarder)) = (Meant::of(click), Forwarder::new(config)) else { return Ok(None) };
-    let told = |words: &str| Ok(Some(Reply { words: Some(words.to_owned()), task: None }));
+    let told = |words: &str| Ok(Some(Reply { words: Some(words.to_owned()), ..Reply::default() }));
     let (is_ours, was_heard, is_held) = store.read(|tx| {
         let is_held = forwarder.held_until(tx, now())?.is_some();
         Ok((meant.is_ours(tx)?, tx.was_heard(&click.id)?, is_held))
@@ -218,6 +219,10 @@ pub(in crate::cmd) fn take(
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
     for passed in people::waiting(client, &ids, deadline)? {
         let Some((task, _)) = tasks.iter().find(|(_, id)| *id == passed.task) else { continue };
+        // At an earlier look: the database has yet to be told.
+        if store.read(|tx| tx.is_passed_on(*task, passed.id, TAKEN))? {
+            continue;
+        }
         match store.write(|tx| rule(tx, config, *task, &passed, now()))? {
             Ruled::NotOurs => {}
             Ruled::Noted(words) => taken.push(Taken { task: *task, user_id: passed.user_id, words }),

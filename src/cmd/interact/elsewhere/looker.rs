@@ -60,7 +60,7 @@ pub(in crate::cmd) fn look_once(config: &Arc<Config>, ui: &Ui, store: &mut Store
     let Ok(task) = store.read(|tx| tx.task(put.task)) else { return };
     let deadline = Instant::now() + config.deadline.min(LOOK_MAX);
     match looker.ask(store, &[(put.task, task.id)], deadline) {
-        Ok(taken) => looker.follow(store, &taken, false),
+        Ok(taken) => looker.follow(store, &taken, true),
         Err(stop) => looker.report(&stop),
     }
 }

@@ -11,6 +11,7 @@ use tokio_postgres::types::{ToSql, Type};
 use super::connect::Client;
 use super::forward::{OPEN, many};
 use super::trouble::Trouble;
+use crate::checkpoint::audit::people::WAITS;
 use crate::checkpoint::audit::{CheckpointRow, TaskRow};
 
 /// What shows that moments are corrected rightly. All in milliseconds but the durations.
@@ -26,8 +27,9 @@ pub(crate) struct Clocks {
     pub(crate) latency: Duration,
 }
 
-/// Tells a checkpoint and what its task is after it. False, and nothing is changed, unless the task is open, was last
-/// told of by the same cache with an earlier checkpoint, is in the same thread, and the clocks are as they were.
+/// Tells a checkpoint and what its task is after it. `None`, and nothing is changed, unless the task is open, was last
+/// told of by the same cache with an earlier checkpoint, is in the same thread, and the clocks are as they were. With
+/// `asks` it is said whether what people did elsewhere waits for the task.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
@@ -35,8 +37,9 @@ pub(crate) fn advance(
     client: &mut Client,
     (task, checkpoint): &(TaskRow, CheckpointRow),
     clocks: &Clocks,
+    asks: bool,
     deadline: Instant,
-) -> Result<bool, Trouble> {
+) -> Result<Option<bool>, Trouble> {
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let expected = clocks.here.saturating_add(clocks.offset);
     let earliest = expected.saturating_sub(millis(clocks.noise));
@@ -70,10 +73,17 @@ pub(crate) fn advance(
         (&checkpoint.metadata, Type::TEXT),
         (&checkpoint.progress, Type::INT4),
     ];
-    Ok(!many(client, &statement(), &parameters, deadline)?.is_empty())
+    let rows = many(client, &statement(asks), &parameters, deadline)?;
+    Ok(rows.first().map(|row| row.get(0)))
 }
 
-fn statement() -> String {
+fn statement(asks: bool) -> String {
+    let waits = match asks {
+        true => format!(
+            "EXISTS (SELECT 1 FROM human_interventions i WHERE i.task_id = $1::uuid AND strpos(action_details, '{WAITS}') > 0)"
+        ),
+        false => "false".to_owned(),
+    };
     let at = |parameter: &str| format!("timestamptz 'epoch' + {parameter} * interval '1 millisecond'");
     format!(
         "WITH task AS (
@@ -91,7 +101,7 @@ fn statement() -> String {
          INSERT INTO agent_checkpoints (id, task_id, agent_id, checkpoint_type, action_description, progress,
              tokens_used, context_limit, status, elapsed_seconds, error_message, retry_count, created_at, metadata)
          SELECT $17::uuid, id, agent_id, $18, $19, $27, $20, $21, $22, $23, $24, 0, {created}, $26::jsonb FROM task
-         RETURNING 1",
+         RETURNING {waits}",
         completed = at("$7"),
         updated = at("$8"),
         created = at("$25"),

@@ -31,7 +31,7 @@ impl Emission<'_> {
         let Some(forwarder) = self.forwarder.take() else { return outset };
         let shared = forwarder.enter(store, deadline).and_then(|mut session| {
             let shared = self.reconcile(store, &mut session, &mut outset);
-            if shared.is_ok() && (self.config.json || self.obeys) {
+            if shared.is_ok() && self.hears() {
                 // What others want of the agent; what cannot be asked now is asked with the next one.
                 let _ = session.hear_people(store, self.config, outset.recorded.task);
             }
@@ -95,6 +95,11 @@ impl Emission<'_> {
         }
     }
 
+    /// Whether the caller is told what people want of the agent.
+    fn hears(&self) -> bool {
+        self.config.json || self.obeys
+    }
+
     /// Says whether the database has the checkpoint in the end.
     fn reconcile(
         &self,
@@ -102,7 +107,7 @@ impl Emission<'_> {
         session: &mut Session<'_>,
         outset: &mut Outset,
     ) -> Result<bool, Stop> {
-        if session.advance(store, outset.recorded.checkpoint)? {
+        if session.advance(store, outset.recorded.checkpoint, self.hears())? {
             return Ok(true);
         }
         if let Some(mut theirs) = session.greet(Some(&self.draft.agent_id))? {

@@ -92,6 +92,8 @@ pub(super) struct Session<'a> {
     pub(super) trail: Trail,
     /// A checkpoint that was planned with what the database has of its agent.
     judged: Option<CheckpointKey>,
+    /// What people did elsewhere may wait for the task that is told of.
+    people_wait: bool,
     /// By when we must know that it is a server that we can use.
     greet_by: Instant,
     deadline: Instant,
@@ -287,6 +289,7 @@ impl Forwarder {
                     latency,
                     trail,
                     judged: None,
+                    people_wait: true,
                     greet_by,
                     deadline,
                 })
@@ -358,8 +361,14 @@ impl Session<'_> {
     /// told with the least there is to say and nothing to ask before. False, and nothing is told, where it is not the
     /// case.
     ///
-    /// The session need not have greeted: its clocks are compared on the way.
-    pub(super) fn advance(&mut self, store: &mut Store, checkpoint: CheckpointKey) -> Result<bool, Stop> {
+    /// The session need not have greeted: its clocks are compared on the way. With `asks` it is found out as well whether
+    /// what people did elsewhere waits.
+    pub(super) fn advance(
+        &mut self,
+        store: &mut Store,
+        checkpoint: CheckpointKey,
+        asks: bool,
+    ) -> Result<bool, Stop> {
         let batch = store.read(|tx| tx.audit_batch(&self.trail, ALONG.0, ALONG.1))?;
         let Some((task, told)) = batch.alone().filter(|(_, told)| told.key == checkpoint) else {
             return Ok(false);
@@ -367,12 +376,14 @@ impl Session<'_> {
         let clocks =
             Clocks { here: now().0, offset: self.offset.0, noise: CLOCK_NOISE, latency: self.latency };
         let rows = (task.row(&self.trail.cache, self.offset), told.row(self.offset));
-        let is_told = match advance(&mut self.client, &rows, &clocks, self.deadline) {
+        let told = match advance(&mut self.client, &rows, &clocks, asks, self.deadline) {
             // Whatever the server has against it, it will say of the rows as they are told otherwise.
-            Err(trouble) if trouble.code.is_some() => false,
+            Err(trouble) if trouble.code.is_some() => None,
             told => told?,
         };
-        if is_told {
+        let is_told = told.is_some();
+        if let Some(waits) = told {
+            self.people_wait = waits;
             store.write_relaxed(|tx| tx.audited(&self.forwarder.name, &batch, self.offset, now()))?;
         }
         Ok(is_told)

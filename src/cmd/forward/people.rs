@@ -22,13 +22,16 @@ impl Forwarder {
 }
 
 impl Session<'_> {
-    /// Takes what was passed on to a task.
+    /// Takes what was passed on to a task, unless it is known already that nothing was.
     pub(in crate::cmd) fn hear_people(
         &mut self,
         store: &mut Store,
         config: &Config,
         task: TaskKey,
     ) -> Result<(), Stop> {
+        if !self.people_wait {
+            return Ok(());
+        }
         let id = store.read(|tx| tx.task(task))?.id;
         elsewhere::take(store, config, &mut self.client, &[(task, id)], self.deadline)?;
         Ok(())

@@ -279,13 +279,21 @@ fn the_asker_alone_decides_who_may_and_whether_a_button_was_seen() {
     payload["container"]["message_ts"] = json!("1.000001");
     world.ours.slack.interact(&payload);
     assert_eq!(refused(&world.settled(3))[2], "unknown");
-    // What somebody wrote there who has seen all rows but no button.
-    world.sql(
-        "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details)
-         SELECT 'ae7ecd5d-5937-5c5b-a3fe-bd2c0f4d5e11', task_id, agent_id, 'approve', user_id,
-             replace(action_details, '\"taken\"', '\"waiting\"')
-         FROM human_interventions WHERE action_details LIKE '%forged%'",
-    );
+    // What somebody wrote there, in the name of one who may, without having seen the button.
+    for (n, source) in ["click", "terminal", "carrier pigeon"].into_iter().enumerate() {
+        let heard = format!("018bcfe5-6800-7000-8000-00000000000{n}");
+        let details = json!({
+            "request_id": asker.id, "word": "approve", "source": source, "heard": heard,
+            "message_ts": message.ts, "proof": "0".repeat(64), "passed_on": "waiting",
+        });
+        world.sql(&format!(
+            "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details)
+             SELECT '{heard}', task_id, agent_id, 'approve', '{HUMAN}', '{details}' FROM agent_checkpoints
+             WHERE id = '{}'",
+            asker.id
+        ));
+    }
+    assert_eq!(refused(&world.settled(6))[3..], ["forged", "not_allowed", "unknown"]);
     world.ours.sandbox.cmd(["answer", &asker.id]).run().code(75);
     world.ours.slack.click(&message.ts, "question:approve", HUMAN);
     assert_eq!(asker.end().code, Some(0));

@@ -412,6 +412,25 @@ fn an_emit_that_speaks_with_the_database_hears_of_a_cancel_from_elsewhere() {
     assert_eq!(refused(&world.settled(2)), ["not_allowed", ""]);
 }
 
+#[cfg(feature = "serve")]
+#[test]
+fn a_command_that_a_server_elsewhere_hears_cancels_an_agent_of_another_machine() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    world.ours.sandbox.env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    for (count, user) in [(1, COLLEAGUE), (2, HUMAN)] {
+        assert!(world.ours.slack.command(CHANNEL, user, "/agent-task", "cancel bot").acked);
+        let told = world.ours.slack.wait_ephemerals(count);
+        assert_eq!(told[count - 1].text, "Passed on to the machine that this is for.");
+    }
+    world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel nobody");
+    assert!(!world.ours.slack.wait_ephemerals(3)[2].text.contains("Passed on"));
+    world.ours.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--obey", "Stuck"]).run().code(20);
+    world.ours.flush();
+    assert_eq!(refused(&world.settled(2)), ["not_allowed", ""]);
+}
+
 #[test]
 fn whoever_waits_with_a_database_needs_little_memory_and_one_of_all_looks() {
     let world = World::new();

@@ -118,7 +118,7 @@ pub(crate) struct Act {
     pub(crate) choice: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) comment: Option<String>,
-    /// `click`, `command` or `terminal`.
+    /// `click`, `command`, `mention` or `terminal`.
     pub(crate) source: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) user_name: Option<String>,

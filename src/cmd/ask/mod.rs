@@ -56,7 +56,6 @@ pub(super) fn run(global: &GlobalArgs, args: AskArgs) -> anyhow::Result<Exit> {
     }
     let repo = draft.repo.clone().or_else(|| draft.repo_default.clone());
     let question = draft::question(&args, &config, (&draft.agent_id, repo), now())?;
-    draft.id = question.id.checkpoint();
     let has_file = overflows(&question);
     if has_file && is_webhook(&config) {
         return Err(Failure::new(Exit::Failed, "could not ask: the question has no room in one message")
@@ -134,7 +133,7 @@ pub(in crate::cmd) fn put(
     has_file: bool,
 ) -> Result<TaskKey, StoreError> {
     let policy = record::policy(config);
-    let mut draft = draft.clone();
+    let mut draft = Draft { id: question.id.checkpoint(), ..draft.clone() };
     if !is_webhook(config) && lacks_card(tx, &draft)? {
         // The card is edited to the task's newest state, so that it cannot be the message with the buttons.
         let opening = Draft {

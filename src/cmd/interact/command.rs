@@ -2,6 +2,7 @@
 
 use super::{Reply, cancel, conclude, launch};
 use crate::checkpoint::Task;
+use crate::checkpoint::id::act_id;
 use crate::checkpoint::parse::Thread;
 use crate::checkpoint::question::Answer;
 use crate::checkpoint::question::rules::{Kind, Voter, keeps_out};
@@ -20,7 +21,7 @@ const KNOWN: usize = 200;
 /// Something that somebody said to us.
 #[derive(Debug)]
 pub(super) struct Spoken {
-    id: String,
+    pub(super) id: String,
     pub(super) source: &'static str,
     pub(super) voter: Voter,
     pub(super) channel: String,
@@ -87,13 +88,19 @@ pub(super) fn obey(
     now: Moment,
 ) -> Result<Reply, StoreError> {
     let wish = grammar::read(&spoken.text);
+    // Whom the app belongs to is nobody else's to look into.
+    let stranger = keeps_out(&[], &spoken.voter).filter(|_| !is_named(config, &spoken.voter));
+    #[cfg(feature = "postgres")]
+    if let (Wish::Cancel(agent), None) = (&wish, &stranger)
+        && let Some(reply) = super::elsewhere::pass_on_cancel(store, config, agent, spoken)?
+    {
+        return Ok(reply);
+    }
     store.write(|tx| {
         if !tx.hear(&spoken.id, now)? {
             return Ok(Reply::default());
         }
-        // Whom the app belongs to is nobody else's to look into.
-        let stranger = keeps_out(&[], &spoken.voter).filter(|_| !is_named(config, &spoken.voter));
-        if let Some(refusal) = stranger {
+        if let Some(refusal) = &stranger {
             return Ok(say(refusal.words_to(&[])));
         }
         match &wish {
@@ -138,7 +145,7 @@ fn cancel_task(
     spoken: &Spoken,
     now: Moment,
 ) -> Result<Reply, StoreError> {
-    let reply = cancel(tx, config, task, &spoken.voter, spoken.source, now)?;
+    let reply = cancel(tx, config, task, &spoken.voter, (spoken.source, act_id(&spoken.id)), now)?;
     let Some(key) = reply.task else {
         let unreadable = "Nobody may do that: `AGENT_CHECKPOINT_APPROVERS` cannot be read.";
         return Ok(if reply.words.is_some() { reply } else { say(unreadable) });

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 pub(in crate::cmd) use self::looker::{keep, look_once};
+use super::command::Spoken;
 use super::{Button, CANCEL, Heard, Hearing, Reply, button, cancel, harmless, record, vote};
 use crate::audit::connect::Client;
 use crate::audit::people::Known;
@@ -20,6 +21,7 @@ use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN, WAITING};
 use crate::checkpoint::id::{TaskId, TaskKey, act_id};
 use crate::checkpoint::question::rules::{Kind, Refusal, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Word, user_id};
+use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::cmd::forward::{Forwarder, Stop};
 use crate::cmd::now;
@@ -97,6 +99,54 @@ pub(super) fn pass_on(
         Ok(None) => Ok(None),
         Err(Stop::Cache(error)) => Err(error),
         Err(_) => told(AWAY),
+    }
+}
+
+/// Passes on that an agent is to end that runs on another machine; `None` if it runs here, or the database knows of none
+/// that is open.
+pub(super) fn pass_on_cancel(
+    store: &mut Store,
+    config: &Config,
+    agent_id: &str,
+    spoken: &Spoken,
+) -> Result<Option<Reply>, StoreError> {
+    let Some(forwarder) = Forwarder::new(config) else { return Ok(None) };
+    let is_for_us = store.read(|tx| {
+        let is_here = tx.find(agent_id)?.is_some_and(|found| found.task.state == TaskState::Running);
+        Ok(is_here || tx.was_heard(&spoken.id)? || forwarder.held_until(tx, now())?.is_some())
+    })?;
+    if is_for_us {
+        return Ok(None);
+    }
+    let deadline = Instant::now() + PASS_ON;
+    let passed = forwarder.call(deadline).and_then(|mut client| {
+        let open = forward::open_tasks(&mut client, &[agent_id.to_owned()], deadline)?;
+        let Some(task) = open.into_iter().next() else { return Ok(false) };
+        let act = Act {
+            source: spoken.source.to_owned(),
+            user_name: spoken.voter.user_name.clone(),
+            is_foreign: spoken.voter.kind == Kind::Foreign,
+            heard: spoken.id.clone(),
+            passed_on: Some(WAITING.to_owned()),
+            ..Act::default()
+        };
+        let passed = PassedOn {
+            id: act_id(&act.heard),
+            task: TaskId(task.id),
+            agent_id: task.agent_id,
+            user_id: spoken.voter.user_id.clone(),
+            act,
+        };
+        people::pass_on(&mut client, &passed, deadline)?;
+        Ok(true)
+    });
+    match forwarder.remember(store, passed) {
+        Ok(true) => {
+            store.write(|tx| tx.hear(&spoken.id, now()))?;
+            Ok(Some(Reply { words: Some(PASSED_ON.to_owned()), ..Reply::default() }))
+        }
+        Err(Stop::Cache(error)) => Err(error),
+        Ok(false) | Err(_) => Ok(None),
     }
 }
 
@@ -308,7 +358,7 @@ fn rule_on_cancel(
         // Another cache may have the same task, with a button of its own.
         "click" => task.cancel.as_ref().is_some_and(|cancel| has_proof(passed, &cancel.nonce)),
         // Nothing proves it but that whoever wrote it may write there: it only ever stops something.
-        "command" => passed.user_id.as_deref().is_some_and(|id| user_id(id).is_ok()),
+        "command" | "mention" => passed.user_id.as_deref().is_some_and(|id| user_id(id).is_ok()),
         _ => false,
     };
     if !is_ours {

@@ -221,8 +221,9 @@ fn statement(rows: &Rows) -> String {
         .concat();
     // Said once and looked at for each column: a server reads the statement anew with each batch.
     let set = format!(
-        "({decided}started_at, slack_channel, slack_thread_ts, metadata) = (
-             SELECT {either}coalesce(t.started_at, excluded.started_at),
+        "({decided}description, requested_by, started_at, slack_channel, slack_thread_ts, metadata) = (
+             SELECT {either}coalesce(t.description, excluded.description),
+                 coalesce(t.requested_by, excluded.requested_by), coalesce(t.started_at, excluded.started_at),
                  CASE WHEN takes_thread THEN excluded.slack_channel
                      ELSE coalesce(t.slack_channel, excluded.slack_channel) END,
                  CASE WHEN takes_thread THEN excluded.slack_thread_ts ELSE t.slack_thread_ts END,
@@ -272,15 +273,16 @@ fn statement(rows: &Rows) -> String {
         "WITH tasks AS (
              INSERT INTO agent_tasks AS t (id, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel,
                  slack_thread_ts, created_at, started_at, completed_at, updated_at, result_summary, error_message,
-                 artifacts, metadata)
+                 artifacts, metadata, description, requested_by)
              SELECT id::uuid, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel,
                  slack_thread_ts, {started}, {started}, {completed}, {updated}, result_summary, error_message,
-                 artifacts::jsonb, metadata::jsonb
+                 artifacts::jsonb, metadata::jsonb, description, requested_by
              FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[],
                      $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
-                     $16::text[])
+                     $16::text[], $45::text[], $46::text[])
                  AS g (id, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel, slack_thread_ts,
-                     started_at, completed_at, updated_at, result_summary, error_message, artifacts, metadata)
+                     started_at, completed_at, updated_at, result_summary, error_message, artifacts, metadata,
+                     description, requested_by)
              ON CONFLICT (id) DO UPDATE SET {set}
              RETURNING t.*
          ), checkpoints AS (
@@ -327,7 +329,7 @@ impl<'a> Parameters<'a> {
 }
 
 fn parameters(Rows { tasks, checkpoints, artifacts, interventions }: &Rows) -> Parameters<'_> {
-    let mut all = Parameters(Vec::with_capacity(44));
+    let mut all = Parameters(Vec::with_capacity(46));
     all.text(tasks, |row| &row.id);
     all.text(tasks, |row| &row.agent_id);
     all.text(tasks, |row| &row.task_type);
@@ -372,5 +374,7 @@ fn parameters(Rows { tasks, checkpoints, artifacts, interventions }: &Rows) -> P
     all.maybe_text(interventions, |row| row.user_id.as_deref());
     all.text(interventions, |row| &row.action_details);
     all.moment(interventions, |row| Some(row.created_at));
+    all.maybe_text(tasks, |row| row.description.as_deref());
+    all.maybe_text(tasks, |row| row.requested_by.as_deref());
     all
 }

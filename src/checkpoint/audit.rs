@@ -54,6 +54,17 @@ pub(crate) struct AuditTask {
     pub(crate) newest: CheckpointKey,
     /// The thread that the database is known to have.
     pub(crate) shared_thread_ts: Option<String>,
+    /// Where a person asked for the agent.
+    pub(crate) request: Option<Request>,
+}
+
+/// What a person asked an agent for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// Whose Slack id it is.
+    pub(crate) user_id: Option<String>,
+    /// What the agent is to do.
+    pub(crate) text: Option<String>,
 }
 
 /// A checkpoint to be told, as the cache has it.
@@ -117,6 +128,8 @@ pub(crate) struct TaskRow {
     pub(crate) error_message: Option<String>,
     pub(crate) artifacts: Option<String>,
     pub(crate) metadata: String,
+    pub(crate) description: Option<String>,
+    pub(crate) requested_by: Option<String>,
 }
 
 /// A row of `agent_checkpoints`.
@@ -235,6 +248,8 @@ impl AuditTask {
             replaces: self.shared_thread_ts.clone(),
         };
         let channel = task.channel_id.as_ref().or(task.channel.as_ref());
+        let request = self.request.as_ref();
+        let asker = request.and_then(|request| request.user_id.as_ref());
         let summary = || snapshot.action.as_ref().map(|action| storable(&action.text));
         TaskRow {
             id: task.id.to_string(),
@@ -256,6 +271,8 @@ impl AuditTask {
             result_summary: if snapshot.status.is_terminal() { summary() } else { None },
             error_message: snapshot.error.as_ref().map(|error| storable(&error.text)),
             artifacts: (!snapshot.artifacts.is_empty()).then(|| storable_json(&json!(snapshot.artifacts))),
+            description: request.and_then(|request| request.text.as_deref()).map(storable),
+            requested_by: asker.map(|id| whole.cut("requested_by", id, SLACK_MAX)),
             metadata: metadata(Map::new(), object(json!(known)), whole),
         }
     }

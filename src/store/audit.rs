@@ -7,7 +7,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::rows;
 use super::{Owner, StoreError, Tx};
-use crate::checkpoint::audit::{AuditCheckpoint, AuditIntervention, AuditTask, ClockOffset, SharedTask};
+use crate::checkpoint::audit::{
+    AuditCheckpoint, AuditIntervention, AuditTask, ClockOffset, Request, SharedTask,
+};
 use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::question::{Answer, Question, RequestId};
 use crate::checkpoint::time::Moment;
@@ -288,11 +290,18 @@ impl Tx<'_> {
     pub(crate) fn audit_task(&self, key: TaskKey) -> Result<AuditTask, StoreError> {
         let task = self.task(key)?;
         let sql =
-            "SELECT shared_thread_ts, coalesce((SELECT max(key) FROM checkpoints WHERE task = tasks.key), 0)
-                   FROM tasks WHERE key = ?1";
-        let (shared_thread_ts, newest) =
-            self.connection.query_row(sql, [key.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(AuditTask { task, newest: CheckpointKey(newest), shared_thread_ts })
+            "SELECT shared_thread_ts, coalesce((SELECT max(key) FROM checkpoints WHERE task = tasks.key), 0),
+                 (SELECT content FROM questions WHERE task = tasks.key ORDER BY key LIMIT 1)
+             FROM tasks WHERE key = ?1";
+        let (shared_thread_ts, newest, first): (_, _, Option<Question>) =
+            self.connection.query_row(sql, [key.0], |row| {
+                Ok((row.get(0)?, row.get(1)?, rows::optional_json(row, 2)?))
+            })?;
+        // A task that a person asked for begins with the question whether it may.
+        let request = first.and_then(|Question { launch, command, .. }| {
+            Some(Request { user_id: launch?.user_id, text: command })
+        });
+        Ok(AuditTask { task, newest: CheckpointKey(newest), shared_thread_ts, request })
     }
 
     fn add_task(&self, batch: &mut Batch, key: TaskKey) -> Result<(), StoreError> {

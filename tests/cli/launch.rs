@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::audit::database;
+use crate::cluster::Cluster;
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::{COLLEAGUE, FOREIGNER};
 use crate::fake_slack::{CHANNEL, HUMAN, Message};
@@ -285,6 +287,19 @@ fn a_request_that_is_rejected_or_withdrawn_starts_nothing_and_ends() {
     desk.approve(&late);
     assert_eq!(desk.scene.slack.wait_ephemerals(2)[1].text, "Nothing is started: its task has ended.");
     assert!(!desk.notes.exists());
+}
+
+#[test]
+fn the_audit_trail_says_who_asked_for_the_agent_and_for_what() {
+    let desk = Desk::open(Way::Http);
+    let question = desk.asked("fix the  \"login\" test");
+    desk.approve(&question);
+    desk.started(1);
+    let (database, url) = database(Cluster::shared());
+    desk.scene.sandbox.cmd(["flush"]).env("DATABASE_URL", &url).run().success();
+    let row = "SELECT requested_by, description, task_type FROM agent_tasks";
+    let told = format!("{HUMAN}|fix the  \"login\" test|fix");
+    assert_eq!(Cluster::shared().sql_in(&database, row), told);
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn task(snapshot: Snapshot, updated_at: i64) -> AuditTask {
         task: Task { snapshot, updated_at: Moment(updated_at), ..blank },
         newest: CheckpointKey(7),
         shared_thread_ts: None,
+        request: None,
     }
 }
 

@@ -108,6 +108,7 @@ impl Client {
     }
 
     /// Whether something may be done with it still, as far as is known: the other side may have gone without a word.
+    #[cfg(feature = "serve")]
     pub(crate) fn is_usable(&self) -> bool {
         !self.is_spoilt && self.open.as_ref().is_some_and(|open| !open.client.is_closed())
     }

@@ -1,15 +1,19 @@
 //! Questions, answers and requests between machines that share a database and no cache.
 
+#[cfg(feature = "serve")]
 use std::io::{BufRead, BufReader};
+#[cfg(feature = "serve")]
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "serve")]
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::ask::Asker;
 use crate::audit::database;
 use crate::cluster::{Cluster, Pooler};
+#[cfg(feature = "serve")]
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::COLLEAGUE;
 use crate::fake_slack::{CHANNEL, HUMAN};
@@ -352,6 +356,7 @@ fn while_the_database_is_away_a_question_is_answered_here_and_told_later() {
 }
 
 /// A `run` of ours that says `ready`.
+#[cfg(feature = "serve")]
 fn running(world: &World<'_>, script: &str) -> Child {
     let words = ["run", "-a", "bot", "--", "sh", "-c", script];
     let mut process = world.ours.sandbox.cmd(words).spawn();

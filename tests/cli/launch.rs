@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+#[cfg(feature = "postgres")]
 use crate::audit::database;
+#[cfg(feature = "postgres")]
 use crate::cluster::Cluster;
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::{COLLEAGUE, FOREIGNER};
@@ -289,6 +291,7 @@ fn a_request_that_is_rejected_or_withdrawn_starts_nothing_and_ends() {
     assert!(!desk.notes.exists());
 }
 
+#[cfg(feature = "postgres")]
 #[test]
 fn the_audit_trail_says_who_asked_for_the_agent_and_for_what() {
     let desk = Desk::open(Way::Http);

@@ -71,7 +71,7 @@ impl Tx<'_> {
         Ok(found)
     }
 
-    /// Whether there is any at all, of whatever task.
+    /// Whether there is any at all, of whatever task and type.
     pub(crate) fn has_requests(&self) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM requests)";
         Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
@@ -79,7 +79,7 @@ impl Tx<'_> {
 
     /// What people want of a task or wanted while it ran.
     pub(crate) fn requests_ever(&self, task: TaskKey) -> Result<Vec<Request>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM requests WHERE task = ?1 ORDER BY key");
+        let sql = format!("SELECT {COLUMNS} FROM requests WHERE task = ?1 AND type = 'cancel' ORDER BY key");
         let mut statement = self.connection.prepare(&sql)?;
         let found = statement.query_map([task.0], request)?.collect::<Result<_, _>>()?;
         Ok(found)

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 #[cfg(feature = "postgres")]
 use crate::audit::database;
@@ -15,6 +15,7 @@ use crate::fake_slack::people::{COLLEAGUE, FOREIGNER};
 use crate::fake_slack::{CHANNEL, HUMAN, Message};
 use crate::scene::{Scene, side_by_side, text};
 use crate::serve::Server;
+use crate::stream::Talk;
 use crate::support::{Sandbox, wait_for};
 
 /// How `serve` hears of what people do.
@@ -224,6 +225,11 @@ fn an_agent_is_started_once_an_approver_agrees() {
         let wrapper = fs::read_to_string(desk.notes.with_extension("args")).expect("how it was wrapped");
         assert!(wrapper.contains(" --timeout=8h -- sh -c "), "{wrapper}");
         assert!(!wrapper.contains("xoxb-") && !wrapper.contains("xapp-"), "{wrapper}");
+        // Nobody wants anything of it: that it was started is no request.
+        let mut talk = Talk::start(desk.scene.sandbox.cmd(["stream", "--json", "-a", agent]));
+        let receipt = talk.ask(&json!({ "status": "working", "thread": format!("{CHANNEL}:{ts}") }));
+        assert!(receipt["task_id"] == task["task_id"] && receipt.get("requests").is_none(), "{receipt}");
+        assert_eq!(talk.end().0, Some(0));
         wait_for("a button to cancel it", || {
             let thread = desk.scene.slack.thread(&ts);
             let has_button = |message: &Message| desk.scene.slack.has_button(&message.ts, "task:cancel");

@@ -1,36 +1,42 @@
 //! What people on other machines may have said something to: open questions, and tasks that can be cancelled.
 
-use rusqlite::params;
+use std::time::Duration;
+
+use rusqlite::{Params, params};
 use uuid::Uuid;
 
 use super::rows;
 use super::{StoreError, Tx};
 use crate::checkpoint::id::{TaskId, TaskKey};
+use crate::checkpoint::time::Moment;
 
 /// How many tasks are asked after at once, the latest ones.
 const TASKS_MAX: i64 = 500;
+/// How long after its time a question is still asked after, so that whoever came too late is told so. Where nobody waits it
+/// may stay without an end much longer.
+const LATE: Duration = Duration::from_secs(60);
 
 impl Tx<'_> {
-    /// Tasks with a question that is open, as databases know them.
-    pub(crate) fn asking_tasks(&self) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
-        self.tasks_named(
-            "SELECT t.key, coalesce(t.shared_id, t.id) FROM tasks t
-             WHERE t.key IN (SELECT task FROM questions WHERE answer IS NULL) ORDER BY t.key DESC LIMIT ?1",
-        )
+    /// Tasks with a question that is open, or was a moment ago, as databases know them.
+    pub(crate) fn asking_tasks(&self, now: Moment) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
+        let sql = "SELECT t.key, coalesce(t.shared_id, t.id) FROM tasks t WHERE t.key IN
+                 (SELECT task FROM questions WHERE answer IS NULL AND expires_at_ms > ?2)
+             ORDER BY t.key DESC LIMIT ?1";
+        self.tasks_named(sql, params![TASKS_MAX, now.minus(LATE).0])
     }
 
     /// Running tasks that some process answers for, as databases know them.
     pub(crate) fn watched_tasks(&self) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
-        self.tasks_named(
+        let sql =
             "SELECT key, coalesce(shared_id, id) FROM tasks WHERE watcher IS NOT NULL AND state = 'running'
-             ORDER BY seen_at_ms DESC LIMIT ?1",
-        )
+             ORDER BY seen_at_ms DESC LIMIT ?1";
+        self.tasks_named(sql, params![TASKS_MAX])
     }
 
-    fn tasks_named(&self, sql: &str) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
+    fn tasks_named(&self, sql: &str, by: impl Params) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
         let mut statement = self.connection.prepare(sql)?;
         let read = |row: &rusqlite::Row<'_>| Ok((TaskKey(row.get(0)?), TaskId(rows::uuid(row, 1)?)));
-        let found = statement.query_map([TASKS_MAX], read)?.collect::<Result<_, _>>()?;
+        let found = statement.query_map(by, read)?.collect::<Result<_, _>>()?;
         Ok(found)
     }
 

@@ -147,6 +147,23 @@ fn a_question_is_forsaken_once_its_asker_is_dead_or_its_time_is_over() {
     assert_eq!(forsaken(&mut cache, 1), [(mine.key, Decision::Withdrawn)]);
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn nobody_elsewhere_is_asked_after_a_question_that_is_long_over() {
+    let mut cache = Cache::new();
+    let put = put(&mut cache, None);
+    let start = cache.now;
+    let mut asking = |after: u64| {
+        let found = cache.store.read(|tx| tx.asking_tasks(start.plus(seconds(after)))).expect("a read");
+        found.into_iter().map(|(task, _)| task).collect::<Vec<_>>()
+    };
+    assert_eq!(asking(30), [put.task]);
+    // Who came too late is told so.
+    assert_eq!(asking(61), [put.task]);
+    // Nobody has closed it.
+    assert_eq!(asking(180), []);
+}
+
 #[test]
 fn what_was_heard_is_not_heard_again_and_forgotten_after_a_week() {
     let mut cache = Cache::new();

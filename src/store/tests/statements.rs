@@ -129,7 +129,7 @@ fn a_life(cache: &mut Cache) {
             tx.has_news(recorded.task)?;
             tx.await_thread(recorded.task, until)?;
             tx.awaited_threads(now)?;
-            tx.asking_tasks()?;
+            tx.asking_tasks(now)?;
             tx.watched_tasks()?;
             tx.mark_passed_on(recorded.task, uuid::Uuid::nil(), "taken")?;
             tx.is_passed_on(recorded.task, uuid::Uuid::nil(), "taken")?;

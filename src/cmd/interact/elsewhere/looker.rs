@@ -99,8 +99,9 @@ impl Looker {
     /// Looks if it is time, there is something to look for, and nobody else does.
     fn look(&mut self, store: &mut Store) -> Result<Vec<Taken>, Stop> {
         let (asking, watched, is_held) = store.read(|tx| {
-            let is_held = self.forwarder.held_until(tx, now())?.is_some();
-            Ok((tx.asking_tasks()?, tx.watched_tasks()?, is_held))
+            let at = now();
+            let is_held = self.forwarder.held_until(tx, at)?.is_some();
+            Ok((tx.asking_tasks(at)?, tx.watched_tasks()?, is_held))
         })?;
         let is_urgent = !asking.is_empty();
         let is_due = is_urgent || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_CANCELS);

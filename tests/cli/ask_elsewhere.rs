@@ -436,6 +436,19 @@ fn a_command_that_a_server_elsewhere_hears_cancels_an_agent_of_another_machine()
     assert_eq!(refused(&world.settled(2)), ["not_allowed", ""]);
 }
 
+#[cfg(feature = "serve")]
+#[test]
+fn an_agent_that_has_gone_on_elsewhere_is_cancelled_there() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    world.other.cmd(["emit", "-a", "bot", "-s", "starting", "Begin"]).run().success();
+    world.other.cmd(["flush"]).run().success();
+    world.ours.emit(["-s", "blocked", "Go on here"]).run().success();
+    assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel bot").acked);
+    assert_eq!(world.ours.slack.wait_ephemerals(1)[0].text, "Passed on to the machine that this is for.");
+    world.ours.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--obey", "Stuck"]).run().code(20);
+}
+
 #[test]
 fn whoever_waits_with_a_database_needs_little_memory_and_one_of_all_looks() {
     let world = World::new();

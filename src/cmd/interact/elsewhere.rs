@@ -18,6 +18,7 @@ use crate::audit::connect::Client;
 use crate::audit::people::Known;
 use crate::audit::{forward, people};
 use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN, WAITING};
+use crate::checkpoint::audit::{ClockOffset, SharedTask};
 use crate::checkpoint::id::{TaskId, TaskKey, act_id};
 use crate::checkpoint::question::rules::{Kind, Refusal, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Word, user_id};
@@ -102,8 +103,8 @@ pub(super) fn pass_on(
     }
 }
 
-/// Passes on that an agent is to end that runs on another machine; `None` if it runs here, or the database knows of none
-/// that is open.
+/// Passes on that an agent is to end that runs on another machine, which may have begun here; `None` if it runs here, or
+/// the database knows of none that is open.
 pub(super) fn pass_on_cancel(
     store: &mut Store,
     config: &Config,
@@ -111,9 +112,11 @@ pub(super) fn pass_on_cancel(
     spoken: &Spoken,
 ) -> Result<Option<Reply>, StoreError> {
     let Some(forwarder) = Forwarder::new(config) else { return Ok(None) };
-    let is_for_us = store.read(|tx| {
-        let is_here = tx.find(agent_id)?.is_some_and(|found| found.task.state == TaskState::Running);
-        Ok(is_here || tx.was_heard(&spoken.id)? || forwarder.held_until(tx, now())?.is_some())
+    let (is_running, ours, is_for_us) = store.read(|tx| {
+        let is_running = tx.find(agent_id)?.is_some_and(|found| found.task.state == TaskState::Running);
+        let ours = tx.known_trail(forwarder.name())?.map(|trail| trail.cache);
+        let is_for_us = tx.was_heard(&spoken.id)? || forwarder.held_until(tx, now())?.is_some();
+        Ok((is_running, ours, is_for_us))
     })?;
     if is_for_us {
         return Ok(None);
@@ -121,7 +124,14 @@ pub(super) fn pass_on_cancel(
     let deadline = Instant::now() + PASS_ON;
     let passed = forwarder.call(deadline).and_then(|mut client| {
         let open = forward::open_tasks(&mut client, &[agent_id.to_owned()], deadline)?;
-        let Some(task) = open.into_iter().next() else { return Ok(false) };
+        let Some(SharedTask { task, latest }) = open.into_iter().next().map(|row| row.task(ClockOffset(0)))
+        else {
+            return Ok(false);
+        };
+        // Only what came last says where it is: a cache keeps a task that goes on elsewhere as it was.
+        if is_running && latest.is_none_or(|latest| Some(latest.cache) == ours) {
+            return Ok(false);
+        }
         let act = Act {
             source: spoken.source.to_owned(),
             user_name: spoken.voter.user_name.clone(),
@@ -132,7 +142,7 @@ pub(super) fn pass_on_cancel(
         };
         let passed = PassedOn {
             id: act_id(&act.heard),
-            task: TaskId(task.id),
+            task: task.id,
             agent_id: task.agent_id,
             user_id: spoken.voter.user_id.clone(),
             act,

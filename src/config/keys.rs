@@ -61,7 +61,7 @@ keys! {
     PROGRESS_REGEX = "AGENT_CHECKPOINT_PROGRESS_REGEX", "progress_regex":
         "How run reads progress from lines: groups named percent, or done and total, and action";
     APPROVERS = "AGENT_CHECKPOINT_APPROVERS", "approvers":
-        "Who may answer what ask asks: ids of Slack users, separated by commas; otherwise anybody";
+        "Who may answer what ask asks, cancel and approve agents: ids of Slack users, separated by commas; without it anybody may answer and cancel, nobody approve";
     LAUNCH = "AGENT_CHECKPOINT_LAUNCH", "launch":
         "The command by which serve starts an agent that somebody asked for in Slack; the request is its last argument";
     LAUNCH_MAX = "AGENT_CHECKPOINT_LAUNCH_MAX", "launch_max": "How many of them run at once";

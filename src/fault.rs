@@ -2,6 +2,7 @@
 
 use std::panic::{self, PanicHookInfo};
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::exit::{Exit, Failure};
@@ -9,6 +10,11 @@ use crate::ui::Ui;
 
 /// Threads that nobody else's work depends on; whoever waits for one does so until a deadline.
 const WATCHERS: [&str; 2] = ["reporter", "worker"];
+/// Threads that a wrapped command cannot do without. What else there is then only hears of what people want.
+const CARRIERS: [&str; 2] = ["main", "copy"];
+
+/// Whether a command is wrapped. The hook belongs to the process, and so does this.
+static IS_WRAPPING: AtomicBool = AtomicBool::new(false);
 
 /// From now on a panic is told in one line and ends the process as a failure, or, where the command that is wrapped or a
 /// stream of checkpoints can go on without it, its thread alone.
@@ -17,13 +23,20 @@ const WATCHERS: [&str; 2] = ["reporter", "worker"];
 pub(crate) fn install() {
     panic::set_hook(Box::new(|info| {
         Ui::early(None).failure(&failure(info));
-        if thread::current().name().is_some_and(|name| WATCHERS.contains(&name)) {
+        let (thread, is_wrapping) = (thread::current(), IS_WRAPPING.load(Ordering::SeqCst));
+        let is_one_of = |names: &[&str]| thread.name().is_some_and(|name| names.contains(&name));
+        if is_one_of(&WATCHERS) || is_wrapping && !is_one_of(&CARRIERS) {
             loop {
                 thread::park();
             }
         }
         process::exit(Exit::Failed.code().into());
     }));
+}
+
+/// From now on a command depends on this process.
+pub(crate) fn spare_the_command() {
+    IS_WRAPPING.store(true, Ordering::SeqCst);
 }
 
 /// Where it was, and not with which values: those may be anybody's secrets.
@@ -42,18 +55,29 @@ mod tests {
     use std::process::{Command, Output};
 
     const PROVOKED: &str = "AGENT_CHECKPOINT_TEST_FAULT";
+    const WRAPPING: &str = "AGENT_CHECKPOINT_TEST_FAULT_WRAPPING";
 
     /// Runs the test below in a process of its own, which panics in a thread of this name.
-    fn provoked_in(thread: &str) -> Output {
+    fn provoked(thread: &str, is_wrapping: bool) -> Output {
         let test = "fault::tests::a_fault_where_one_is_provoked";
         let mut this = Command::new(env::current_exe().expect("this program"));
+        if is_wrapping {
+            this.env(WRAPPING, "1");
+        }
         this.args(["--exact", test, "--nocapture"]).env(PROVOKED, thread).output().expect("runs")
+    }
+
+    fn provoked_in(thread: &str) -> Output {
+        provoked(thread, false)
     }
 
     #[test]
     fn a_fault_where_one_is_provoked() {
         let Ok(name) = env::var(PROVOKED) else { return };
         install();
+        if env::var(WRAPPING).is_ok() {
+            spare_the_command();
+        }
         let (_alive, ended) = std::sync::mpsc::channel::<()>();
         let thread = thread::Builder::new().name(name).spawn(move || {
             let _alive = _alive;
@@ -87,6 +111,13 @@ mod tests {
             let ended = provoked_in(thread);
             let said = String::from_utf8_lossy(&ended.stderr).into_owned();
             assert_eq!((ended.status.code(), said.contains("a bug in")), (Some(42), true), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_bug_of_who_only_listens_ends_no_command() {
+        for (thread, code) in [("elsewhere", 42), ("socket", 42), ("copy", 1)] {
+            assert_eq!(provoked(thread, true).status.code(), Some(code), "{thread}");
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::child::{
 use crate::config::{Config, Flags, Supervision, Target};
 use crate::delivery::Destination;
 use crate::exit::Exit;
+use crate::fault;
 use crate::render::console;
 use crate::ui::Ui;
 
@@ -89,6 +90,7 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
         ui,
         is_named_after_parent: named.is_some(),
     });
+    fault::spare_the_command();
     let (mouth, ears) = mpsc::channel();
     let (place_out, place) = mpsc::channel();
     let (word_out, words) = mpsc::channel();

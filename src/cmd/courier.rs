@@ -109,12 +109,17 @@ pub(super) fn leave_the_rest(store: &mut Store, config: &Config, ui: &Ui) -> Opt
     })
 }
 
-/// The same for whoever goes on and has no cache open; notices its end.
-pub(super) fn have_sent(config: &Config, ui: &Ui) {
-    let opened = config.cache.as_ref().and_then(|path| Store::open_at(path, BUSY_MAX).ok());
-    let courier = opened.and_then(|mut opened| leave_the_rest(&mut opened.store, config, ui));
-    if let Some(mut courier) = courier {
+/// The same for whoever goes on; notices its end.
+pub(super) fn leave_and_go_on(store: &mut Store, config: &Config, ui: &Ui) {
+    if let Some(mut courier) = leave_the_rest(store, config, ui) {
         let _ = thread::Builder::new().spawn(move || courier.wait());
+    }
+}
+
+/// The same for whoever has no cache open.
+pub(super) fn have_sent(config: &Config, ui: &Ui) {
+    if let Some(mut opened) = config.cache.as_ref().and_then(|path| Store::open_at(path, BUSY_MAX).ok()) {
+        leave_and_go_on(&mut opened.store, config, ui);
     }
 }
 

@@ -28,7 +28,7 @@ use crate::config::{Config, Target};
 use crate::delivery::Destination;
 use crate::delivery::bot::Bot;
 use crate::delivery::http::Http;
-use crate::interaction::wire::{Click, Interaction};
+use crate::interaction::wire::{Click, Interaction, Person};
 use crate::render::slack::escape;
 use crate::render::text::plain;
 use crate::store::{Forsaken, Intervention, Put, QuestionKey, Store, StoreError, Tx};
@@ -95,8 +95,8 @@ pub(super) struct Reply {
     pub(super) is_unattended: bool,
 }
 
-/// Does what a person wants who clicked or said something; whoever hears of it calls this, and acknowledges it once it returns: by then it
-/// is stored. The same interaction may come again and changes nothing then.
+/// Does what a person wants who clicked or said something; whoever hears of it calls this, and acknowledges it once it
+/// returns: by then it is stored. The same interaction may come again and changes nothing then.
 ///
 /// # Errors
 /// The cache cannot be written: it is not to be acknowledged.
@@ -111,13 +111,7 @@ pub(super) fn handle(
         (_, Some(spoken)) => return command::obey(store, config, &spoken, now),
         (_, None) => return Ok(Reply::default()),
     };
-    let is_foreign =
-        click.person.team_id.is_some() && click.team_id.is_some() && click.person.team_id != click.team_id;
-    let voter = Voter {
-        kind: if is_foreign { Kind::Foreign } else { Kind::Person },
-        user_id: Some(click.person.id.clone()),
-        user_name: click.person.name.clone(),
-    };
+    let voter = voter(&click.person, click.team_id.as_deref());
     #[cfg(feature = "postgres")]
     if let Some(reply) = elsewhere::pass_on(store, config, click, &voter)? {
         return Ok(reply);
@@ -147,6 +141,16 @@ pub(super) fn handle(
         }
         Some(Err(words)) => Reply { words: Some(words.to_owned()), ..Reply::default() },
     })
+}
+
+/// Somebody in Slack, where the app belongs to this workspace.
+fn voter(person: &Person, team: Option<&str>) -> Voter {
+    let is_foreign = person.team_id.as_deref().zip(team).is_some_and(|(theirs, ours)| theirs != ours);
+    Voter {
+        kind: if is_foreign { Kind::Foreign } else { Kind::Person },
+        user_id: Some(person.id.clone()),
+        user_name: person.name.clone(),
+    }
 }
 
 fn cancel_by_button(

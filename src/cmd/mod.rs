@@ -137,6 +137,13 @@ fn open(config: &Config, ui: &Ui, busy: Duration) -> Result<Store, OpenError> {
     Store::open_at(path, busy).map(|opened| unpack(opened, ui))
 }
 
+/// Opens the cache for a thread that lives long and does without it while it cannot be had.
+fn open_quietly(config: &Config, busy: Duration) -> Option<Store> {
+    let mut store = Store::open_at(config.cache.as_ref()?, busy).ok()?.store;
+    store.keep_statements();
+    Some(store)
+}
+
 fn unpack(Opened { store, set_aside }: Opened, ui: &Ui) -> Store {
     if let Some(aside) = set_aside {
         ui.wrong(

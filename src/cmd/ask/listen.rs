@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::outbox::Credential;
 use crate::cmd::interact::{self, Reply};
-use crate::cmd::{BUSY_MAX, courier, now};
+use crate::cmd::{BUSY_MAX, courier, now, open_quietly};
 use crate::config::Config;
 use crate::delivery::http::Http;
 use crate::interaction::open::Access;
@@ -89,7 +89,7 @@ impl Listener {
 
     /// Returns when Slack refuses for good, or the cache cannot be used.
     fn keep_on(&mut self) -> Result<(), StoreError> {
-        let Some(mut store) = open(&self.config) else { return Ok(()) };
+        let Some(mut store) = open_quietly(&self.config, BUSY_MAX) else { return Ok(()) };
         loop {
             match self.tick(&mut store) {
                 Ok(Hearing::Goes) => {}
@@ -136,12 +136,6 @@ impl Listener {
     }
 }
 
-fn open(config: &Config) -> Option<Store> {
-    let mut store = Store::open_at(config.cache.as_ref()?, BUSY_MAX).ok()?.store;
-    store.keep_statements();
-    Some(store)
-}
-
 /// Opens the socket; what it hears is in the cache before it is acknowledged.
 fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) -> io::Result<Socket> {
     let (theirs, witness) = (Arc::clone(config), ui.clone());
@@ -150,7 +144,7 @@ fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) 
     let mut mouth: Option<Sender<(Interaction, Reply)>> = None;
     let hear = move |interaction: Interaction| {
         if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
-            store = open(&theirs);
+            store = open_quietly(&theirs, BUSY_MAX);
         }
         let Some(store) = &mut store else { return Ack::NotTaken };
         match interact::handle(store, &theirs, &interaction, now()) {

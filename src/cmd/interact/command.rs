@@ -1,11 +1,11 @@
 //! What people want in words, by a slash command or a mention: the same for both.
 
-use super::{Reply, cancel, conclude, launch};
+use super::{Reply, cancel, conclude, launch, voter};
 use crate::checkpoint::Task;
 use crate::checkpoint::id::act_id;
 use crate::checkpoint::parse::Thread;
 use crate::checkpoint::question::Answer;
-use crate::checkpoint::question::rules::{Kind, Voter, keeps_out};
+use crate::checkpoint::question::rules::{Voter, keeps_out};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::cmd::record;
@@ -43,15 +43,11 @@ impl Spoken {
     }
 
     fn typed(command: &Command) -> Self {
-        let person = &command.person;
         Self {
             id: command.id.clone(),
             source: "command",
-            voter: Voter {
-                kind: Kind::Person,
-                user_id: Some(person.id.clone()),
-                user_name: person.name.clone(),
-            },
+            // A command names one workspace: there is none to compare it with.
+            voter: voter(&command.person, None),
             channel: command.channel_id.clone(),
             thread: None,
             call: command.command.clone(),
@@ -60,18 +56,11 @@ impl Spoken {
     }
 
     fn mentioned(mention: &Mention) -> Self {
-        let person = &mention.person;
-        let is_foreign =
-            person.team_id.is_some() && mention.team_id.is_some() && person.team_id != mention.team_id;
         let ts = mention.thread_ts.as_ref().unwrap_or(&mention.ts);
         Self {
             id: mention.id.clone(),
             source: "mention",
-            voter: Voter {
-                kind: if is_foreign { Kind::Foreign } else { Kind::Person },
-                user_id: Some(person.id.clone()),
-                user_name: person.name.clone(),
-            },
+            voter: voter(&mention.person, mention.team_id.as_deref()),
             channel: mention.channel_id.clone(),
             thread: Some(Thread { channel: mention.channel_id.clone(), ts: ts.clone() }),
             call: "@bot".to_owned(),

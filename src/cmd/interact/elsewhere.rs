@@ -191,10 +191,10 @@ fn write_down(
             (known.task, known.agent_id, nonce, act, refusal)
         }
         Meant::Task { id, nonce } => {
-            let Some(task) = forward::task(client, TaskId(*id), deadline)? else { return Ok(None) };
+            let Some(row) = forward::task(client, TaskId(*id), deadline)? else { return Ok(None) };
+            let task = row.task(ClockOffset(0)).task;
             let over = format!("{} has ended already.", task.agent_id);
-            let is_open = matches!(task.status.as_str(), "pending" | "approved" | "running");
-            let refusal = (!is_open).then_some(("late", over));
+            let refusal = (task.state != TaskState::Running).then_some(("late", over));
             (TaskId(*id), task.agent_id, nonce, act, refusal)
         }
     };

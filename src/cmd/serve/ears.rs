@@ -8,7 +8,7 @@ use std::thread;
 
 use super::super::ask::listen;
 use super::super::interact::{self, Reply};
-use super::super::{BUSY_MIN, courier, now};
+use super::super::{BUSY_MIN, courier, now, open_quietly};
 use crate::config::Config;
 use crate::delivery::http::Http;
 use crate::interaction::socket::Ack;
@@ -34,7 +34,7 @@ pub(super) fn slack(config: &Arc<Config>, ui: &Ui) -> io::Result<Slack> {
     let hear = move |interaction: Interaction| {
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
         if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
-            *store = open(&theirs);
+            *store = open_quietly(&theirs, BUSY_MIN);
         }
         let Some(store) = &mut *store else { return Ack::NotTaken };
         match interact::handle(store, &theirs, &interaction, now()) {
@@ -69,12 +69,6 @@ pub(super) fn socket(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-pub(super) fn open(config: &Config) -> Option<Store> {
-    let mut store = Store::open_at(config.cache.as_ref()?, BUSY_MIN).ok()?.store;
-    store.keep_statements();
-    Some(store)
 }
 
 /// A thread that tells people what they alone are to hear, and has sent what has changed: who asked need not be waiting.

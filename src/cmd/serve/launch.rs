@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::{courier, environment, now, record, wrapper};
-use super::ears::open;
+use super::super::{BUSY_MIN, courier, environment, now, open_quietly, record, wrapper};
 use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::plan;
 use crate::checkpoint::question::{Decision, Question};
@@ -110,7 +109,7 @@ impl Launcher {
         let (mut seen, mut round) = (None, Instant::now());
         loop {
             if store.as_ref().is_none_or(|store| !store.is_in_place()) {
-                (store, seen) = (open(&self.config), None);
+                (store, seen) = (open_quietly(&self.config, BUSY_MIN), None);
             }
             if let Some(store) = &mut store {
                 let version = store.version_of_data().ok();

@@ -12,7 +12,7 @@ use super::{Taken, take};
 use crate::audit::connect::Client;
 use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::cmd::forward::{Forwarder, Stop};
-use crate::cmd::{BUSY_MAX, courier, jitter, now};
+use crate::cmd::{BUSY_MAX, courier, jitter, now, open_quietly};
 use crate::config::{Config, Target};
 use crate::delivery::Destination;
 use crate::delivery::bot::Bot;
@@ -43,7 +43,7 @@ pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui, leaves: bool) {
         loop {
             thread::sleep(LOOK.mul_f64(0.75 + jitter().clamp(0.0, 1.0) / 2.0));
             if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
-                store = open(&looker.config);
+                store = open_quietly(&looker.config, BUSY_MAX);
             }
             let Some(store) = &mut store else { continue };
             match looker.look(store) {
@@ -63,12 +63,6 @@ pub(in crate::cmd) fn look_once(config: &Arc<Config>, ui: &Ui, store: &mut Store
         Ok(taken) => looker.follow(store, &taken, true),
         Err(stop) => looker.report(&stop),
     }
-}
-
-fn open(config: &Config) -> Option<Store> {
-    let mut store = Store::open_at(config.cache.as_ref()?, BUSY_MAX).ok()?.store;
-    store.keep_statements();
-    Some(store)
 }
 
 struct Looker {
@@ -182,12 +176,8 @@ impl Looker {
 
     /// Tells people what came of what they did, and sees to it that others hear of it.
     fn follow(&self, store: &mut Store, taken: &[Taken], leaves: bool) {
-        if leaves
-            && !taken.is_empty()
-            && let Some(mut courier) = courier::leave_the_rest(store, &self.config, &self.ui)
-        {
-            // Nobody else notices its end.
-            let _ = thread::Builder::new().spawn(move || courier.wait());
+        if leaves && !taken.is_empty() {
+            courier::leave_and_go_on(store, &self.config, &self.ui);
         }
         let Target::Slack(Destination::Bot { token, api_url }) = &self.config.target else { return };
         let mut http = None;

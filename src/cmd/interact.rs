@@ -19,7 +19,7 @@ use crate::checkpoint::id::{TaskKey, act_id};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::outbox::{Asked, Priority};
 use crate::checkpoint::plan::{self, Policy};
-use crate::checkpoint::question::rules::{self, Kind, Refusal, Ruling, Said, Voter};
+use crate::checkpoint::question::rules::{self, Kind, Refusal, Ruling, Said, UNKNOWN, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Vote, Word};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
@@ -82,8 +82,6 @@ const CANCEL: &str = "task:cancel";
 const TELL: Duration = Duration::from_secs(10);
 /// What somebody is told who approves a request for an agent, whoever hears of it.
 const STARTS: &str = "`agent-checkpoint serve` starts it, if it runs within the hour.";
-/// What somebody is told who answers what nobody asked.
-pub(super) const UNKNOWN: &str = "This question is not known here (any more).";
 
 /// What is said back to whoever did something, and to nobody else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -276,12 +274,12 @@ pub(super) fn vote(
     }
     let Some(put) = tx.question(heard.request)? else { return Ok(Some(Err(UNKNOWN))) };
     let Put { key, task, asked } = &put;
-    if heard.button.as_ref().is_some_and(|button| !button.is_of(asked)) {
-        return Ok(Some(Err(UNKNOWN)));
-    }
     let comment = heard.comment.as_ref().map(|comment| masking::said(hearing.masker, comment));
     let said = Said { word: heard.word, comment, at: now };
-    let ruling = rules::judge(&asked.question, asked.answer.as_ref(), &asked.votes, &heard.voter, &said);
+    let ruling = match &heard.button {
+        Some(button) if !button.is_of(asked) => Ruling::Refused(Refusal::Forged),
+        _ => rules::judge(&asked.question, asked.answer.as_ref(), &asked.votes, &heard.voter, &said),
+    };
     let vote = Vote { word: heard.word, user_id: heard.voter.user_id.clone() };
     let counts = !matches!(ruling, Ruling::Refused(_));
     let intervention = intervention(&put, heard, &said, &ruling);

@@ -282,7 +282,7 @@ fn the_asker_alone_decides_who_may_and_whether_a_button_was_seen() {
     let mut payload = world.ours.slack.click_payload(&message, "question:approve", HUMAN);
     payload["container"]["message_ts"] = json!("1.000001");
     world.ours.slack.interact(&payload);
-    assert_eq!(refused(&world.settled(3))[2], "unknown");
+    assert_eq!(refused(&world.settled(3))[2], "forged");
     // What somebody wrote there, in the name of one who may, without having seen the button.
     for (n, source) in ["click", "terminal", "carrier pigeon"].into_iter().enumerate() {
         let heard = format!("018bcfe5-6800-7000-8000-00000000000{n}");

@@ -79,7 +79,12 @@ pub(crate) enum Refusal {
     },
     /// A word that the question does not offer.
     NotOffered,
+    /// A button that is none of the question's.
+    Forged,
 }
+
+/// What somebody is told who answers what nobody asked.
+pub(crate) const UNKNOWN: &str = "This question is not known here (any more).";
 
 /// Judges one word. `votes` are those that count so far, `answer` the decision if there is one.
 pub(crate) fn judge(
@@ -210,6 +215,8 @@ impl Refusal {
                 "This question is to be approved or rejected.".to_owned()
             }
             Self::NotOffered => format!("Choose one of: {}.", question.choices.join(", ")),
+            // No more than whoever asks after a question that there never was.
+            Self::Forged => UNKNOWN.to_owned(),
         }
     }
 
@@ -224,6 +231,7 @@ impl Refusal {
             Self::OurToken => "own_token",
             Self::Again { .. } => "again",
             Self::NotOffered => "not_offered",
+            Self::Forged => "forged",
         }
     }
 }

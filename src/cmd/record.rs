@@ -122,6 +122,12 @@ pub(super) fn bury_all(store: &mut Store, config: &Config, ui: &Ui) {
     }
 }
 
+/// Whether there is anything to bury: nobody need be kept from writing to find out.
+#[cfg(feature = "serve")]
+pub(super) fn has_lost(store: &mut Store) -> Result<bool, StoreError> {
+    store.read(|tx| Ok(!tx.orphans(usize::MAX)?.is_empty() || !tx.forsaken(usize::MAX, now())?.is_empty()))
+}
+
 /// What the caller should hear, and how to mend it: the same that Slack shows, so that the agent's own log has it.
 pub(super) fn notice_words(notice: &Notice) -> (String, Option<&'static str>) {
     match notice {

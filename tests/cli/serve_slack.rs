@@ -64,6 +64,19 @@ fn a_click_counts_although_nobody_waits_and_its_message_is_edited() {
 }
 
 #[test]
+fn whoever_reads_finds_out_that_a_question_is_over_and_its_buttons_go() {
+    let (scene, _server) = set_up();
+    scene.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+    let server = Server::start(&scene.sandbox);
+    scene.sandbox.cmd(["ask", "-a", "bot", "--no-wait", "--timeout", "1s", "Go on?"]).run().success();
+    let message = Asker::message(&scene);
+    wait_for("the edit", || {
+        assert_eq!(server.get("/tasks").status, 200);
+        scene.slack.buttons(&message.ts).is_empty().then_some(())
+    });
+}
+
+#[test]
 fn what_slack_says_twice_counts_once() {
     let (scene, _server) = set_up();
     let asker = Asker::start(&scene, &["Go on?", "--quorum", "2"]);

@@ -147,11 +147,7 @@ impl Launcher {
             }
         }
         let policy = record::policy(&self.config);
-        // Nobody is kept from writing while there is nothing to say.
-        let is_any = store.read(|tx| {
-            Ok(!tx.orphans(usize::MAX)?.is_empty() || !tx.forsaken(usize::MAX, now())?.is_empty())
-        })?;
-        if is_any && store.write(|tx| record::bury(tx, &policy, usize::MAX, now()))? > 0 {
+        if record::has_lost(store)? && store.write(|tx| record::bury(tx, &policy, usize::MAX, now()))? > 0 {
             self.deliver(store);
         }
         Ok(())

@@ -136,10 +136,10 @@ impl Cache {
         Ok(text.map(Bytes::from))
     }
 
-    /// Looks for commands of this machine that were lost, as every command does that a person waits for; but nobody is kept
-    /// from writing while there is nothing to say.
+    /// Looks for commands of this machine that were lost and for questions that nobody waits for any more, as every command
+    /// does that a person waits for.
     fn bury(&self, store: &mut Store) -> Result<(), StoreError> {
-        if !store.read(|tx| tx.orphans(usize::MAX))?.is_empty() {
+        if record::has_lost(store)? {
             record::bury_all(store, &self.config, &self.ui);
         }
         Ok(())

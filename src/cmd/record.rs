@@ -103,6 +103,10 @@ pub(super) fn append(tx: &Tx<'_>, draft: &Draft, policy: &Policy, at: Moment) ->
 
 /// Marks tasks as lost whose process has ended without a word, so that none stays "working" for ever; says how many.
 pub(super) fn bury(tx: &Tx<'_>, policy: &Policy, limit: usize, at: Moment) -> Result<usize, StoreError> {
+    // Nearly always there is nothing of the kind, and one question is cheaper than two.
+    if !tx.anybody_is_answered_for()? {
+        return Ok(0);
+    }
     let orphans = tx.orphans(limit)?;
     for Orphan { task, waiting, reason } in &orphans {
         let append = plan::lose(task.clone(), waiting, reason, policy, CheckpointId::new(at), at);

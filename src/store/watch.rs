@@ -178,6 +178,14 @@ impl Tx<'_> {
         Ok(watcher.is_some_and(|watcher| Watcher(watcher).obituary(&Here::look()).is_none()))
     }
 
+    /// Whether any process answers for a running task, or any question is open: without either nothing can have been left
+    /// behind.
+    pub(crate) fn anybody_is_answered_for(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tasks WHERE watcher IS NOT NULL AND state = 'running')
+                       OR EXISTS (SELECT 1 FROM questions WHERE answer IS NULL)";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// Running tasks whose watcher has ended, among the `limit` that gave no sign of life for the longest time: the
     /// dead sink to that end of the list.
     pub(crate) fn orphans(&self, limit: usize) -> Result<Vec<Orphan>, StoreError> {

@@ -94,6 +94,7 @@ fn a_life(cache: &mut Cache) {
             tx.anything_waits(&ours)?;
             tx.watch(recorded.task, &Watcher::current(), now)?;
             tx.beat(recorded.task, now)?;
+            tx.anybody_is_answered_for()?;
             tx.orphans(2)?;
             tx.is_watched(recorded.task)?;
             tx.watched(&Watcher::current())?;

@@ -310,6 +310,16 @@ fn an_answer_before_the_message_leaves_no_buttons() {
 }
 
 #[test]
+fn whoever_asks_while_slack_is_away_is_told_how_to_answer() {
+    let scene = Scene::bot();
+    let words =
+        ["ask", "-a", "bot", "Where?", "--choice", "eu-west", "--choice", "us-east", "--timeout", "7s"];
+    let told = scene.sandbox.cmd(words).env("SLACK_API_URL", "http://127.0.0.1:1/").run().code(124);
+    let told = told.stderr_has("the question is not in Slack yet").stderr_has("--choice LABEL");
+    assert_eq!(told.stderr.matches("is not in Slack yet").count(), 1, "{}", told.stderr);
+}
+
+#[test]
 fn what_slack_refuses_to_show_is_not_asked() {
     let scene = Scene::bot();
     scene.slack.archive(crate::fake_slack::CHANNEL);

@@ -114,8 +114,13 @@ fn is_webhook(config: &Config) -> bool {
 
 /// How a question is answered where Slack tells of no answer.
 fn by_hand(question: &Question) -> String {
-    let ways = if question.choices.is_empty() { "--approve, or --reject" } else { "--choice LABEL" };
+    let ways = ways(question);
     format!("run agent-checkpoint answer {} {ways}; set SLACK_BOT_TOKEN for answers in Slack", question.id)
+}
+
+/// The options of `answer` that answer it.
+fn ways(question: &Question) -> &'static str {
+    if question.choices.is_empty() { "--approve, or --reject" } else { "--choice LABEL" }
 }
 
 fn gone() -> Failure {

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 
 use super::listen::{Hearing, Listener};
-use super::{LAST_WORDS, close, poll, start_worker};
+use super::{LAST_WORDS, close, poll, start_worker, ways};
 use crate::args::BackgroundChoice;
 use crate::checkpoint::Draft;
 use crate::checkpoint::id::CheckpointId;
@@ -31,6 +31,8 @@ use crate::ui::Ui;
 const LOOK: Duration = Duration::from_millis(50);
 /// How often to look into it although it has not: time passes by itself.
 const LOOK_ANYWAY: Duration = Duration::from_secs(1);
+/// After how long somebody who asks is told that Slack does not have the question.
+const UNSHOWN: Duration = Duration::from_secs(5);
 
 /// The signals that end the wait.
 #[derive(Debug)]
@@ -86,6 +88,8 @@ pub(in crate::cmd) struct Vigil<'a> {
     remind: Option<(Duration, Moment)>,
     /// Whoever asked also ends the question.
     is_asker: bool,
+    /// It was said that Slack does not have the question.
+    is_unshown: bool,
 }
 
 impl<'a> Vigil<'a> {
@@ -103,7 +107,7 @@ impl<'a> Vigil<'a> {
             // No agent floods its thread.
             .map(|every| every.max(config.min_interval))
             .map(|every| (every, put.asked.question.asked_at.plus(every)));
-        Self { config, ui, store, put, worker, remind, is_asker }
+        Self { config, ui, store, put, worker, remind, is_asker, is_unshown: false }
     }
 
     /// Waits for the end.
@@ -202,6 +206,7 @@ impl<'a> Vigil<'a> {
                 close(&mut self.store, self.config, &self.put, &answer)?;
                 return Ok(Some(Ended::Refused(reason)));
             }
+            (Some(None), Shown::Waiting) => self.tell_unshown(),
             (Some(None), _) => {}
         }
         let question = &self.put.asked.question;
@@ -220,6 +225,21 @@ impl<'a> Vigil<'a> {
             self.remind_of_it(at)?;
         }
         Ok(None)
+    }
+
+    /// Says once that nobody can see the question in Slack yet, and what helps.
+    fn tell_unshown(&mut self) {
+        let question = &self.put.asked.question;
+        if self.is_unshown || !self.is_asker || now() < question.asked_at.plus(UNSHOWN) {
+            return;
+        }
+        self.is_unshown = true;
+        let hint = format!(
+            "run agent-checkpoint answer {} {}; agent-checkpoint doctor tells whether Slack can be reached",
+            question.id,
+            ways(question)
+        );
+        self.ui.warn("the question is not in Slack yet: only the command line can answer it", Some(&hint));
     }
 
     /// Says in the thread that the question is still open.

@@ -201,6 +201,16 @@ fn a_terminal_elsewhere_proves_nobodys_name_and_is_one_person() {
 }
 
 #[test]
+fn a_yes_to_a_choice_of_another_machine_is_answered_with_the_option_to_give() {
+    let world = World::new();
+    let asker = world.ask(&["--choice", "eu-west", "--choice", "us-east"]);
+    let told = world.other.cmd(["answer", &asker.id, "--approve"]).run().code(64);
+    told.stderr_has("Choose one of: eu-west, us-east.").stderr_has("hint: give one with --choice");
+    world.other.cmd(["answer", &asker.id, "--choice", "us-east"]).run().success().stdout_is("us-east\n");
+    assert_eq!(asker.end().code, Some(0));
+}
+
+#[test]
 fn nobody_who_asks_any_more_is_no_answer_yet_and_counts_later() {
     let world = World::new();
     let asked = world.ours.sandbox.cmd(["ask", "-a", "bot", "--no-wait", "Go on?"]).run().success();

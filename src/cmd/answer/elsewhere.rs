@@ -224,6 +224,10 @@ fn refuse(
         }
         (other, _) => format!("it changes nothing: {other}"),
     };
-    let hint = "answer in Slack, or on the machine that asks";
+    let hint = match refused {
+        "not_offered" if question.choices.is_empty() => "give --approve or --reject",
+        "not_offered" => "give one with --choice",
+        _ => "answer in Slack, or on the machine that asks",
+    };
     Err(Failure::new(Exit::Usage, words).hint(hint).into())
 }

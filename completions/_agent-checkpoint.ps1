@@ -170,7 +170,7 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'How long to wait for an answer')
             [CompletionResult]::new('--on-timeout', '--on-timeout', [CompletionResultType]::ParameterName, 'What no answer exits with: fail 124, reject 10, approve 0')
             [CompletionResult]::new('--choice', '--choice', [CompletionResultType]::ParameterName, 'Something to choose, in place of approve and reject (repeatable)')
-            [CompletionResult]::new('--approver', '--approver', [CompletionResultType]::ParameterName, 'Who may answer, by Slack''s id of the user (repeatable) [default: anybody]')
+            [CompletionResult]::new('--approver', '--approver', [CompletionResultType]::ParameterName, 'Who may answer, by Slack''s id of the user (repeatable)')
             [CompletionResult]::new('--quorum', '--quorum', [CompletionResultType]::ParameterName, 'How many people have to agree')
             [CompletionResult]::new('--details', '--details', [CompletionResultType]::ParameterName, 'More to read before answering; ''-'' reads standard input')
             [CompletionResult]::new('--command', '--command', [CompletionResultType]::ParameterName, 'The command that is to be approved, shown whole')

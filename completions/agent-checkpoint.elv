@@ -163,7 +163,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --timeout 'How long to wait for an answer'
             cand --on-timeout 'What no answer exits with: fail 124, reject 10, approve 0'
             cand --choice 'Something to choose, in place of approve and reject (repeatable)'
-            cand --approver 'Who may answer, by Slack''s id of the user (repeatable) [default: anybody]'
+            cand --approver 'Who may answer, by Slack''s id of the user (repeatable)'
             cand --quorum 'How many people have to agree'
             cand --details 'More to read before answering; ''-'' reads standard input'
             cand --command 'The command that is to be approved, shown whole'

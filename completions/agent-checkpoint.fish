@@ -159,7 +159,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -
 reject\t'10, as when it is rejected'
 approve\t'0, as when it is approved'"
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l choice -d 'Something to choose, in place of approve and reject (repeatable)' -r -f
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l approver -d 'Who may answer, by Slack\'s id of the user (repeatable) [default: anybody]' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l approver -d 'Who may answer, by Slack\'s id of the user (repeatable)' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l quorum -d 'How many people have to agree' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l details -d 'More to read before answering; \'-\' reads standard input' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand ask" -l command -d 'The command that is to be approved, shown whole' -r -f

@@ -25,7 +25,9 @@ pub(crate) struct AskArgs {
     /// Something to choose, in place of approve and reject (repeatable)
     #[arg(long, value_name = "LABEL", value_parser = text(parse::name))]
     pub(crate) choice: Vec<String>,
-    /// Who may answer, by Slack's id of the user (repeatable) [default: anybody]
+    /// Who may answer, by Slack's id of the user (repeatable)
+    ///
+    /// Without it those of AGENT_CHECKPOINT_APPROVERS; without both anybody.
     #[arg(long, value_name = "USER", value_parser = text(question::user_id))]
     pub(crate) approver: Vec<String>,
     /// How many people have to agree

@@ -332,7 +332,7 @@ fn refused(at: &At, code: &SqlState, said: &str) -> Trouble {
         code if *code == SqlState::INSUFFICIENT_PRIVILEGE => (
             Kind::Refused,
             format!("{place} does not let user '{user}' do that in database '{database}': {said}"),
-            "use the tables' owner, or have what is missing granted".to_owned(),
+            "use the tables' owner, or have granted what agent-checkpoint doctor names".to_owned(),
         ),
         code if *code == SqlState::INVALID_COLUMN_REFERENCE => (
             Kind::Refused,

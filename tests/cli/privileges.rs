@@ -103,6 +103,17 @@ fn doctor_names_each_privilege_that_is_missing_and_the_statement_that_grants_it(
 }
 
 #[test]
+fn whoever_may_not_write_is_sent_to_doctor() {
+    let (cluster, database, url) = closed();
+    grant(cluster, &database);
+    cluster.sql_in(&database, "REVOKE INSERT ON agent_checkpoints FROM trusted");
+    let sandbox = Sandbox::new();
+    sandbox.cmd(["emit", "-a", "bot", "--background", "never", "Begin"]).run().success();
+    let output = sandbox.cmd(["flush"]).env("DATABASE_URL", &url).run().code(78);
+    output.stderr_has("does not let user 'trusted'").stderr_has("granted what agent-checkpoint doctor names");
+}
+
+#[test]
 fn a_user_who_may_not_read_is_sent_to_doctor() {
     let (cluster, database, url) = closed();
     grant(cluster, &database);

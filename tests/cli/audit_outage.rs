@@ -193,6 +193,8 @@ fn checks(machine: &Machine, name: &str) -> Vec<(String, String)> {
 fn doctor_says_how_many_rows_wait_and_for_how_long() {
     let machine = Machine::of(NOBODY);
     machine.emit(["-s", "starting", "Begin"]);
+    let said = checks(&machine, "trail");
+    assert_eq!(said[0].1.replace("1s", "0s"), "1 row waits for the database, the oldest for 0s");
     machine.emit(["-s", "working", "Go on"]);
     let cache = rusqlite::Connection::open(machine.sandbox.cache_path()).expect("the cache");
     cache.execute("UPDATE checkpoints SET created_at_ms = created_at_ms - 7200000", []).expect("two hours");

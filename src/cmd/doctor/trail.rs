@@ -25,7 +25,12 @@ pub(super) fn check(report: &mut Report, config: &Config, store: &mut Store) {
         None => report.ok("trail", "the database has every row"),
         Some(since) => {
             let age = spoken(at.since(since));
-            let message = format!("{} rows wait for the database, the oldest for {age}", unsent.waiting);
+            let rows = if unsent.waiting == 1 {
+                "1 row waits".to_owned()
+            } else {
+                format!("{} rows wait", unsent.waiting)
+            };
+            let message = format!("{rows} for the database, the oldest for {age}");
             // What was recorded a moment ago waits for company.
             if at.since(since) < LATE {
                 report.ok("trail", message);

@@ -617,6 +617,28 @@ fn the_unit_is_one_that_systemd_takes() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn the_unit_keeps_the_settings_of_the_environment_but_no_secret() {
+    let sandbox = Sandbox::new();
+    let unit = sandbox
+        .cmd(["serve", "--unit"])
+        .env("AGENT_CHECKPOINT_APPROVERS", "U0123456789,U9876543210")
+        .env("AGENT_CHECKPOINT_LAUNCH", r#"claude -p "100% \$x""#)
+        .env("AGENT_CHECKPOINT_SERVE_TOKEN", "for-readers-alone")
+        .env("SLACK_SIGNING_SECRET", "for-slack-alone")
+        .run()
+        .success()
+        .stdout;
+    for line in [
+        r#"Environment="AGENT_CHECKPOINT_APPROVERS=U0123456789,U9876543210""#,
+        r#"Environment="AGENT_CHECKPOINT_LAUNCH=claude -p \"100%% \\$x\"""#,
+    ] {
+        assert!(unit.lines().any(|l| l == line), "{line}: {unit}");
+    }
+    assert!(!unit.contains("for-"), "{unit}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn many_requests_take_no_more_memory_than_few() {
     let sandbox = fleet();
     let server = Server::start(&sandbox);

@@ -4,8 +4,19 @@ use std::path::Path;
 
 use nix::unistd::{Uid, User};
 
-use crate::config::Config;
+use crate::config::{Config, KEYS, Origin};
 use crate::exit::{Exit, Failure, cause};
+
+/// What a server goes by, and the agents that it starts, beside what stands in the command.
+const KEPT: [&str; 7] = [
+    "SLACK_API_URL",
+    "SLACK_CHANNEL",
+    "AGENT_CHECKPOINT_DEADLINE",
+    "AGENT_CHECKPOINT_APPROVERS",
+    "AGENT_CHECKPOINT_LAUNCH",
+    "AGENT_CHECKPOINT_LAUNCH_MAX",
+    "AGENT_CHECKPOINT_TIMEOUT",
+];
 
 /// The unit for these settings: this program, as this user, with this cache.
 pub(super) fn text(config: &Config) -> Result<String, Failure> {
@@ -25,11 +36,21 @@ pub(super) fn text(config: &Config) -> Result<String, Failure> {
             command.extend([flag.to_owned(), argument(file)]);
         }
     }
+    let environment: String = config
+        .settings()
+        .iter()
+        .filter(|(.., origin)| *origin == Origin::Environment)
+        .filter_map(|(name, value, _)| {
+            let key = KEYS.iter().find(|key| key.file == *name && KEPT.contains(&key.env))?;
+            Some(format!("Environment={}\n", always_quoted(&format!("{}={value}", key.env))))
+        })
+        .collect();
     let directory = cache.parent().unwrap_or(Path::new("/"));
     Ok(TEMPLATE
         .replace("{user}", &user)
         .replace("{command}", &command.join(" "))
-        .replace("{directory}", &quoted(directory)))
+        .replace("{directory}", &quoted(directory))
+        .replace("{environment}", &environment))
 }
 
 /// A word of `ExecStart`.
@@ -37,10 +58,20 @@ fn argument(path: &Path) -> String {
     quoted(path).replace('$', "$$")
 }
 
-/// A path as a unit has it: `%` begins a specifier, and a blank ends a word (systemd.syntax(7)).
+/// A path as a unit has it: a blank ends a word (systemd.syntax(7)).
 fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
-    if text.contains([' ', '\t', '"', '\\', '\'', ';']) { format!("\"{text}\"") } else { text }
+    let text = path.to_string_lossy();
+    if text.contains([' ', '\t', '"', '\\', '\'', ';']) {
+        always_quoted(&text)
+    } else {
+        text.replace('%', "%%")
+    }
+}
+
+/// The same for any text: `%` begins a specifier.
+fn always_quoted(text: &str) -> String {
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('\n', "\\n");
+    format!("\"{text}\"")
 }
 
 const TEMPLATE: &str = "# Printed by agent-checkpoint serve --unit.
@@ -53,7 +84,7 @@ After=network-online.target
 Type=notify
 User={user}
 ExecStart={command}
-# Secrets that stand in no config file, readable by root alone: AGENT_CHECKPOINT_SERVE_TOKEN=…, DATABASE_URL=…, and for
+{environment}# Secrets that stand in no config file, readable by root alone: AGENT_CHECKPOINT_SERVE_TOKEN=…, DATABASE_URL=…, and for
 # clicks in Slack SLACK_BOT_TOKEN=… with SLACK_APP_TOKEN=… or SLACK_SIGNING_SECRET=….
 EnvironmentFile=-/etc/agent-checkpoint/serve.env
 Restart=on-failure

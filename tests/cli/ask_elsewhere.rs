@@ -168,6 +168,21 @@ fn a_question_that_was_withdrawn_or_timed_out_says_so_on_another_machine() {
 }
 
 #[test]
+fn only_sockets_of_machines_without_a_database_are_warned_of() {
+    let world = World::new();
+    world.ours.sandbox.env("SLACK_APP_TOKEN", world.ours.slack.app_token());
+    world.other.env("SLACK_APP_TOKEN", world.ours.slack.app_token());
+    let asker = world.ask(&[]);
+    world.ours.slack.wait_sockets(1);
+    let second = ["ask", "Which?", "-a", "second", "--timeout", "2s"];
+    world.other.cmd(second).run().code(124).lacks("sockets");
+    let told = world.other.cmd(second).env("DATABASE_URL", "").run().code(124);
+    told.stderr_has("the app has 2 sockets").stderr_has("one cache, or one DATABASE_URL");
+    crate::run_child::signal(&asker.process, nix::sys::signal::Signal::SIGINT);
+    assert_eq!(asker.end().code, Some(130));
+}
+
+#[test]
 fn an_answer_at_another_machines_terminal_ends_the_wait() {
     let world = World::new();
     let asker = world.ask(&[]);

@@ -13,6 +13,8 @@ use crate::checkpoint::outbox::Credential;
 use crate::cmd::interact::{self, Reply};
 use crate::cmd::{BUSY_MAX, courier, now, open_quietly};
 use crate::config::Config;
+#[cfg(feature = "postgres")]
+use crate::config::database::Audit;
 use crate::delivery::http::Http;
 use crate::interaction::open::Access;
 use crate::interaction::socket::{Ack, Notice, Socket};
@@ -165,11 +167,19 @@ fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) 
     };
     let ui = ui.clone();
     let mut is_first = true;
+    #[cfg(feature = "postgres")]
+    let passes_on = matches!(config.audit, Audit::Database(_));
+    #[cfg(not(feature = "postgres"))]
+    let passes_on = false;
     let note = move |notice| match notice {
         Notice::Listening { connections } => {
             if std::mem::take(&mut is_first) && connections > 1 {
                 let message = format!("the app has {connections} sockets: some clicks go to another program");
-                ui.warn(&message, Some("let all who use the app share one cache or one serve"));
+                if passes_on {
+                    ui.detail(&format!("{message}, which passes them on if it has the same database"));
+                } else {
+                    ui.warn(&message, Some("let all who use the app share one cache, or one DATABASE_URL"));
+                }
             }
         }
         Notice::Interrupted(why) => ui.detail(&format!("clicks are not heard at the moment: {why}")),

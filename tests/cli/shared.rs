@@ -94,6 +94,25 @@ fn a_task_that_was_ended_elsewhere_is_never_revived() {
 }
 
 #[test]
+fn a_task_that_begins_after_another_is_its_own_although_the_end_of_that_has_yet_to_be_told() {
+    let pair = Pair::new();
+    let first = pair.ours.emit(["-s", "starting", "Begin"]);
+    pair.ours.emit_alone(["-s", "complete", "Done"]);
+    // So many that a call does not take all of them along.
+    let lines: String =
+        (0..250).map(|i| format!("{{\"agent_id\":\"other-{}\",\"action\":\"{i}\"}}\n", i % 5)).collect();
+    let many = pair.ours.sandbox.cmd(["stream", "--no-post"]).env("DATABASE_URL", "").stdin(lines);
+    many.run().success();
+    let next = pair.ours.emit(["-s", "starting", "Again"]);
+    assert_eq!(next["audit"], "sent");
+    assert_ne!((&first["task_id"], &first["thread_ts"]), (&next["task_id"], &next["thread_ts"]));
+    pair.ours.flush();
+    let rows = "SELECT status, (SELECT count(*) FROM agent_checkpoints c WHERE c.task_id = t.id)
+                FROM agent_tasks t WHERE agent_id = 'bot' ORDER BY created_at";
+    assert_eq!(pair.cluster.sql_in(&pair.database, rows), "completed|2\nrunning|1");
+}
+
+#[test]
 fn a_task_that_another_program_ended_is_never_revived_either() {
     let pair = Pair::new();
     let first = pair.ours.emit(["-s", "starting", "Begin"]);

@@ -107,6 +107,9 @@ impl Session<'_> {
                     // Somebody else was quicker.
                     return Ok(None);
                 }
+                if let Some(ending) = ended_here(tx, &theirs, &cache)? {
+                    return Ok(Some(ending));
+                }
                 if mine.opened_anew && theirs.task.updated_at <= mine.started_at {
                     return supersede(tx, &theirs, at).map(Some);
                 }
@@ -122,6 +125,15 @@ impl Session<'_> {
         }
         Ok(any)
     }
+}
+
+/// The end of a task that is open there only because nobody has told of it yet: ours began after it.
+fn ended_here(tx: &Tx<'_>, theirs: &SharedTask, cache: &str) -> Result<Option<CheckpointKey>, StoreError> {
+    let Some(latest) = theirs.latest.as_ref().filter(|latest| latest.cache == cache) else { return Ok(None) };
+    let known = tx.task_with_id(&theirs.task.id.to_string())?.filter(|known| known.state.is_closed());
+    let Some(key) = known.and_then(|known| known.key) else { return Ok(None) };
+    let newest = tx.audit_task(key)?.newest;
+    Ok((newest.0 > latest.key).then_some(newest))
 }
 
 /// Ends a task of another machine for one of ours that was to replace whatever ran.

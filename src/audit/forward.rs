@@ -21,8 +21,8 @@ const STATEMENT_MAX: Duration = Duration::from_secs(60);
 
 /// The columns that [`stored`] reads, in its order; `t` is the row of `agent_tasks`. A moment that another program left
 /// at infinity has no number: it counts as none.
-const STORED: &str = "t.id::text, t.agent_id, t.task_type, t.task_name, t.repo_scope, t.status, t.progress, \
-     t.slack_channel, t.slack_thread_ts, \
+const STORED: &str = "t.id::text, t.agent_id::text, t.task_type::text, t.task_name::text, t.repo_scope::text, \
+     t.status::text, least(greatest(t.progress, 0), 100)::int4, t.slack_channel::text, t.slack_thread_ts::text, \
      CASE WHEN isfinite(t.created_at) THEN (extract(epoch FROM t.created_at) * 1000)::bigint END, \
      CASE WHEN isfinite(t.started_at) THEN (extract(epoch FROM t.started_at) * 1000)::bigint END, \
      CASE WHEN isfinite(t.completed_at) THEN (extract(epoch FROM t.completed_at) * 1000)::bigint END, \
@@ -171,7 +171,7 @@ fn stored(row: &Row, at: usize) -> StoredRow {
     debug_assert!(row.len() >= at + STORED_COLUMNS);
     StoredRow {
         id: Uuid::parse_str(row.get(at)).unwrap_or_default(),
-        agent_id: row.get(at + 1),
+        agent_id: row.get::<_, Option<String>>(at + 1).unwrap_or_default(),
         task_type: row.get::<_, Option<String>>(at + 2).unwrap_or_default(),
         task_name: row.get(at + 3),
         repo_scope: row.get(at + 4),

@@ -46,7 +46,7 @@ pub(crate) fn question(
         "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, q.task_id::text, q.agent_id::text,
              (q.metadata -> 'agent_checkpoint' -> 'question')::text,
              (a.metadata -> 'agent_checkpoint' -> 'answer')::text,
-             d.action_details, d.user_id::text,
+             d.action_details::text, d.user_id::text,
              CASE WHEN isfinite(d.created_at) THEN (extract(epoch FROM d.created_at) * 1000)::bigint END
          FROM agent_checkpoints q
          LEFT JOIN agent_checkpoints a ON a.id = $2::text::uuid
@@ -71,7 +71,7 @@ fn known(row: &Row, request: RequestId, here: Moment) -> Option<Known> {
     };
     Some(Known {
         task: TaskId(Uuid::parse_str(row.get::<_, Option<&str>>(1)?).ok()?),
-        agent_id: row.get(2),
+        agent_id: row.get::<_, Option<String>>(2).unwrap_or_default(),
         question,
         answer: told.or_else(deciding),
     })
@@ -110,7 +110,7 @@ pub(crate) fn waiting(
     deadline: Instant,
 ) -> Result<Vec<PassedOn>, Trouble> {
     let sql = format!(
-        "SELECT id::text, task_id::text, agent_id::text, user_id::text, action_details FROM human_interventions
+        "SELECT id::text, task_id::text, agent_id::text, user_id::text, action_details::text FROM human_interventions
          WHERE task_id = ANY ($1::text[]::uuid[]) AND strpos(action_details, '{WAITS}') > 0
          ORDER BY created_at DESC, id DESC LIMIT {ACTS_MAX}"
     );
@@ -120,7 +120,8 @@ pub(crate) fn waiting(
         Some(PassedOn {
             id: Uuid::parse_str(row.get(0)).ok()?,
             task: TaskId(Uuid::parse_str(row.get(1)).ok()?),
-            agent_id: row.get(2),
+            // Nothing depends on whose it says it is.
+            agent_id: row.get::<_, Option<String>>(2).unwrap_or_default(),
             user_id: row.get(3),
             act: serde_json::from_str(row.get(4)).ok()?,
         })
@@ -151,7 +152,7 @@ pub(crate) fn refuse(client: &mut Client, acts: &[PassedOn], deadline: Instant) 
 /// # Errors
 /// What the server says, or that the deadline is over.
 pub(crate) fn details(client: &mut Client, id: Uuid, deadline: Instant) -> Result<Option<String>, Trouble> {
-    let sql = "SELECT action_details FROM human_interventions WHERE id = $1::text::uuid";
+    let sql = "SELECT action_details::text FROM human_interventions WHERE id = $1::text::uuid";
     let rows = many(client, sql, &[(&id.to_string(), Type::TEXT)], deadline)?;
     Ok(rows.first().and_then(|row| row.get(0)))
 }

@@ -226,6 +226,21 @@ fn a_yes_to_a_choice_of_another_machine_is_answered_with_the_option_to_give() {
 }
 
 #[test]
+fn what_somebody_else_wrote_there_by_halves_ends_no_wait() {
+    let world = World::new();
+    let asker = world.ask(&[]);
+    let details = json!({ "source": "click", "heard": "x", "passed_on": "waiting" });
+    world.sql(&format!(
+        "ALTER TABLE human_interventions ALTER agent_id DROP NOT NULL;
+         INSERT INTO human_interventions (id, task_id, intervention_type, action_details)
+         SELECT gen_random_uuid(), task_id, 'approve', '{details}' FROM agent_checkpoints WHERE id = '{}'",
+        asker.id
+    ));
+    world.other.cmd(["answer", &asker.id, "--approve"]).run().success();
+    assert_eq!(asker.end().code, Some(0));
+}
+
+#[test]
 fn nobody_who_asks_any_more_is_no_answer_yet_and_counts_later() {
     let world = World::new();
     let asked = world.ours.sandbox.cmd(["ask", "-a", "bot", "--no-wait", "Go on?"]).run().success();

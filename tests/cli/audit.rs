@@ -89,6 +89,20 @@ fn a_moment_at_infinity_in_a_row_of_another_program_holds_nothing_up() {
 }
 
 #[test]
+fn columns_that_somebody_made_of_another_type_stop_no_caller() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    for (kind, audit) in [("bigint", "sent"), ("smallint", "sent"), ("text", "queued")] {
+        cluster.sql_in(&database, &format!("ALTER TABLE agent_tasks ALTER progress TYPE {kind}"));
+        // A machine that finds the task there, and one that begins a task.
+        for agent in ["bot", kind] {
+            let receipt = Machine::of(&url).emit(["-a", agent, "-s", "blocked", "-p", "40", kind]);
+            assert_eq!(receipt["audit"], audit, "{receipt}");
+        }
+    }
+}
+
+#[test]
 fn a_row_whose_own_words_somebody_else_garbled_still_takes_a_checkpoint() {
     let cluster = Cluster::shared();
     let (database, url) = database(cluster);

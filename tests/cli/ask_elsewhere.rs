@@ -199,6 +199,28 @@ fn an_answer_at_another_machines_terminal_ends_the_wait() {
 }
 
 #[test]
+fn whoever_can_write_rows_answers_in_nobodys_name() {
+    let world = World::new();
+    let asker = world.ask(&[]);
+    let heard = "018bcfe5-6800-7000-8000-000000000001";
+    let details = json!({
+        "request_id": asker.id, "word": "approve", "source": "terminal", "heard": heard,
+        "user_name": format!("maria{}", " ".repeat(9_000)), "passed_on": "waiting",
+    });
+    world.sql(&format!(
+        "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details)
+         SELECT '{heard}', task_id, agent_id, 'approve', '{HUMAN}', '{details}' FROM agent_checkpoints
+         WHERE id = '{}'",
+        asker.id
+    ));
+    let told = asker.end();
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert!(told.stderr.contains("(at a terminal elsewhere)"), "{}", told.stderr);
+    let shown = &world.ours.show("bot")["interventions"][0];
+    assert_eq!((&shown["user_id"], text(shown, "user_name").len() < 200), (&Value::Null, true), "{shown}");
+}
+
+#[test]
 fn a_terminal_elsewhere_proves_nobodys_name_and_is_one_person() {
     let world = World::new();
     let asker = world.ask(&["--approver", HUMAN]);

@@ -36,6 +36,9 @@ const PASS_ON: Duration = Duration::from_secs(2);
 /// How long after its time a question is taken to have ended although nobody has said so.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How much of a name is kept that whoever can write rows may have made up.
+const NAME_MAX: usize = 100;
+
 /// What a person is told whose click is for another machine.
 const PASSED_ON: &str = "Passed on to the machine that this is for.";
 const AWAY: &str =
@@ -326,7 +329,11 @@ fn rule_on_answer(
     let heard = Heard {
         id: Some(act.heard.clone()),
         source: "terminal",
-        voter: Voter { kind: Kind::Elsewhere, user_id: None, user_name: user_name.clone() },
+        voter: Voter {
+            kind: Kind::Elsewhere,
+            user_id: None,
+            user_name: Some(unproven(user_name.as_deref().unwrap_or("somebody"))),
+        },
         request,
         button: None,
         word,
@@ -382,6 +389,13 @@ fn rule_on_cancel(
     }
     let is_noted = tx.mark_passed_on(key, passed.id, TAKEN)?;
     Ok(if is_noted { Ruled::Noted(words) } else { Ruled::NotOurs })
+}
+
+/// What somebody at a terminal of another machine is called. Nothing proves the name, so that it must not look like that
+/// of somebody in Slack.
+fn unproven(name: &str) -> String {
+    let name: String = name.chars().take(NAME_MAX).collect();
+    format!("{name} (at a terminal elsewhere)")
 }
 
 fn person(act: &Act) -> Kind {

@@ -8,8 +8,8 @@ use std::thread;
 use crate::exit::{Exit, Failure};
 use crate::ui::Ui;
 
-/// Threads that nobody else's work depends on; whoever waits for one does so until a deadline.
-const WATCHERS: [&str; 2] = ["reporter", "worker"];
+/// Threads that nobody else's work depends on; whoever waits for one does so until a deadline, or hears by other ways.
+const WATCHERS: [&str; 3] = ["reporter", "worker", "elsewhere"];
 /// Threads that a wrapped command cannot do without. What else there is then only hears of what people want.
 const CARRIERS: [&str; 2] = ["main", "copy"];
 
@@ -115,9 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn a_bug_of_who_only_listens_ends_no_command() {
+    fn a_bug_of_who_only_listens_ends_no_command_and_no_wait() {
         for (thread, code) in [("elsewhere", 42), ("socket", 42), ("copy", 1)] {
             assert_eq!(provoked(thread, true).status.code(), Some(code), "{thread}");
         }
+        // A question is answered by all other ways too.
+        assert_eq!(provoked("elsewhere", false).status.code(), Some(42));
     }
 }

@@ -73,8 +73,8 @@ pub(crate) fn advance(
         (&checkpoint.metadata, Type::TEXT),
         (&checkpoint.progress, Type::INT4),
     ];
-    let rows = many(client, &statement(asks), &parameters, deadline)?;
-    Ok(rows.first().map(|row| row.get(0)))
+    let rows = many(client, &statement(asks), &parameters, deadline, |row| row.try_get(0))?;
+    Ok(rows.into_iter().next())
 }
 
 fn statement(asks: bool) -> String {

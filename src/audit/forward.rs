@@ -82,8 +82,9 @@ pub(crate) fn hello(
                  (SELECT coalesce(max(version), 0)::int FROM agent_checkpoint_schema)";
     let Some(agent_id) = agent_id else {
         let sql = format!("SELECT {clock}");
-        let row = one(client, &sql, &[], deadline)?;
-        return Ok(Hello { clock: row.get(0), version: row.get(1), task: None });
+        return one(client, &sql, &[], deadline, |row| {
+            Ok(Hello { clock: row.try_get(0)?, version: row.try_get(1)?, task: None })
+        });
     };
     // Two looks by index instead of one through all of an agent's tasks.
     let sql = format!(
@@ -91,9 +92,11 @@ pub(crate) fn hello(
              (SELECT id FROM agent_tasks WHERE agent_id = $1 AND status IN {OPEN} LIMIT 1),
              (SELECT id FROM agent_tasks WHERE agent_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1))"
     );
-    let row = one(client, &sql, &[(&agent_id, Type::TEXT)], deadline)?;
-    let task = row.get::<_, Option<&str>>(2).is_some().then(|| stored(&row, 2));
-    Ok(Hello { clock: row.get(0), version: row.get(1), task })
+    one(client, &sql, &[(&agent_id, Type::TEXT)], deadline, |row| {
+        let is_there = row.try_get::<_, Option<&str>>(2)?.is_some();
+        let task = is_there.then(|| stored(row, 2)).transpose()?;
+        Ok(Hello { clock: row.try_get(0)?, version: row.try_get(1)?, task })
+    })
 }
 
 /// The open tasks of these agents.
@@ -107,8 +110,7 @@ pub(crate) fn open_tasks(
 ) -> Result<Vec<StoredRow>, Trouble> {
     let sql =
         format!("SELECT {STORED} FROM agent_tasks t WHERE t.agent_id = ANY ($1) AND t.status IN {OPEN}");
-    let rows = many(client, &sql, &[(&agents, Type::TEXT_ARRAY)], deadline)?;
-    Ok(rows.iter().map(|row| stored(row, 0)).collect())
+    many(client, &sql, &[(&agents, Type::TEXT_ARRAY)], deadline, |row| stored(row, 0))
 }
 
 /// A task.
@@ -117,8 +119,8 @@ pub(crate) fn open_tasks(
 /// What the server says, or that the deadline is over.
 pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result<Option<StoredRow>, Trouble> {
     let sql = format!("SELECT {STORED} FROM agent_tasks t WHERE t.id = $1::text::uuid");
-    let rows = many(client, &sql, &[(&id.to_string(), Type::TEXT)], deadline)?;
-    Ok(rows.first().map(|row| stored(row, 0)))
+    let rows = many(client, &sql, &[(&id.to_string(), Type::TEXT)], deadline, |row| stored(row, 0))?;
+    Ok(rows.into_iter().next())
 }
 
 /// Tells the rows of a batch; says what the database has of its tasks now.
@@ -126,34 +128,36 @@ pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result
 /// # Errors
 /// What the server says, or that the deadline is over; nothing is changed then, or all of it, if the answer was lost.
 pub(crate) fn tell(client: &mut Client, rows: &Rows, deadline: Instant) -> Result<Vec<StoredRow>, Trouble> {
-    let told = many(client, &statement(rows), &parameters(rows).borrowed(), deadline)?;
-    Ok(told.iter().map(|row| stored(row, 0)).collect())
+    many(client, &statement(rows), &parameters(rows).borrowed(), deadline, |row| stored(row, 0))
 }
 
-fn one(
+fn one<T>(
     client: &mut Client,
     sql: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
     deadline: Instant,
-) -> Result<Row, Trouble> {
+    read: impl Fn(&Row) -> Result<T, Error>,
+) -> Result<T, Trouble> {
     let place = client.place().to_owned();
-    let rows = many(client, sql, parameters, deadline)?;
+    let rows = many(client, sql, parameters, deadline, read)?;
     rows.into_iter().next().ok_or_else(|| Trouble::no_answer(&place))
 }
 
 /// Runs one statement in a transaction of its own, with limits that hold on the server too: one that is given up here
-/// must not go on there, waiting for a lock with a connection that others need.
-pub(super) fn many(
+/// must not go on there, waiting for a lock with a connection that others need. A row may be any that others make of the
+/// tables, so that `read` must not take for granted what is in it.
+pub(super) fn many<T>(
     client: &mut Client,
     sql: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
     deadline: Instant,
-) -> Result<Vec<Row>, Trouble> {
+    read: impl Fn(&Row) -> Result<T, Error>,
+) -> Result<Vec<T>, Trouble> {
     let left =
         deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), STATEMENT_MAX);
     let (deadline, left) = (Instant::now() + left, left.as_millis());
     let begin = format!("BEGIN; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {left}");
-    client.run(deadline, async |client| -> Result<Vec<Row>, Error> {
+    client.run(deadline, async |client| -> Result<Vec<T>, Error> {
         let all = join3(
             client.batch_execute(&begin),
             client.query_typed(sql, parameters),
@@ -163,28 +167,28 @@ pub(super) fn many(
         begun?;
         let rows = rows?;
         ended?;
-        Ok(rows)
+        rows.iter().map(read).collect()
     })
 }
 
-fn stored(row: &Row, at: usize) -> StoredRow {
+fn stored(row: &Row, at: usize) -> Result<StoredRow, Error> {
     debug_assert!(row.len() >= at + STORED_COLUMNS);
-    StoredRow {
-        id: Uuid::parse_str(row.get(at)).unwrap_or_default(),
-        agent_id: row.get::<_, Option<String>>(at + 1).unwrap_or_default(),
-        task_type: row.get::<_, Option<String>>(at + 2).unwrap_or_default(),
-        task_name: row.get(at + 3),
-        repo_scope: row.get(at + 4),
-        status: row.get::<_, Option<String>>(at + 5).unwrap_or_default(),
-        progress: row.get::<_, Option<i32>>(at + 6).unwrap_or(0),
-        slack_channel: row.get(at + 7),
-        slack_thread_ts: row.get(at + 8),
-        created_at: row.get::<_, Option<i64>>(at + 9).unwrap_or(0),
-        started_at: row.get(at + 10),
-        completed_at: row.get(at + 11),
-        updated_at: row.get::<_, Option<i64>>(at + 12).unwrap_or(0),
-        metadata: row.get(at + 13),
-    }
+    Ok(StoredRow {
+        id: Uuid::parse_str(row.try_get(at)?).unwrap_or_default(),
+        agent_id: row.try_get::<_, Option<String>>(at + 1)?.unwrap_or_default(),
+        task_type: row.try_get::<_, Option<String>>(at + 2)?.unwrap_or_default(),
+        task_name: row.try_get(at + 3)?,
+        repo_scope: row.try_get(at + 4)?,
+        status: row.try_get::<_, Option<String>>(at + 5)?.unwrap_or_default(),
+        progress: row.try_get::<_, Option<i32>>(at + 6)?.unwrap_or(0),
+        slack_channel: row.try_get(at + 7)?,
+        slack_thread_ts: row.try_get(at + 8)?,
+        created_at: row.try_get::<_, Option<i64>>(at + 9)?.unwrap_or(0),
+        started_at: row.try_get(at + 10)?,
+        completed_at: row.try_get(at + 11)?,
+        updated_at: row.try_get::<_, Option<i64>>(at + 12)?.unwrap_or(0),
+        metadata: row.try_get(at + 13)?,
+    })
 }
 
 /// The statement that takes a batch, as arrays of columns.

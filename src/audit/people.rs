@@ -5,8 +5,8 @@
 
 use std::time::Instant;
 
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::Trouble;
@@ -38,7 +38,7 @@ pub(crate) struct Known {
 pub(crate) fn question(
     client: &mut Client,
     request: RequestId,
-    now: impl FnOnce() -> Moment,
+    now: impl Fn() -> Moment,
     deadline: Instant,
 ) -> Result<Option<Known>, Trouble> {
     // Other programs may have written anything into details, and a moment at infinity has no number.
@@ -56,25 +56,28 @@ pub(crate) fn question(
              ORDER BY created_at, id LIMIT 1) d ON true
          WHERE q.id = $1::text::uuid";
     let (id, ending) = (request.to_string(), request.ending().to_string());
-    let rows = many(client, sql, &[(&id, Type::TEXT), (&ending, Type::TEXT)], deadline)?;
-    let here = now();
-    Ok(rows.first().and_then(|row| known(row, request, here)))
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&id, Type::TEXT), (&ending, Type::TEXT)];
+    let rows = many(client, sql, &parameters, deadline, |row| known(row, request, now()))?;
+    Ok(rows.into_iter().next().flatten())
 }
 
-fn known(row: &Row, request: RequestId, here: Moment) -> Option<Known> {
-    let offset = ClockOffset(row.get::<_, i64>(0).saturating_sub(here.0));
-    let question = read_question(row.get::<_, Option<&str>>(3)?, offset)?;
-    let told = row.get::<_, Option<&str>>(4).and_then(|text| read_answer(text, request, offset));
+fn known(row: &Row, request: RequestId, here: Moment) -> Result<Option<Known>, Error> {
+    let offset = ClockOffset(row.try_get::<_, i64>(0)?.saturating_sub(here.0));
+    let text = |index| row.try_get::<_, Option<&str>>(index);
+    let (task, question) = (text(1)?, text(3)?.and_then(|text| read_question(text, offset)));
+    let told = text(4)?.and_then(|text| read_answer(text, request, offset));
+    let (details, user_id, at) = (text(5)?, row.try_get(6)?, row.try_get::<_, Option<i64>>(7)?);
     let deciding = || {
-        let at = Moment(row.get::<_, Option<i64>>(7)?.saturating_sub(offset.0));
-        read_deciding(row.get::<_, Option<&str>>(5)?, row.get(6), request, at)
+        let at = Moment(at?.saturating_sub(offset.0));
+        read_deciding(details?, user_id, request, at)
     };
-    Some(Known {
-        task: TaskId(Uuid::parse_str(row.get::<_, Option<&str>>(1)?).ok()?),
-        agent_id: row.get::<_, Option<String>>(2).unwrap_or_default(),
+    let (Some(Ok(task)), Some(question)) = (task.map(Uuid::parse_str), question) else { return Ok(None) };
+    Ok(Some(Known {
+        task: TaskId(task),
+        agent_id: text(2)?.unwrap_or_default().to_owned(),
         question,
         answer: told.or_else(deciding),
-    })
+    }))
 }
 
 /// Leaves what a person did for whom it is for; once, however often it is said.
@@ -89,7 +92,7 @@ pub(crate) fn pass_on(client: &mut Client, act: &PassedOn, deadline: Instant) ->
          ON CONFLICT (id) DO NOTHING";
     let (id, task) = (act.id.to_string(), act.task.to_string());
     let (kind, details) = (act.kind(), act.details());
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 6] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&id, Type::TEXT),
         (&task, Type::TEXT),
         (&act.agent_id, Type::TEXT),
@@ -97,7 +100,7 @@ pub(crate) fn pass_on(client: &mut Client, act: &PassedOn, deadline: Instant) ->
         (&act.user_id, Type::TEXT),
         (&details, Type::TEXT),
     ];
-    many(client, sql, &parameters, deadline).map(|_| ())
+    many(client, sql, &parameters, deadline, |_| Ok(())).map(|_| ())
 }
 
 /// What was passed on to these tasks and waits, in the order in which it was; what cannot be read is left alone.
@@ -115,18 +118,23 @@ pub(crate) fn waiting(
          ORDER BY created_at DESC, id DESC LIMIT {ACTS_MAX}"
     );
     let tasks: Vec<String> = tasks.iter().map(TaskId::to_string).collect();
-    let rows = many(client, &sql, &[(&tasks, Type::TEXT_ARRAY)], deadline)?;
-    let read = |row: &Row| {
-        Some(PassedOn {
-            id: Uuid::parse_str(row.get(0)).ok()?,
-            task: TaskId(Uuid::parse_str(row.get(1)).ok()?),
-            // Nothing depends on whose it says it is.
-            agent_id: row.get::<_, Option<String>>(2).unwrap_or_default(),
-            user_id: row.get(3),
-            act: serde_json::from_str(row.get(4)).ok()?,
-        })
-    };
-    Ok(rows.iter().rev().filter_map(read).collect())
+    let rows = many(client, &sql, &[(&tasks, Type::TEXT_ARRAY)], deadline, passed_on)?;
+    Ok(rows.into_iter().rev().flatten().collect())
+}
+
+fn passed_on(row: &Row) -> Result<Option<PassedOn>, Error> {
+    let text = |index| row.try_get::<_, Option<&str>>(index);
+    let uuid = |index| Ok(text(index)?.and_then(|text| Uuid::parse_str(text).ok()));
+    let act = text(4)?.and_then(|text| serde_json::from_str(text).ok());
+    let (Some(id), Some(task), Some(act)) = (uuid(0)?, uuid(1)?, act) else { return Ok(None) };
+    Ok(Some(PassedOn {
+        id,
+        task: TaskId(task),
+        // Nothing depends on whose it says it is.
+        agent_id: text(2)?.unwrap_or_default().to_owned(),
+        user_id: row.try_get(3)?,
+        act,
+    }))
 }
 
 /// Says why acts that waited change nothing.
@@ -144,7 +152,8 @@ pub(crate) fn refuse(client: &mut Client, acts: &[PassedOn], deadline: Instant) 
     );
     let ids: Vec<String> = acts.iter().map(|act| act.id.to_string()).collect();
     let details: Vec<String> = acts.iter().map(PassedOn::details).collect();
-    many(client, &sql, &[(&ids, Type::TEXT_ARRAY), (&details, Type::TEXT_ARRAY)], deadline).map(|_| ())
+    many(client, &sql, &[(&ids, Type::TEXT_ARRAY), (&details, Type::TEXT_ARRAY)], deadline, |_| Ok(()))
+        .map(|_| ())
 }
 
 /// An act as it stands there now.
@@ -153,6 +162,6 @@ pub(crate) fn refuse(client: &mut Client, acts: &[PassedOn], deadline: Instant) 
 /// What the server says, or that the deadline is over.
 pub(crate) fn details(client: &mut Client, id: Uuid, deadline: Instant) -> Result<Option<String>, Trouble> {
     let sql = "SELECT action_details::text FROM human_interventions WHERE id = $1::text::uuid";
-    let rows = many(client, sql, &[(&id.to_string(), Type::TEXT)], deadline)?;
-    Ok(rows.first().and_then(|row| row.get(0)))
+    let rows = many(client, sql, &[(&id.to_string(), Type::TEXT)], deadline, |row| row.try_get(0))?;
+    Ok(rows.into_iter().next().flatten())
 }

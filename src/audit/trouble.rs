@@ -213,6 +213,12 @@ impl Trouble {
                 format!("{place} does not answer like a PostgreSQL server"),
                 "check host and port in DATABASE_URL",
             ),
+            // Of another type, or not there.
+            words if words.contains("column") => Self::new(
+                Kind::Refused,
+                format!("{place} answers with something else than was asked for: {words}"),
+                "compare the tables with what agent-checkpoint db schema prints",
+            ),
             words => {
                 let why = if why.is_empty() { words } else { &why };
                 let message = format!("the connection to {place} failed: {why}");

@@ -1,7 +1,8 @@
 //! The audit trail when its database is away, slow, full or of another opinion: nobody waits for it and nothing is lost.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
+use std::thread;
 use std::time::Instant;
 
 use serde_json::json;
@@ -29,6 +30,43 @@ fn without_a_server_a_checkpoint_is_recorded_and_posted() {
     machine.sandbox.cmd(["emit", "-a", "bot", "--strict", "-f", "Strictly"]).run().code(75);
     let flush = machine.sandbox.cmd(["flush", "--json", "--deadline", "1s"]).run().code(75);
     assert_eq!(flush.json()["audit"], json!({ "sent": 0, "rejected": 0, "waiting": 3 }));
+}
+
+#[test]
+fn a_server_that_answers_with_something_else_than_was_asked_for_ends_no_caller() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("postgres://u@{}/d?sslmode=disable", server.local_addr().expect("its address"));
+    thread::spawn(move || {
+        let message = |kind: u8, body: &[u8]| {
+            let length = u32::try_from(body.len() + 4).expect("a length").to_be_bytes();
+            [&[kind], &length[..], body].concat()
+        };
+        let [ok, ready, within] =
+            [(b'R', &[0; 4][..]), (b'Z', b"I"), (b'Z', b"T")].map(|(k, b)| message(k, b));
+        let done = |words: &[u8]| message(b'C', words);
+        // One column of no value, whatever was asked.
+        let column = message(b'T', b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+        let row = message(b'D', b"\0\x01\xff\xff\xff\xff");
+        let answer = [
+            [done(b"BEGIN\0"), done(b"SET\0"), done(b"SET\0"), within.clone()].concat(),
+            [message(b'1', b""), message(b'2', b""), column, row].concat(),
+            [done(b"SELECT 1\0"), within, done(b"COMMIT\0"), ready.clone()].concat(),
+        ]
+        .concat();
+        while let Ok((mut client, _)) = server.accept() {
+            let mut asked = [0; 65536];
+            let _ = client.read(&mut asked);
+            let _ = client.write_all(&[ok.clone(), ready.clone()].concat());
+            while client.read(&mut asked).is_ok_and(|length| length > 0) {
+                let _ = client.write_all(&answer);
+            }
+        }
+    });
+    let machine = Machine::of(&url);
+    let receipt = machine.emit(["-s", "starting", "one"]);
+    assert_eq!(receipt["audit"], "queued");
+    let warned = receipt["warnings"][0].as_str().unwrap_or_default();
+    assert!(warned.contains("answers with something else than was asked for"), "{receipt}");
 }
 
 #[test]

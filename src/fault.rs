@@ -1,7 +1,6 @@
 //! What becomes of a process with a bug of ours: nobody sees a panic, and who only watches does not end what it watches.
 
 use std::panic::{self, PanicHookInfo};
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -19,9 +18,9 @@ static IS_WRAPPING: AtomicBool = AtomicBool::new(false);
 /// From now on a panic is told in one line and ends the process as a failure, or, where the command that is wrapped or a
 /// stream of checkpoints can go on without it, its thread alone.
 ///
-/// Nothing is unwound: a release is built without what that takes, which is a tenth of its size.
-pub(crate) fn install() {
-    panic::set_hook(Box::new(|info| {
+/// Nothing is unwound: a release is built without what that takes, which is a tenth of its size. `leave` ends the process.
+pub(crate) fn install(leave: fn(Exit) -> !) {
+    panic::set_hook(Box::new(move |info| {
         Ui::early(None).failure(&failure(info));
         let (thread, is_wrapping) = (thread::current(), IS_WRAPPING.load(Ordering::SeqCst));
         let is_one_of = |names: &[&str]| thread.name().is_some_and(|name| names.contains(&name));
@@ -30,7 +29,7 @@ pub(crate) fn install() {
                 thread::park();
             }
         }
-        process::exit(Exit::Failed.code().into());
+        leave(Exit::Failed);
     }));
 }
 
@@ -52,7 +51,7 @@ fn failure(info: &PanicHookInfo<'_>) -> Failure {
 mod tests {
     use super::*;
     use std::env;
-    use std::process::{Command, Output};
+    use std::process::{self, Command, Output};
 
     const PROVOKED: &str = "AGENT_CHECKPOINT_TEST_FAULT";
     const WRAPPING: &str = "AGENT_CHECKPOINT_TEST_FAULT_WRAPPING";
@@ -74,7 +73,7 @@ mod tests {
     #[test]
     fn a_fault_where_one_is_provoked() {
         let Ok(name) = env::var(PROVOKED) else { return };
-        install();
+        install(|exit| process::exit(exit.code().into()));
         if env::var(WRAPPING).is_ok() {
             spare_the_command();
         }

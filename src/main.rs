@@ -29,7 +29,7 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    fault::install();
+    fault::install(|exit| std::process::exit(exit.code().into()));
     let mut ui = ui::Ui::early(None);
     let exit = match args::parse(std::env::args_os()) {
         Ok(Ok(cli)) => {

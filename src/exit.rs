@@ -47,7 +47,10 @@ pub(crate) fn one_line(text: &str) -> String {
 /// What each code means, for the manual.
 pub(crate) const CODES: &[(&str, &str)] = &[
     ("0", "recorded, or at least delivered, whatever became of the other"),
-    ("1", "neither recorded nor delivered, or not found"),
+    (
+        "1",
+        "neither recorded nor delivered, or not found; ask, answer: it could not be asked, or was withdrawn",
+    ),
     ("10", "ask, answer: a person has rejected it"),
     ("20", "emit --obey: a person has asked the agent to stop"),
     ("64", "wrong command line, values of flags included; nothing was changed"),

@@ -4,7 +4,7 @@
 //! [`forward`](super::forward) tells anything, asks first, and is a long statement that a server reads anew for each
 //! connection. This one tells nothing unless all that would have been asked is as it was.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::types::{ToSql, Type};
 
@@ -13,6 +13,9 @@ use super::forward::{OPEN, many};
 use super::trouble::Trouble;
 use crate::checkpoint::audit::people::WAITS;
 use crate::checkpoint::audit::{CheckpointRow, TaskRow};
+
+/// About the year 100,000: well within what PostgreSQL keeps as a `timestamptz`.
+const MOMENT_MAX: u64 = 98_000 * 366 * 86_400_000;
 
 /// What shows that moments are corrected rightly. All in milliseconds but the durations.
 #[derive(Debug)]
@@ -40,10 +43,21 @@ pub(crate) fn advance(
     asks: bool,
     deadline: Instant,
 ) -> Result<Option<bool>, Trouble> {
-    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    let expected = clocks.here.saturating_add(clocks.offset);
-    let earliest = expected.saturating_sub(millis(clocks.noise));
-    let latest = expected.saturating_add(millis(clocks.noise + clocks.latency));
+    let moments = || {
+        // Of a task that goes on there is none.
+        let completed_at = match task.completed_at {
+            Some(millis) => Some(at(millis)?),
+            None => None,
+        };
+        Some((
+            at(clocks.here.saturating_add(clocks.offset))?,
+            completed_at,
+            at(task.updated_at)?,
+            at(checkpoint.created_at)?,
+        ))
+    };
+    let Some((expected, completed_at, updated_at, created_at)) = moments() else { return Ok(None) };
+    let (earliest, latest) = (expected - clocks.noise, expected + clocks.noise + clocks.latency);
     let parameters: [(&(dyn ToSql + Sync), Type); 27] = [
         (&task.id, Type::TEXT),
         (&task.task_type, Type::TEXT),
@@ -51,16 +65,16 @@ pub(crate) fn advance(
         (&task.repo_scope, Type::TEXT),
         (&task.status, Type::TEXT),
         (&task.progress, Type::INT4),
-        (&task.completed_at, Type::INT8),
-        (&task.updated_at, Type::INT8),
+        (&completed_at, Type::TIMESTAMPTZ),
+        (&updated_at, Type::TIMESTAMPTZ),
         (&task.result_summary, Type::TEXT),
         (&task.error_message, Type::TEXT),
         (&task.artifacts, Type::TEXT),
         (&task.metadata, Type::TEXT),
         (&task.slack_channel, Type::TEXT),
         (&task.slack_thread_ts, Type::TEXT),
-        (&earliest, Type::INT8),
-        (&latest, Type::INT8),
+        (&earliest, Type::TIMESTAMPTZ),
+        (&latest, Type::TIMESTAMPTZ),
         (&checkpoint.id, Type::TEXT),
         (&checkpoint.checkpoint_type, Type::TEXT),
         (&checkpoint.action_description, Type::TEXT),
@@ -69,7 +83,7 @@ pub(crate) fn advance(
         (&checkpoint.status, Type::TEXT),
         (&checkpoint.elapsed_seconds, Type::INT4),
         (&checkpoint.error_message, Type::TEXT),
-        (&checkpoint.created_at, Type::INT8),
+        (&created_at, Type::TIMESTAMPTZ),
         (&checkpoint.metadata, Type::TEXT),
         (&checkpoint.progress, Type::INT4),
     ];
@@ -84,26 +98,29 @@ fn statement(asks: bool) -> String {
         ),
         false => "false".to_owned(),
     };
-    let at = |parameter: &str| format!("timestamptz 'epoch' + {parameter} * interval '1 millisecond'");
+    // Moments come as such: each operator that is left out is one that a server need not look up for a new connection.
     format!(
         "WITH task AS (
              UPDATE agent_tasks t SET task_type = $2, task_name = $3, repo_scope = $4, status = $5, progress = $6,
-                 completed_at = {completed}, updated_at = {updated}, result_summary = $9, error_message = $10,
+                 completed_at = $7, updated_at = $8, result_summary = $9, error_message = $10,
                  artifacts = $11::jsonb, metadata = t.metadata || mine
              FROM (SELECT $12::jsonb AS mine) AS m
              WHERE t.id = $1::uuid AND t.status IN {OPEN}
                  AND t.metadata #> '{{agent_checkpoint,latest,cache}}' = mine #> '{{agent_checkpoint,latest,cache}}'
                  AND t.metadata #> '{{agent_checkpoint,latest,key}}' < mine #> '{{agent_checkpoint,latest,key}}'
                  AND t.slack_channel IS NOT DISTINCT FROM $13 AND t.slack_thread_ts IS NOT DISTINCT FROM $14
-                 AND (extract(epoch FROM clock_timestamp()) * 1000)::bigint BETWEEN $15 AND $16
+                 AND clock_timestamp() BETWEEN $15 AND $16
              RETURNING t.id, t.agent_id
          )
          INSERT INTO agent_checkpoints (id, task_id, agent_id, checkpoint_type, action_description, progress,
              tokens_used, context_limit, status, elapsed_seconds, error_message, retry_count, created_at, metadata)
-         SELECT $17::uuid, id, agent_id, $18, $19, $27, $20, $21, $22, $23, $24, 0, {created}, $26::jsonb FROM task
-         RETURNING {waits}",
-        completed = at("$7"),
-        updated = at("$8"),
-        created = at("$25"),
+         SELECT $17::uuid, id, agent_id, $18, $19, $27, $20, $21, $22, $23, $24, 0, $25, $26::jsonb FROM task
+         RETURNING {waits}"
     )
+}
+
+/// A moment in milliseconds since 1970; `None` for one that no server keeps.
+fn at(millis: i64) -> Option<SystemTime> {
+    let millis = u64::try_from(millis).ok().filter(|millis| *millis < MOMENT_MAX)?;
+    Some(UNIX_EPOCH + Duration::from_millis(millis))
 }

@@ -10,13 +10,18 @@
 //! belong into the transaction (`SET LOCAL statement_timeout`): when [`Client::run`] gives a query up, the server is not
 //! told.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::{MaybeDone, maybe_done};
 use tokio::net::lookup_host;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout_at;
 use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
 use tokio_postgres::{Config, Error, SimpleQueryMessage};
@@ -36,6 +41,7 @@ pub(crate) struct Client {
     at: At,
     protection: Protection,
     server_version: String,
+    took: Duration,
     /// What was given up may still be answered, and its answer taken for another's.
     is_spoilt: bool,
 }
@@ -55,6 +61,16 @@ pub(crate) enum Protection {
     Tls(Proof),
 }
 
+/// A connection that is being opened.
+pub(crate) struct Dial {
+    /// Taken out only at the end.
+    runtime: Option<Runtime>,
+    found: MaybeDone<Search>,
+    began: Instant,
+}
+
+type Search = Pin<Box<dyn Future<Output = Result<Found, Trouble>>>>;
+
 /// Opens a connection to the first host that is as wanted.
 ///
 /// Hosts and addresses are tried in order, each for `connect_timeout`, or without one for its share of the time that is
@@ -62,22 +78,79 @@ pub(crate) enum Protection {
 ///
 /// # Errors
 /// What failed at each host, and how to mend it; never a password.
-pub(crate) fn connect(database: &Database, deadline: Instant) -> Result<Client, Trouble> {
-    let encrypted = database.encryption.tls != Tls::Never
-        && database.hosts.iter().any(|host| matches!(host.place, Place::Tcp { .. }));
-    let tls = if encrypted { tls::connector(&database.encryption, deadline)? } else { tls::unused() };
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = runtime.map_err(|error| Trouble::no_runtime(&error))?;
-    let found = runtime.block_on(first(database, &tls, deadline));
-    match found {
-        Ok(Found { client, connection, server_version, at, protection }) => {
-            let open = Some(Open { runtime, client, connection });
-            Ok(Client { open, at, protection, server_version, is_spoilt: false })
+pub(crate) fn connect(database: &Arc<Database>, deadline: Instant) -> Result<Client, Trouble> {
+    Dial::new(database, deadline)?.finish()
+}
+
+impl Dial {
+    fn new(database: &Arc<Database>, deadline: Instant) -> Result<Self, Trouble> {
+        let began = Instant::now();
+        let encrypted = database.encryption.tls != Tls::Never
+            && database.hosts.iter().any(|host| matches!(host.place, Place::Tcp { .. }));
+        let tls = if encrypted { tls::connector(&database.encryption, deadline)? } else { tls::unused() };
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(|error| Trouble::no_runtime(&error))?;
+        let database = Arc::clone(database);
+        let found: Search = Box::pin(async move { first(&database, &tls, deadline).await });
+        Ok(Self { runtime: Some(runtime), found: maybe_done(found), began })
+    }
+
+    /// Begins to connect and does not wait: what needs the time of a server passes while the caller does something else.
+    /// `None` where even the beginning takes time of our own, such as to read files.
+    pub(crate) fn begin(database: &Arc<Database>, deadline: Instant) -> Option<Self> {
+        let encryption = &database.encryption;
+        if encryption.proof != Proof::Nothing || encryption.identity.is_some() {
+            return None;
         }
-        Err(trouble) => {
-            // A name that is still being looked up is not waited for.
+        let mut dial = Self::new(database, deadline).ok()?;
+        let Self { runtime, found, .. } = &mut dial;
+        wait(runtime.as_ref()?, async {
+            // It is connected then, where that is near, and has been asked the first thing.
+            for _ in 0..2 {
+                let _ = poll_fn(|context| Poll::Ready(Pin::new(&mut *found).poll(context))).await;
+                yield_now().await;
+            }
+        });
+        Some(dial)
+    }
+
+    /// Waits until it is open.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub(crate) fn finish(mut self) -> Result<Client, Trouble> {
+        let runtime = self.runtime.take().expect("it is taken once");
+        let found = wait(&runtime, async {
+            let mut found = Pin::new(&mut self.found);
+            found.as_mut().await;
+            found.take_output().expect("it was waited for")
+        });
+        match found {
+            Ok(Found { client, connection, server_version, at, protection }) => {
+                let open = Some(Open { runtime, client, connection });
+                Ok(Client {
+                    open,
+                    at,
+                    protection,
+                    server_version,
+                    took: self.began.elapsed(),
+                    is_spoilt: false,
+                })
+            }
+            Err(trouble) => {
+                // A name that is still being looked up is not waited for.
+                runtime.shutdown_background();
+                Err(trouble)
+            }
+        }
+    }
+}
+
+impl Drop for Dial {
+    /// A name that is still being looked up is not waited for.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
-            Err(trouble)
         }
     }
 }
@@ -97,9 +170,10 @@ impl Client {
             return Err(Trouble::lost(&self.at));
         };
         // Dropped whole when the time is over.
-        let done = open.runtime.block_on(async { timeout_at(deadline.into(), work(&mut open.client)).await });
+        let Open { runtime, client, .. } = open;
+        let done = wait(runtime, async { timeout_at(deadline.into(), work(client)).await });
         match done {
-            Ok(result) => result.map_err(|error| Trouble::of(&self.at, &error)),
+            Ok(result) => result.map_err(|error| self.trouble(&error)),
             Err(_) => {
                 self.is_spoilt = true;
                 Err(Trouble::late(&self.at, began.elapsed()))
@@ -113,9 +187,19 @@ impl Client {
         !self.is_spoilt && self.open.as_ref().is_some_and(|open| !open.client.is_closed())
     }
 
+    /// What an answer that cannot be read says of the server.
+    pub(super) fn trouble(&self, error: &Error) -> Trouble {
+        Trouble::of(&self.at, error)
+    }
+
     /// The host that was chosen, as `db.example.com:5432`.
     pub(crate) fn place(&self) -> &str {
         &self.at.place
+    }
+
+    /// From the beginning until it could be used.
+    pub(crate) fn took(&self) -> Duration {
+        self.took
     }
 
     pub(crate) fn protection(&self) -> Protection {
@@ -134,11 +218,22 @@ impl Drop for Client {
         let Some(Open { runtime, client, connection }) = self.open.take() else { return };
         drop(client);
         if !self.is_spoilt {
-            let _ = runtime
-                .block_on(async { timeout_at((Instant::now() + FAREWELL_MAX).into(), connection).await });
+            let by = Instant::now() + FAREWELL_MAX;
+            // Timers are made where the runtime runs.
+            let _ = wait(&runtime, async { timeout_at(by.into(), connection).await });
         }
         runtime.shutdown_background();
     }
+}
+
+/// Runs what is to be waited for. All of it goes the same way, so that the runtime's own loop is in the program once.
+fn wait<T>(runtime: &Runtime, work: impl Future<Output = T>) -> T {
+    fn drive(runtime: &Runtime, work: Pin<&mut dyn Future<Output = ()>>) {
+        runtime.block_on(work);
+    }
+    let mut done = None;
+    drive(runtime, pin!(async { done = Some(work.await) }));
+    done.expect("it was waited for")
 }
 
 /// A connection that is as wanted.
@@ -341,5 +436,38 @@ impl Try<'_> {
             _ => None,
         });
         if said == Some(answer) { Ok(()) } else { Err(Trouble::other_session(&self.at, what)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_begun_without_waiting_for_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!(
+            "postgres://someone@{}/trail?sslmode=prefer",
+            listener.local_addr().expect("it is bound")
+        );
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let dial = Dial::begin(&Arc::new(Database::of(&url)), deadline).expect("it reads no files");
+        // The server, which has not said a word, is asked already whether it speaks TLS.
+        let mut asked = [0; 8];
+        let (mut server, _) = listener.accept().expect("somebody connects");
+        server.read_exact(&mut asked).expect("it asks");
+        assert_eq!(asked, [0, 0, 0, 8, 4, 210, 22, 47]);
+        drop(dial);
+    }
+
+    #[test]
+    fn what_has_files_to_read_is_not_begun_beside_something_else() {
+        let url = "postgres://someone@127.0.0.1/trail?sslmode=verify-full";
+        assert!(
+            Dial::begin(&Arc::new(Database::of(url)), Instant::now() + Duration::from_secs(60)).is_none()
+        );
     }
 }

@@ -153,11 +153,21 @@ pub(super) fn many<T>(
     deadline: Instant,
     read: impl Fn(&Row) -> Result<T, Error>,
 ) -> Result<Vec<T>, Trouble> {
+    let rows = rows(client, sql, parameters, deadline)?;
+    rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| client.trouble(&error))
+}
+
+fn rows(
+    client: &mut Client,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+    deadline: Instant,
+) -> Result<Vec<Row>, Trouble> {
     let left =
         deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), STATEMENT_MAX);
     let (deadline, left) = (Instant::now() + left, left.as_millis());
     let begin = format!("BEGIN; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {left}");
-    client.run(deadline, async |client| -> Result<Vec<T>, Error> {
+    client.run(deadline, async |client| {
         let all = join3(
             client.batch_execute(&begin),
             client.query_typed(sql, parameters),
@@ -167,7 +177,7 @@ pub(super) fn many<T>(
         begun?;
         let rows = rows?;
         ended?;
-        rows.iter().map(read).collect()
+        Ok(rows)
     })
 }
 

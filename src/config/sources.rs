@@ -336,7 +336,7 @@ impl Sources<'_> {
                 self.problems.extend(warnings);
                 audit = match found {
                     Ok(None) => Audit::Off,
-                    Ok(Some(database)) => Audit::Database(Box::new(database)),
+                    Ok(Some(database)) => Audit::Database(database.into()),
                     Err(Unusable) => Audit::Broken,
                 };
             }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::deliver::{PATIENCE, Sender};
 use super::forward::Forwarder;
+#[cfg(feature = "postgres")]
+use super::forward::Place;
 use super::receipt::{Audited, Receipt, broken, conversation};
 use super::record::Noted;
 use super::{DAY, configure, courier, handover, now, open, record, report_problems, unpack, wrapper};
@@ -136,6 +138,9 @@ struct Outset {
     courier: Option<courier::Office>,
     /// The database is to be told now.
     is_told: bool,
+    /// The way to it, if nobody stands in it.
+    #[cfg(feature = "postgres")]
+    place: Option<Place>,
 }
 
 impl Emission<'_> {
@@ -197,6 +202,12 @@ impl Emission<'_> {
             if let Some(forwarder) = &self.forwarder {
                 outset.is_told = self.tells(&outset.plan) && forwarder.held_until(tx, at)?.is_none();
             }
+            #[cfg(feature = "postgres")]
+            if let (true, Some(forwarder), Some(deadline)) =
+                (outset.is_told, &self.forwarder, self.audit_deadline())
+            {
+                outset.place = forwarder.set_out(tx, at, deadline)?;
+            }
             if !outset.is_told && matches!(outset.claim, Claim::Nothing) {
                 let way = (self.link.as_ref(), self.forwarder.as_ref());
                 outset.courier = courier::appoint(tx, self.config, way, at)?;
@@ -223,6 +234,8 @@ impl Emission<'_> {
             claim,
             courier: None,
             is_told: false,
+            #[cfg(feature = "postgres")]
+            place: None,
         })
     }
 

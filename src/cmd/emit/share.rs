@@ -1,7 +1,7 @@
 //! Between recording and sending: the agent's task as everybody who shares the database has it.
 //!
-//! A checkpoint is on disk before any socket is opened. What the database then says may mean that it belongs to another
-//! task: as long as nobody has heard of it, it is planned anew.
+//! A checkpoint is on disk before anybody is told of it; the way to the database may be opened while it is written. What
+//! the database then says may mean that it belongs to another task: as long as nobody has heard of it, it is planned anew.
 
 use std::time::{Duration, Instant};
 
@@ -27,9 +27,13 @@ impl Emission<'_> {
         if !outset.is_told {
             return outset;
         }
-        let Some(deadline) = self.audit_deadline() else { return outset };
         let Some(forwarder) = self.forwarder.take() else { return outset };
-        let shared = forwarder.enter(store, deadline).and_then(|mut session| {
+        let session = match (outset.place.take(), self.audit_deadline()) {
+            (Some(place), _) => forwarder.arrive(store, place),
+            (None, Some(deadline)) => forwarder.enter(store, deadline),
+            (None, None) => Err(Stop::Crowded),
+        };
+        let shared = session.and_then(|mut session| {
             let shared = self.reconcile(store, &mut session, &mut outset);
             if shared.is_ok() && self.hears() {
                 // What others want of the agent; what cannot be asked now is asked with the next one.
@@ -69,7 +73,7 @@ impl Emission<'_> {
     }
 
     /// `None` when the time is over: what is not even tried says nothing of the database, and holds nobody else back.
-    fn audit_deadline(&self) -> Option<Instant> {
+    pub(super) fn audit_deadline(&self) -> Option<Instant> {
         let left = (self.started + self.config.deadline.min(crate::cmd::DAY))
             .saturating_duration_since(Instant::now());
         (!left.is_zero()).then(|| Instant::now() + (left / SHARE).max(SHARE_MIN).min(left))
@@ -91,7 +95,7 @@ impl Emission<'_> {
                 self.audit_trouble_is_told = true;
             }
             (None, Stop::Cache(error)) => self.ui.detail(&format!("could not use the cache: {error}")),
-            (None, _) => self.ui.detail("the audit trail is told later: others are telling it"),
+            (None, _) => self.ui.detail("the audit trail is told later: there was no turn in time"),
         }
     }
 

@@ -8,13 +8,14 @@ pub(super) mod resolve;
 mod session;
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub(in crate::cmd) use self::session::Session;
 use super::now;
 use crate::audit::Trouble;
-use crate::audit::connect::connect;
+use crate::audit::connect::{Dial, connect};
 use crate::checkpoint::audit::{ClockOffset, SharedTask};
 use crate::checkpoint::id::CheckpointKey;
 use crate::checkpoint::mask::Masker;
@@ -54,7 +55,7 @@ const OVERTAKEN_MAX: u32 = 20;
 /// Forwards rows to one database.
 #[derive(Debug)]
 pub(super) struct Forwarder {
-    database: Box<Database>,
+    database: Arc<Database>,
     /// What the cache knows the database by; holds no secret.
     name: String,
     owner: Owner,
@@ -63,12 +64,22 @@ pub(super) struct Forwarder {
     passed_at: Cell<Option<Moment>>,
 }
 
+/// A place among the few processes of a cache that speak with the database at once.
+pub(super) struct Place {
+    seat: String,
+    trail: Trail,
+    /// By when everything is to be told.
+    deadline: Instant,
+    /// The connection, where it was begun already.
+    dial: Option<Dial>,
+}
+
 /// Why forwarding stopped.
 #[derive(Debug)]
 pub(super) enum Stop {
     Cache(StoreError),
     Database(Trouble),
-    /// Others are speaking with the database already.
+    /// Others are speaking with the database already, and time is over.
     Crowded,
 }
 
@@ -118,7 +129,7 @@ impl Forwarder {
         let Audit::Database(database) = &config.audit else { return None };
         Some(Self {
             name: format!("audit|{}", database.fingerprint()),
-            database: database.clone(),
+            database: Arc::clone(database),
             owner: Owner::current(now()),
             masker: config.masker(),
             passed_at: Cell::new(None),
@@ -256,46 +267,73 @@ impl Forwarder {
 
     /// Connects, without a word yet.
     pub(super) fn enter(&self, store: &mut Store, deadline: Instant) -> Result<Session<'_>, Stop> {
-        let (seat, trail) = self.take_seat(store, deadline)?;
-        let greet_by = deadline.min(Instant::now() + CONNECT_MAX);
-        let began = Instant::now();
-        match connect(&self.database, greet_by) {
-            Ok(client) => {
-                let latency = began.elapsed() / 2;
-                let offset = trail.offset.unwrap_or(ClockOffset(0));
-                Ok(Session {
-                    forwarder: self,
-                    client,
-                    seat,
-                    offset,
-                    latency,
-                    trail,
-                    judged: None,
-                    people_wait: true,
-                    greet_by,
-                    deadline,
-                })
-            }
-            Err(trouble) => {
+        let place = self.take_place(store, deadline)?;
+        self.arrive(store, place)
+    }
+
+    /// Takes a place in a transaction that records something to be told. `None` when others have them all.
+    fn place(&self, tx: &Tx<'_>, at: Moment, deadline: Instant) -> Result<Option<Place>, StoreError> {
+        let trail = tx.trail(&self.name, at)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let until = at.plus(left.min(super::BUSY_MAX) + SEAT_MARGIN);
+        let seat = tx.take_seat(&self.name, SEATS, &self.owner, (at, until))?;
+        Ok(seat.map(|seat| Place { seat, trail, deadline, dial: None }))
+    }
+
+    /// The same, and begins to connect: the database gets ready while the transaction is written to the disk.
+    pub(super) fn set_out(
+        &self,
+        tx: &Tx<'_>,
+        at: Moment,
+        deadline: Instant,
+    ) -> Result<Option<Place>, StoreError> {
+        let place = self.place(tx, at, deadline)?;
+        let by = deadline.min(Instant::now() + CONNECT_MAX);
+        Ok(place.map(|place| Place { dial: Dial::begin(&self.database, by), ..place }))
+    }
+
+    /// Connects from a place that was taken, without a word yet.
+    pub(super) fn arrive(
+        &self,
+        store: &mut Store,
+        Place { seat, trail, deadline, dial }: Place,
+    ) -> Result<Session<'_>, Stop> {
+        let now = Instant::now();
+        let greet_by = deadline.min(now + CONNECT_MAX);
+        let client = match dial {
+            // What is not even tried says nothing of the database.
+            _ if now >= deadline => Err(Stop::Crowded),
+            Some(dial) => dial.finish().map_err(Stop::Database),
+            None => connect(&self.database, greet_by).map_err(Stop::Database),
+        };
+        match client {
+            Ok(client) => Ok(Session {
+                forwarder: self,
+                latency: client.took() / 2,
+                client,
+                seat,
+                offset: trail.offset.unwrap_or(ClockOffset(0)),
+                trail,
+                judged: None,
+                advanced: None,
+                people_wait: true,
+                greet_by,
+                deadline,
+            }),
+            Err(stop) => {
                 store.write_relaxed(|tx| tx.leave_office(&seat, &self.owner))?;
-                Err(Stop::Database(trouble))
+                Err(stop)
             }
         }
     }
 
-    fn take_seat(&self, store: &mut Store, deadline: Instant) -> Result<(String, Trail), Stop> {
+    fn take_place(&self, store: &mut Store, deadline: Instant) -> Result<Place, Stop> {
         loop {
-            let at = now();
-            let left = deadline.saturating_duration_since(Instant::now());
-            let until = at.plus(left.min(super::BUSY_MAX) + SEAT_MARGIN);
-            let taken = store.write_relaxed(|tx| {
-                let trail = tx.trail(&self.name, at)?;
-                Ok((tx.take_seat(&self.name, SEATS, &self.owner, (at, until))?, trail))
-            })?;
-            match taken {
-                (Some(seat), trail) => return Ok((seat, trail)),
-                (None, _) if left.is_zero() => return Err(Stop::Crowded),
-                (None, _) => self.await_seat(store, deadline)?,
+            let is_late = deadline.saturating_duration_since(Instant::now()).is_zero();
+            match store.write_relaxed(|tx| self.place(tx, now(), deadline))? {
+                Some(place) => return Ok(place),
+                None if is_late => return Err(Stop::Crowded),
+                None => self.await_seat(store, deadline)?,
             }
         }
     }

@@ -24,6 +24,8 @@ pub(in crate::cmd) struct Session<'a> {
     pub(in crate::cmd) trail: Trail,
     /// A checkpoint that was planned with what the database has of its agent.
     pub(super) judged: Option<CheckpointKey>,
+    /// What [`Self::advance`] told; it is written down at the end.
+    pub(super) advanced: Option<Batch>,
     /// What people did elsewhere may wait for the task that is told of.
     pub(super) people_wait: bool,
     /// By when we must know that it is a server that we can use.
@@ -83,7 +85,7 @@ impl Session<'_> {
         let is_told = told.is_some();
         if let Some(waits) = told {
             self.people_wait = waits;
-            store.write_relaxed(|tx| tx.audited(&self.forwarder.name, &batch, self.offset, now()))?;
+            self.advanced = Some(batch);
         }
         Ok(is_told)
     }
@@ -287,9 +289,14 @@ impl Session<'_> {
 
     /// Ends the connection and gives the place to somebody else.
     pub(in crate::cmd) fn close(self, store: &mut Store) -> Result<(), StoreError> {
-        let Self { forwarder, client, seat, .. } = self;
+        let Self { forwarder, client, seat, advanced, offset, .. } = self;
         drop(client);
-        store.write_relaxed(|tx| tx.leave_office(&seat, &forwarder.owner))
+        store.write_relaxed(|tx| {
+            if let Some(batch) = &advanced {
+                tx.audited(&forwarder.name, batch, offset, now())?;
+            }
+            tx.leave_office(&seat, &forwarder.owner)
+        })
     }
 }
 

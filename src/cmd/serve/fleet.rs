@@ -41,7 +41,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// The database as a few read it at once.
 pub(super) struct Fleet {
-    database: Database,
+    database: Arc<Database>,
     /// For what only this machine can find out.
     cache: Cache,
     ui: Ui,
@@ -78,8 +78,13 @@ struct Turn {
 impl Fleet {
     /// # Errors
     /// There is no room for a thread.
-    pub(super) fn new(database: &Database, masker: Masker, cache: Cache, ui: Ui) -> io::Result<Arc<Self>> {
-        let (database, desk, bell) = (database.clone(), Mutex::default(), Condvar::new());
+    pub(super) fn new(
+        database: &Arc<Database>,
+        masker: Masker,
+        cache: Cache,
+        ui: Ui,
+    ) -> io::Result<Arc<Self>> {
+        let (database, desk, bell) = (Arc::clone(database), Mutex::default(), Condvar::new());
         let fleet = Arc::new(Self { database, cache, ui, masker, desk, bell });
         let tidied = Arc::clone(&fleet);
         thread::Builder::new().name("tidy".to_owned()).spawn(move || tidied.tidy())?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -29,7 +30,7 @@ const DEFAULT_PORT: u16 = 5432;
 pub(crate) enum Audit {
     /// No database is configured.
     Off,
-    Database(Box<Database>),
+    Database(Arc<Database>),
     /// One is configured but cannot be used: rows wait until it is mended.
     Broken,
 }
@@ -154,6 +155,18 @@ pub(crate) struct Keepalive {
 }
 
 impl Database {
+    /// For a test: what a URL alone says.
+    #[cfg(test)]
+    pub(crate) fn of(url: &str) -> Self {
+        let around = Surroundings {
+            variables: BTreeMap::new(),
+            home: None,
+            user: || None,
+            authorities: Authorities::default(),
+        };
+        read(url, &around).database.expect("it is a connection URL")
+    }
+
     /// What tells it from other databases, whoever connects to it and how; holds no secret.
     pub(crate) fn fingerprint(&self) -> String {
         let hosts: Vec<String> = self.hosts.iter().map(Host::to_string).collect();

@@ -502,18 +502,18 @@ fn the_recipe_of_agents_that_start_agents_makes_four_threads_with_links() {
 fn the_deploy_recipe_deploys_what_was_approved_and_nothing_else() {
     let recipe = blocks("## Asking a person", "sh")[0];
     for (reaction, code, said) in
-        [("white_check_mark", 0, "deploying production\n"), ("x", 1, "somebody rejected it\n")]
+        [("white_check_mark", 0, "deploying production v1.4.0\n"), ("x", 1, "somebody rejected it\n")]
     {
         let (slack, sandbox) = set_up();
         sandbox.env("AGENT_CHECKPOINT_POLL_INTERVAL", "100ms").env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
         slack.set_lenient_rate();
-        let deploy = sandbox.write("deploy.sh", "#!/bin/sh\necho deploying \"$1\"\n");
+        let deploy = sandbox.write("deploy.sh", "#!/bin/sh\necho deploying \"$@\"\n");
         fs::set_permissions(deploy, fs::Permissions::from_mode(0o755)).expect("a mode");
         sandbox.write("release", recipe);
-        let release = line(&sandbox, "exec sh ./release").spawn();
+        let release = line(&sandbox, "exec sh ./release v1.4.0").spawn();
         let question = wait_for("the question", || slack.newest_with("question:approve"));
         let shown = serde_json::to_string(&question.blocks).expect("JSON");
-        assert!(shown.contains("./deploy.sh production"), "{shown}");
+        assert!(shown.contains("./deploy.sh production v1.4.0"), "{shown}");
         slack.person_reacts(CHANNEL, &question.ts, HUMAN, reaction);
         let output = release.wait_with_output().expect("an end");
         assert_eq!(output.status.code(), Some(code), "{output:?}");

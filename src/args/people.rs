@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{IdentityArgs, text};
+use super::IdentityArgs;
+use super::values::text;
 use crate::checkpoint::{parse, question};
 
 #[derive(Debug, Clone, Args)]

@@ -29,7 +29,7 @@ use crate::delivery::Destination;
 use crate::delivery::bot::Bot;
 use crate::delivery::http::Http;
 use crate::interaction::wire::{Click, Interaction, Person};
-use crate::render::slack::escape;
+use crate::render::mrkdwn::escape;
 use crate::render::text::plain;
 use crate::store::{Forsaken, Intervention, Put, QuestionKey, Store, StoreError, Tx};
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::slack::{code, escape, preformatted, section, units};
+use super::mrkdwn::{code, escape, preformatted, section, units};
 use super::text;
 use crate::checkpoint::outbox::Asked;
 use crate::checkpoint::question::{Answer, Decision, Question};

@@ -1,6 +1,7 @@
 //! What a person is told who asks in words: mrkdwn in one message, in which nothing that an agent wrote pings anybody.
 
-use super::slack::{code, escape, plain_message, units};
+use super::mrkdwn::{code, escape, units};
+use super::slack::plain_message;
 use super::text::plain;
 use crate::checkpoint::Task;
 use crate::checkpoint::status::{TaskState, distance};

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::Environment;
 use super::keys::DOTENV;
+use super::resolve::absolute;
 use super::sources::Sources;
-use super::{Environment, absolute};
 
 /// The files that carry values from one job to the next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +26,6 @@ impl Handover {
         let set = |name| env(name).filter(|value| !value.is_empty());
         // Not by itself: a shell that was started from a job long ago may still have the file's name.
         let github_output = set("GITHUB_ACTIONS").and_then(|_| set("GITHUB_OUTPUT")).map(PathBuf::from);
-        Self { github_output, dotenv: sources.tuning(DOTENV, |text| Ok(absolute(text.to_owned()))) }
+        Self { github_output, dotenv: sources.tuning(DOTENV, |text| Ok(absolute(text))) }
     }
 }

@@ -18,7 +18,8 @@ use super::keys::{
 };
 #[cfg(feature = "postgres")]
 use super::keys::{DATABASE_URL, NEON_DATABASE_URL};
-use super::{DEFAULT_API_URL, Environment, Problem, Target, masker_of};
+use super::resolve::{absolute, masker_of};
+use super::{DEFAULT_API_URL, Environment, Problem, Target};
 use crate::args::GlobalArgs;
 use crate::checkpoint::parse::{self, Invalid};
 use crate::delivery::Destination;
@@ -87,7 +88,7 @@ impl Sources<'_> {
         by_flag: bool,
         read: fn(&Path) -> Result<Layer, file::Unreadable>,
     ) -> Result<Option<PathBuf>, Failure> {
-        let path = std::path::absolute(&path).unwrap_or(path);
+        let path = absolute(path);
         match read(&path) {
             Ok(layer) => {
                 self.problems.extend(layer.warnings());

@@ -3,6 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::args::GlobalArgs;
 use crate::delivery::Destination;
 
 /// A config file and an env-file, named by flags so that no file of this machine is read.

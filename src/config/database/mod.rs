@@ -208,7 +208,7 @@ pub(super) struct Read {
 
 pub(super) fn read(text: &str, around: &Surroundings) -> Read {
     let mut warnings = Vec::new();
-    let mut passwords: Vec<String> = super::password_of(text).into_iter().collect();
+    let mut passwords: Vec<String> = super::resolve::password_of(text).into_iter().collect();
     let database = text::parse(text).and_then(|said| {
         passwords.extend(said.get("password").cloned());
         Settings { said, around }.database(&mut warnings)

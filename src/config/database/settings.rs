@@ -11,6 +11,7 @@ use super::{
 };
 use crate::checkpoint::parse::Invalid;
 use crate::config::Problem;
+use crate::config::resolve::absolute;
 use crate::exit::one_line;
 use crate::secret::Secret;
 
@@ -442,9 +443,4 @@ impl Settings<'_> {
             }
         }
     }
-}
-
-/// A courier leaves its caller's directory.
-fn absolute(path: impl AsRef<Path>) -> PathBuf {
-    std::path::absolute(path.as_ref()).unwrap_or_else(|_| path.as_ref().to_owned())
 }

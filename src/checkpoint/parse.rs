@@ -1,13 +1,15 @@
 //! From text to values: one reader for each kind of value, shared by flags, environment and config file.
 
+mod artifact;
+mod place;
+
 #[cfg(feature = "serve")]
 use std::net::Ipv6Addr;
 use std::time::Duration;
 use std::{error, fmt};
 
-use serde::{Deserialize, Serialize};
-
-use super::mask::Masker;
+pub(crate) use artifact::{Artifact, artifact, is_web_url, url};
+pub(crate) use place::{Thread, channel, is_conversation_id, thread};
 
 /// Why a text is not a value of its kind, and what to write instead.
 ///
@@ -34,33 +36,10 @@ impl fmt::Display for Invalid {
 
 impl error::Error for Invalid {}
 
-/// A place in Slack: a conversation and the `ts` of the message that a thread hangs from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Thread {
-    /// A conversation id such as `C0123456789`.
-    pub(crate) channel: String,
-    /// Slack's message id `seconds.micros`, never parsed to a number.
-    pub(crate) ts: String,
-}
-
-/// Something an agent made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Artifact {
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub(crate) name: Option<String>,
-    /// A URL, or a path as it was given.
-    pub(crate) target: String,
-}
-
-impl Artifact {
-    /// Whether a reader can click on it.
-    pub(crate) fn is_link(&self) -> bool {
-        is_web_url(&self.target)
-    }
-}
-
 /// Longest agent id, in characters; audit databases keep it in a `VARCHAR(255)`.
 const AGENT_ID_MAX: usize = 255;
+/// Ten years.
+const DAYS_MAX: u16 = 3660;
 
 /// A percentage of work done.
 pub(crate) fn progress(text: &str) -> Result<u8, Invalid> {
@@ -209,76 +188,6 @@ pub(crate) fn free_text(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
-/// A Slack conversation: `#name`, a bare name, or an id (`C…`, `G…`, `D…`, `U…`).
-pub(crate) fn channel(text: &str) -> Result<String, Invalid> {
-    let text = text.trim();
-    let bare = text.strip_prefix('#').unwrap_or(text);
-    let fits = !bare.is_empty()
-        && bare.chars().count() <= 80
-        && bare.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_' || c == '.');
-    if !fits {
-        return Err(Invalid::new(
-            "is not a channel",
-            "give a name such as #agent-supervisory or an id such as C0123456789",
-        ));
-    }
-    if Masker::default().mask(text) != text {
-        return Err(Invalid::new(
-            "looks like a credential",
-            "give the channel's name, and the token in SLACK_BOT_TOKEN",
-        ));
-    }
-    // Slack's ids are upper case and its names lower case, so a bare word that is no id is a name.
-    Ok(if text.starts_with('#') || is_conversation_id(bare) { text.to_owned() } else { format!("#{bare}") })
-}
-
-/// Whether the text has the shape of a conversation or user id.
-pub(crate) fn is_conversation_id(text: &str) -> bool {
-    text.len() >= 2
-        && text.starts_with(['C', 'G', 'D', 'U', 'W'])
-        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
-}
-
-/// An existing thread, `CHANNEL:TS`.
-pub(crate) fn thread(text: &str) -> Result<Thread, Invalid> {
-    let wrong = || {
-        Invalid::new(
-            "is not a thread",
-            "give CHANNEL:TS as the receipt has them, such as C0123456789:1503435956.000247",
-        )
-    };
-    let (channel, ts) = text.trim().rsplit_once(':').ok_or_else(wrong)?;
-    let (seconds, micros) = ts.split_once('.').ok_or_else(wrong)?;
-    let digits =
-        |text: &str| !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
-    if !is_conversation_id(channel) || !digits(seconds) || !digits(micros) {
-        return Err(wrong());
-    }
-    Ok(Thread { channel: channel.to_owned(), ts: ts.to_owned() })
-}
-
-/// `[NAME=]URL|PATH`.
-pub(crate) fn artifact(text: &str) -> Result<Artifact, Invalid> {
-    let text = line(text)?;
-    let (name, target) = match text.split_once('=') {
-        // An equals sign inside a URL or below a directory belongs to the target.
-        Some((name, target)) if !name.is_empty() && !name.contains(['/', ':', '?', '#']) => {
-            (Some(name.trim()), target.trim())
-        }
-        _ => (None, text.as_str()),
-    };
-    if target.is_empty() {
-        return Err(Invalid::new(
-            "names no artifact",
-            "give a URL or a path, with or without NAME= in front",
-        ));
-    }
-    if target.contains("://") {
-        url(target)?;
-    }
-    Ok(Artifact { name: name.map(str::to_owned), target: target.to_owned() })
-}
-
 /// `KEY=VALUE`.
 pub(crate) fn meta(text: &str) -> Result<(String, String), Invalid> {
     let text = free_text(text)?;
@@ -286,49 +195,6 @@ pub(crate) fn meta(text: &str) -> Result<(String, String), Invalid> {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err(Invalid::new("is not KEY=VALUE", "write for example --meta commit=1a2b3c4")),
     }
-}
-
-/// A URL with a scheme and a host and no space in it.
-pub(crate) fn url(text: &str) -> Result<String, Invalid> {
-    let wrong = |reason: &str| Invalid::new(reason, "give a whole URL, such as https://example.com/path");
-    let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("is not a URL"))?;
-    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-    if !scheme_fits
-        || text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"'))
-    {
-        return Err(wrong("is a malformed URL"));
-    }
-    if is_web_scheme(scheme) {
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host_port = authority.rsplit('@').next().unwrap_or_default();
-        let (host, port) = match host_port.strip_prefix('[') {
-            Some(v6) => match v6.split_once(']') {
-                Some((host, port)) => (host, port.strip_prefix(':')),
-                None => return Err(wrong("is a malformed URL")),
-            },
-            None => match host_port.rsplit_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (host_port, None),
-            },
-        };
-        if host.is_empty() {
-            return Err(wrong("is a URL without a host"));
-        }
-        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
-            return Err(wrong("is a URL with a malformed port"));
-        }
-    }
-    Ok(text.to_owned())
-}
-
-/// Whether the text is an `http:` or `https:` URL.
-pub(crate) fn is_web_url(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, _)| is_web_scheme(scheme)) && url(text).is_ok()
-}
-
-fn is_web_scheme(scheme: &str) -> bool {
-    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
 /// A switch in the environment or the config file.
@@ -339,9 +205,6 @@ pub(crate) fn switch(text: &str) -> Result<bool, Invalid> {
         _ => Err(Invalid::new("is neither true nor false", "use true or false")),
     }
 }
-
-/// Ten years.
-const DAYS_MAX: u16 = 3660;
 
 #[cfg(test)]
 mod tests {
@@ -406,73 +269,10 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_names_or_ids() {
-        assert_eq!(channel("#dev").as_deref(), Ok("#dev"));
-        assert_eq!(channel("dev-ops").as_deref(), Ok("#dev-ops"));
-        assert_eq!(channel("C0123456789").as_deref(), Ok("C0123456789"));
-        let token = format!("{}{}", "xoxb-", "111111111111-222222222222-abcdefghijkl");
-        for text in ["", "#", "two words", "a,b", "<!here>", &token] {
-            assert!(channel(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn threads_keep_their_ts_as_text() {
-        let parsed = thread("C0123456789:1503435956.000240").expect("a thread");
-        assert_eq!(parsed.ts, "1503435956.000240");
-        for text in ["", "C01", "C01:12", "C01:12.", "c01:1.2", "#dev:1.2", "C01:1.2x", "C01:-1.2"] {
-            assert!(thread(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn artifacts_may_have_a_name() {
-        let read = |text: &str| artifact(text).map(|a| (a.name, a.target));
-        assert_eq!(read("PR=https://example.com/1"), Ok((Some("PR".into()), "https://example.com/1".into())));
-        assert_eq!(read("https://example.com/?a=b"), Ok((None, "https://example.com/?a=b".into())));
-        assert_eq!(read("out/a=b.txt"), Ok((None, "out/a=b.txt".into())));
-        assert_eq!(read("report.txt"), Ok((None, "report.txt".into())));
-        for text in ["", "PR=", "https://", "http:///x", "https://a b", "https://host:notaport/"] {
-            assert!(artifact(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn meta_needs_a_key() {
         assert_eq!(meta("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(meta("=b").is_err());
         assert!(meta("a").is_err());
-    }
-
-    #[test]
-    fn urls_have_a_scheme_and_a_host() {
-        for text in [
-            "https://example.com",
-            "http://[::1]:8080/x",
-            "HTTPS://user:pw@example.com:443/a?b#c",
-            "postgres:///db?host=/run",
-            "s3://bucket/key",
-            "git+ssh://host/x",
-        ] {
-            assert_eq!(url(text).as_deref(), Ok(text));
-        }
-        for text in [
-            "",
-            "example.com",
-            "://x",
-            "1http://x",
-            "https://",
-            "https:///x",
-            "https://:80/",
-            "https://h:99999/",
-            "https://[::1/",
-            "https://a\nb",
-            "https://a<b",
-            "https://a\"b",
-        ] {
-            assert!(url(text).is_err(), "{text:?}");
-        }
-        assert!(is_web_url("HTTP://example.com") && !is_web_url("s3://bucket") && !is_web_url("http://"));
     }
 
     #[test]

@@ -1,0 +1,134 @@
+//! Artifacts and URLs.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Invalid, line};
+
+/// Something an agent made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Artifact {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) name: Option<String>,
+    /// A URL, or a path as it was given.
+    pub(crate) target: String,
+}
+
+impl Artifact {
+    /// Whether a reader can click on it.
+    pub(crate) fn is_link(&self) -> bool {
+        is_web_url(&self.target)
+    }
+}
+
+/// `[NAME=]URL|PATH`.
+pub(crate) fn artifact(text: &str) -> Result<Artifact, Invalid> {
+    let text = line(text)?;
+    let (name, target) = match text.split_once('=') {
+        // An equals sign inside a URL or below a directory belongs to the target.
+        Some((name, target)) if !name.is_empty() && !name.contains(['/', ':', '?', '#']) => {
+            (Some(name.trim()), target.trim())
+        }
+        _ => (None, text.as_str()),
+    };
+    if target.is_empty() {
+        return Err(Invalid::new(
+            "names no artifact",
+            "give a URL or a path, with or without NAME= in front",
+        ));
+    }
+    if target.contains("://") {
+        url(target)?;
+    }
+    Ok(Artifact { name: name.map(str::to_owned), target: target.to_owned() })
+}
+
+/// A URL with a scheme and a host and no space in it.
+pub(crate) fn url(text: &str) -> Result<String, Invalid> {
+    let wrong = |reason: &str| Invalid::new(reason, "give a whole URL, such as https://example.com/path");
+    let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("is not a URL"))?;
+    let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    if !scheme_fits
+        || text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | '"'))
+    {
+        return Err(wrong("is a malformed URL"));
+    }
+    if is_web_scheme(scheme) {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host_port = authority.rsplit('@').next().unwrap_or_default();
+        let (host, port) = match host_port.strip_prefix('[') {
+            Some(v6) => match v6.split_once(']') {
+                Some((host, port)) => (host, port.strip_prefix(':')),
+                None => return Err(wrong("is a malformed URL")),
+            },
+            None => match host_port.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (host_port, None),
+            },
+        };
+        if host.is_empty() {
+            return Err(wrong("is a URL without a host"));
+        }
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err(wrong("is a URL with a malformed port"));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether the text is an `http:` or `https:` URL.
+pub(crate) fn is_web_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| is_web_scheme(scheme)) && url(text).is_ok()
+}
+
+fn is_web_scheme(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn artifacts_may_have_a_name() {
+        let read = |text: &str| artifact(text).map(|a| (a.name, a.target));
+        assert_eq!(read("PR=https://example.com/1"), Ok((Some("PR".into()), "https://example.com/1".into())));
+        assert_eq!(read("https://example.com/?a=b"), Ok((None, "https://example.com/?a=b".into())));
+        assert_eq!(read("out/a=b.txt"), Ok((None, "out/a=b.txt".into())));
+        assert_eq!(read("report.txt"), Ok((None, "report.txt".into())));
+        for text in ["", "PR=", "https://", "http:///x", "https://a b", "https://host:notaport/"] {
+            assert!(artifact(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn urls_have_a_scheme_and_a_host() {
+        for text in [
+            "https://example.com",
+            "http://[::1]:8080/x",
+            "HTTPS://user:pw@example.com:443/a?b#c",
+            "postgres:///db?host=/run",
+            "s3://bucket/key",
+            "git+ssh://host/x",
+        ] {
+            assert_eq!(url(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "",
+            "example.com",
+            "://x",
+            "1http://x",
+            "https://",
+            "https:///x",
+            "https://:80/",
+            "https://h:99999/",
+            "https://[::1/",
+            "https://a\nb",
+            "https://a<b",
+            "https://a\"b",
+        ] {
+            assert!(url(text).is_err(), "{text:?}");
+        }
+        assert!(is_web_url("HTTP://example.com") && !is_web_url("s3://bucket") && !is_web_url("http://"));
+    }
+}

@@ -3,6 +3,7 @@
 //! This thread looks after the command and does nothing else; the reporter writes down and has sent.
 
 mod draft;
+mod news;
 mod reporter;
 
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use self::reporter::{Ending, News, Place, Report, Voice, Word};
+use self::news::{Ending, News, Place, Report, Voice, Word};
 use super::receipt::Audited;
 use super::{BUSY_MAX, configure, courier, handover, open, report_problems, wrapper};
 use crate::args::{BackgroundChoice, GlobalArgs, RunArgs};

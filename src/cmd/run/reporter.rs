@@ -1,28 +1,28 @@
 //! The reporter: a thread that writes down what happens to a wrapped command and has it sent, so that neither the cache
 //! nor the network ever holds the command up.
 
+mod receipt;
+
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Mouth};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::super::ask::listen;
 use super::super::deliver::Sender;
 use super::super::forward::Forwarder;
-use super::super::receipt::{Audited, Receipt, conversation};
 use super::super::record::Noted;
 use super::super::worker::{self, Worker};
 use super::super::{busy_max, courier, now, open, record, unpack, wrapper};
 use super::Settings;
+use super::news::{Ending, News, Place, Report, Voice, Word, merged};
 use crate::args::BackgroundChoice;
-use crate::checkpoint::id::{CheckpointId, TaskId, TaskKey};
+use crate::checkpoint::id::{CheckpointId, TaskKey};
 use crate::checkpoint::outbox::{Delivery, Job, Priority};
 use crate::checkpoint::parse::Thread;
 use crate::checkpoint::plan::{Plan, Stored};
 use crate::checkpoint::question::nonce;
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::{Cancel, Draft, Task};
-use crate::child::Waker;
-use crate::delivery::{Outcome, Retry};
 use crate::store::{Recorded, Request, Scope, Store, StoreError, Tx, Watcher};
 
 /// Progress is written down at most this often; what comes faster is replaced by what comes later.
@@ -35,81 +35,6 @@ const NAMESAKES: u32 = 1000;
 const START_MAX: Duration = Duration::from_secs(30);
 /// The longest deadline that can be added to any moment.
 const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
-
-/// What there is to write down after the start.
-#[derive(Debug)]
-pub(super) enum News {
-    /// How far the command says it is.
-    Progress { percent: Option<u8>, action: Option<String> },
-    /// It is still running.
-    Beat,
-    /// It ended, or could not be started.
-    Ended(Ending),
-}
-
-/// What the reporter says after the end.
-#[derive(Debug)]
-pub(super) enum Word {
-    /// A person wants the command to end.
-    Stop,
-    /// The end is on disk.
-    Stored,
-    /// All that can be done is done.
-    Done(Box<Report>),
-}
-
-impl Word {
-    pub(super) fn report(self) -> Option<Report> {
-        match self {
-            Self::Done(report) => Some(*report),
-            Self::Stored | Self::Stop => None,
-        }
-    }
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub(super) struct Ending {
-    /// What went wrong, in words; `None` for exit code 0.
-    pub(super) error: Option<String>,
-    /// The last lines it wrote.
-    pub(super) tail: Option<String>,
-}
-
-/// Where the command's checkpoints go, for the command's own environment.
-#[derive(Debug)]
-pub(super) struct Place {
-    pub(super) agent_id: String,
-    pub(super) task: Option<TaskId>,
-    /// The thread, as `CHANNEL:TS`, where there is one already.
-    pub(super) thread: Option<String>,
-}
-
-/// What became of it all.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub(super) receipt: Receipt,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Says words to a thread that waits for a command's events.
-#[derive(Debug)]
-pub(super) struct Voice {
-    pub(super) words: Mouth<Word>,
-    /// Set before the end is news.
-    pub(super) waker: Arc<OnceLock<Waker>>,
-    /// When the command ended, or could not be started; from then on somebody waits for us.
-    pub(super) ended_at: Arc<OnceLock<Instant>>,
-}
-
-impl Voice {
-    fn say(&self, word: Word) {
-        let _ = self.words.send(word);
-        if let Some(waker) = self.waker.get() {
-            waker.wake();
-        }
-    }
-}
 
 /// Writes down the start, says where that went, then whatever else there is to hear until the end.
 pub(super) fn report(
@@ -155,17 +80,6 @@ pub(super) fn report(
     voice.say(Word::Stored);
     let report = reporter.finish(recorded, by);
     voice.say(Word::Done(Box::new(report)));
-}
-
-/// The later news, with what only the earlier one says.
-fn merged(earlier: Option<News>, later: News) -> News {
-    match (earlier, later) {
-        (
-            Some(News::Progress { percent: old_percent, action: old_action }),
-            News::Progress { percent, action },
-        ) => News::Progress { percent: percent.or(old_percent), action: action.or(old_action) },
-        (_, later) => later,
-    }
 }
 
 /// The cache and the worker, as far as they can be had.
@@ -442,70 +356,6 @@ impl<'a> Reporter<'a> {
         let loose = loose.filter(|(id, _)| *id == end.draft.id).map(|(_, outcome)| outcome);
         let receipt = self.receipt(&end, loose);
         Report { receipt, warnings: self.warnings }
-    }
-
-    /// What became of the last checkpoint: ours, or the command's own last word.
-    fn receipt(&mut self, end: &End, loose: Option<Outcome>) -> Receipt {
-        let config = &self.settings.config;
-        let mut receipt = Receipt {
-            checkpoint_id: end.draft.id.to_string(),
-            task_id: self.store.as_ref().map(|_| self.task.id.to_string()),
-            agent_id: self.task.agent_id.clone(),
-            snapshot: self.task.snapshot.clone(),
-            delivery: end.delivery,
-            channel: conversation(config, &self.task),
-            thread_ts: self.task.thread_ts.clone(),
-            message_ts: None,
-            retry_at: None,
-            error: None,
-            audit: Audited::Off,
-            warnings: self.warnings.clone(),
-            requests: Vec::new(),
-        };
-        match loose {
-            Some(Outcome::Posted { channel_id, ts, thread_ts }) => {
-                receipt.delivery = Delivery::Sent;
-                receipt.channel = channel_id.or(receipt.channel);
-                receipt.thread_ts = thread_ts.or_else(|| ts.clone()).or(receipt.thread_ts);
-                receipt.message_ts = ts;
-            }
-            Some(Outcome::Retry(Retry { reason, maybe_sent, .. })) => {
-                if maybe_sent {
-                    receipt.delivery = Delivery::Unconfirmed;
-                }
-                receipt.error = Some(reason);
-            }
-            Some(Outcome::Rejected(reason)) => {
-                (receipt.delivery, receipt.error) = (Delivery::Rejected, Some(reason));
-            }
-            Some(_) | None => {}
-        }
-        let (Some(store), Some(key)) = (&mut self.store, self.task.key) else { return receipt };
-        let found = store.read(|tx| {
-            let last = match end.recorded {
-                Some(recorded) => recorded.checkpoint,
-                None => tx.newest(key)?,
-            };
-            let mut standing = tx.delivery_of(last)?;
-            // By a worker whose time was over before the answer came, or before it could be written down.
-            if standing.delivery == Delivery::Queued && tx.is_being_sent_by_us(last)? {
-                standing.delivery = Delivery::Unconfirmed;
-                standing.reason = Some("there was no time to wait for the answer".to_owned());
-            }
-            Ok((last, tx.checkpoint_id(last)?, standing, tx.task(key)?))
-        });
-        if let Ok((last, id, standing, task)) = found {
-            receipt.audit = Audited::of(config, Forwarder::new(config).as_ref(), store, last);
-            receipt.checkpoint_id = id.to_string();
-            receipt.delivery = standing.delivery;
-            receipt.message_ts = standing.message_ts;
-            receipt.retry_at = standing.due_at;
-            receipt.error = standing.reason;
-            receipt.channel = conversation(config, &task);
-            receipt.thread_ts = task.thread_ts;
-            receipt.snapshot = task.snapshot;
-        }
-        receipt
     }
 }
 

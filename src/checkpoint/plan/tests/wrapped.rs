@@ -1,5 +1,6 @@
 //! Planning for a wrapped command: its wrapper stays in its task, names it beforehand, and may be lost.
 
+use super::memory::slack;
 use super::*;
 use crate::checkpoint::outbox::Waiting;
 

@@ -5,6 +5,8 @@
 //! function that takes it has returned: by then it must be stored. What is not acknowledged Slack sends again, or the
 //! person sees that it did not work.
 
+mod link;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -19,10 +21,11 @@ use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 use uuid::Uuid;
 
-use super::dial::{DIAL_MAX, Line, dial, socket_words};
+use super::dial::{DIAL_MAX, Line, dial};
 use super::open::{Access, Refusal, open, switched_off};
 use super::wire::{self, Call, Interaction, Malformed};
 use crate::exit::{Failure, one_line};
+use link::{Gone, Link};
 
 /// What becomes of an interaction.
 #[derive(Debug, Clone, PartialEq)]
@@ -146,80 +149,6 @@ impl Drop for Socket {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// One connection.
-struct Link {
-    line: Line,
-    opened: Instant,
-    /// When anything came last.
-    heard: Instant,
-    pinged: Instant,
-    /// It has got its hello.
-    ready: bool,
-    /// Since when it is to be replaced.
-    leaving: Option<Instant>,
-    /// Something is still to be written.
-    unsent: bool,
-    /// Slack's first words may have come with the upgrade: then they are read already, and there is nothing to wait for.
-    fresh: bool,
-}
-
-impl Link {
-    fn new(line: Line, now: Instant) -> Self {
-        Self {
-            line,
-            opened: now,
-            heard: now,
-            pinged: now,
-            ready: false,
-            leaving: None,
-            unsent: false,
-            fresh: true,
-        }
-    }
-
-    /// Sends a message, or as much as there is room for.
-    fn send(&mut self, message: Message) -> Result<(), Error> {
-        let sent = self.line.socket.send(message);
-        self.settle(sent)
-    }
-
-    /// Sends what is left.
-    fn flush(&mut self) -> Result<(), Error> {
-        let flushed = self.line.socket.flush();
-        self.settle(flushed)
-    }
-
-    fn settle(&mut self, sent: Result<(), Error>) -> Result<(), Error> {
-        match sent {
-            Ok(()) => {
-                self.unsent = false;
-                Ok(())
-            }
-            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
-                self.unsent = true;
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Why a connection is not kept.
-enum Gone {
-    /// It broke or was closed; in words.
-    Lost(String),
-    /// It was to be replaced anyway.
-    Left,
-    /// No other will do better.
-    Final(Failure),
-}
-
-impl From<Error> for Gone {
-    fn from(error: Error) -> Self {
-        Self::Lost(socket_words("Slack", &error))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::lease::{self, Owner};
+use super::lease::Owner;
 use super::{StoreError, Tx};
 use crate::checkpoint::outbox::Credential;
 use crate::checkpoint::time::Moment;
@@ -44,14 +44,7 @@ impl Tx<'_> {
 
     /// Whether nobody else who lives has this office.
     pub(super) fn is_vacant(&self, link: &str, owner: &Owner, now: Moment) -> Result<bool, StoreError> {
-        let present: Option<(String, i64)> = self
-            .connection
-            .query_row("SELECT owner, until_ms FROM couriers WHERE link = ?1", [link], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        Ok(!present
-            .is_some_and(|(holder, until)| lease::keeps_out(Some(&holder), Some(Moment(until)), owner, now)))
+        Ok(!self.is_held("SELECT owner, until_ms FROM couriers WHERE link = ?1", link, owner, now)?)
     }
 
     /// Passes a courier's office from the process that started it to the courier itself; false if it was lost.

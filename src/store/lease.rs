@@ -6,7 +6,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use rusqlite::OptionalExtension;
 
+use super::{StoreError, Tx};
 use crate::checkpoint::time::Moment;
 
 /// A lease that ends later than this from now was written by a clock that has since been set back.
@@ -58,6 +60,23 @@ pub(super) fn keeps_out(holder: Option<&str>, until: Option<Moment>, me: &Owner,
     let (Some(holder), Some(until)) = (holder, until) else { return false };
     let holder = Owner::stored(holder.to_owned());
     holder != *me && until > now && until < now.plus(HORIZON) && !holder.is_dead()
+}
+
+impl Tx<'_> {
+    /// Whether another process that lives has the lease of this name; the statement finds its owner and its end.
+    pub(super) fn is_held(
+        &self,
+        find: &'static str,
+        name: &str,
+        me: &Owner,
+        now: Moment,
+    ) -> Result<bool, StoreError> {
+        let lease =
+            self.connection.query_row(find, [name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        Ok(lease.is_some_and(|(holder, until): (String, i64)| {
+            keeps_out(Some(&holder), Some(Moment(until)), me, now)
+        }))
+    }
 }
 
 /// Whether a process has ended and only waits to be noticed by its parent. That may take forever: in a container the

@@ -3,23 +3,16 @@
 //! Slack gives each click to only one of an app's connections: the one that hears it writes it into the cache, where its
 //! asker finds it.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
-use super::lease::{self, Owner};
+use super::lease::Owner;
 use super::{StoreError, Tx};
 use crate::checkpoint::time::Moment;
 
 impl Tx<'_> {
     /// Whether another living process listens for this app.
     pub(crate) fn is_listened_to(&self, app: &str, owner: &Owner, now: Moment) -> Result<bool, StoreError> {
-        let present: Option<(String, i64)> = self
-            .connection
-            .query_row("SELECT owner, until_ms FROM listeners WHERE app = ?1", [app], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        Ok(present
-            .is_some_and(|(holder, until)| lease::keeps_out(Some(&holder), Some(Moment(until)), owner, now)))
+        self.is_held("SELECT owner, until_ms FROM listeners WHERE app = ?1", app, owner, now)
     }
 
     /// Makes the caller the listener for this app until then, or prolongs that; false while another one lives.

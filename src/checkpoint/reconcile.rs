@@ -1,9 +1,9 @@
 //! Two views of an agent: what this cache has of it, and what everybody who shares the database has.
 
 use super::audit::SharedTask;
-use super::id::TaskId;
+use super::id::{CheckpointId, TaskId};
 use super::plan::continues;
-use super::status::TaskState;
+use super::status::{Status, TaskState};
 use super::{Draft, Task};
 
 /// What the database's view of an agent means for a checkpoint that was planned without it.
@@ -52,11 +52,27 @@ pub(crate) fn judge(
     }
 }
 
+/// Whether a task that was begun here without the database would have gone on in the one that it has of the agent, had
+/// it been asked. `previous` is the agent's task here before that one, `first` the status that ours began with.
+pub(crate) fn would_have_gone_on(
+    previous: Option<&Task>,
+    begun: &Task,
+    first: Status,
+    theirs: &SharedTask,
+    cache: &str,
+) -> bool {
+    let bare = Draft::bare(CheckpointId::new(begun.started_at), begun.agent_id.clone(), first);
+    let draft = Draft { new: begun.opened_anew, ..bare };
+    // One that began later did not know of ours either.
+    theirs.task.started_at <= begun.started_at
+        && continues(&theirs.task, &draft)
+        && judge(previous, begun.id, theirs, &draft, cache) == Verdict::TakeOver
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::checkpoint::audit::Latest;
-    use crate::checkpoint::status::Status;
     use crate::checkpoint::time::Moment;
 
     fn task(id: u128, state: TaskState, updated_at: i64) -> Task {
@@ -108,6 +124,40 @@ mod tests {
             if mine.as_ref().is_none_or(|mine| mine.id != id) {
                 assert_eq!(judge(mine.as_ref(), id, &theirs, &draft, "ours"), Keep, "{mine:?} opened {id}");
             }
+        }
+    }
+
+    #[test]
+    fn a_task_that_was_begun_alone_goes_on_in_the_one_that_its_first_checkpoint_belongs_to() {
+        use TaskState::{Completed, Failed, Running};
+        let (working, starting, complete) = (Status::Working, Status::Starting, Status::Complete);
+        // (before it here: id, state, updated at; --new; first status; theirs: state, started at, updated at; whether it
+        // does). Ours began at 10.
+        let cases = [
+            (None, false, working, (Failed, 1, 5), true),
+            (None, false, complete, (Failed, 1, 5), true),
+            (None, false, starting, (Failed, 1, 5), false),
+            (None, true, working, (Failed, 1, 5), false),
+            // It failed only after ours began, or it began after ours did.
+            (None, false, working, (Failed, 1, 15), true),
+            (None, false, working, (Failed, 11, 15), false),
+            // What was ended is joined by what ends.
+            (None, false, complete, (Completed, 1, 5), true),
+            (None, false, working, (Completed, 1, 5), false),
+            // What this cache had itself counts where it is newer, or the same.
+            (Some((2, Completed, 4)), false, working, (Failed, 1, 5), true),
+            (Some((2, Completed, 6)), false, working, (Failed, 1, 5), false),
+            (Some((1, Completed, 4)), false, working, (Failed, 1, 5), false),
+            (Some((2, Running, 4)), false, working, (Failed, 1, 5), false),
+        ];
+        for (before, opened_anew, first, (state, started_at, updated_at), goes_on) in cases {
+            let before = before.map(|(id, state, updated_at)| task(id, state, updated_at));
+            let begun = Task { started_at: Moment(10), opened_anew, ..task(9, Running, 20) };
+            let theirs = Task { started_at: Moment(started_at), ..task(1, state, updated_at) };
+            let latest = Some(Latest { cache: "another".to_owned(), key: 1, at_ms: updated_at });
+            let theirs = SharedTask { task: theirs, latest };
+            let said = would_have_gone_on(before.as_ref(), &begun, first, &theirs, "ours");
+            assert_eq!(said, goes_on, "{before:?} {first:?} {theirs:?}");
         }
     }
 }

@@ -56,6 +56,16 @@ impl Tx<'_> {
         Ok(channel.zip(task.thread_ts).filter(|_| task.credential.is_some()))
     }
 
+    /// The task that its agent had here before.
+    pub(crate) fn task_before(&self, task: &Task) -> Result<Option<Task>, StoreError> {
+        let sql = format!(
+            "SELECT {} FROM tasks WHERE agent_id = ?1 AND key < ?2 ORDER BY key DESC LIMIT 1",
+            rows::TASK
+        );
+        let before = params![task.agent_id, task.key.map(|key| key.0)];
+        Ok(self.connection.query_row(&sql, before, rows::task).optional()?)
+    }
+
     /// Whether the database does not know the task's thread.
     pub(crate) fn has_news(&self, key: TaskKey) -> Result<bool, StoreError> {
         let sql =

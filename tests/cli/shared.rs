@@ -217,6 +217,60 @@ fn a_new_task_that_was_opened_during_an_outage_still_replaces_the_other() {
 }
 
 #[test]
+fn a_retry_that_began_during_an_outage_goes_on_in_the_task_that_failed_elsewhere() {
+    let pair = Pair::new();
+    pair.ours.emit(["-s", "starting", "-t", "Deploy", "-p", "30", "Here"]);
+    let failed = pair.ours.emit(["-s", "error", "--error", "exit 1", "Broken"]);
+    let theirs = pair.other.emit_alone(["-s", "working", "Again"]);
+    pair.other.emit_alone(["-s", "complete", "Done"]);
+    pair.other.flush();
+    let thread = failed["thread_ts"].as_str().expect("a thread");
+    assert_eq!(pair.tasks(), [format!("completed|{thread}")]);
+    assert_eq!(pair.checkpoints(), "4|1");
+    let left = pair.slack.thread(theirs["thread_ts"].as_str().expect("a thread"));
+    assert!(left.last().expect("a line").text.contains("goes on in"), "{left:#?}");
+    assert_eq!(pair.other.emit(["-s", "complete", "Twice"])["task_id"], failed["task_id"]);
+}
+
+#[test]
+fn an_end_that_was_said_alone_joins_the_task_that_was_closed_elsewhere() {
+    let pair = Pair::new();
+    pair.ours.emit(["-s", "starting", "Here"]);
+    pair.ours.emit(["-s", "complete", "Done"]);
+    pair.other.emit_alone(["-s", "complete", "Done too"]);
+    pair.other.flush();
+    assert_eq!((pair.tasks().len(), pair.checkpoints()), (1, "3|1".to_owned()));
+}
+
+#[test]
+fn a_retry_over_a_stream_goes_on_in_the_task_that_failed_elsewhere() {
+    let pair = Pair::new();
+    let failed = pair.ours.emit(["-s", "error", "--error", "exit 1", "Broken"]);
+    let lines =
+        "{\"agent_id\":\"bot\",\"action\":\"Again\"}\n{\"agent_id\":\"bot\",\"status\":\"blocked\"}\n";
+    pair.other.sandbox.cmd(["stream"]).stdin(lines).run().success();
+    pair.other.flush();
+    let thread = failed["thread_ts"].as_str().expect("a thread");
+    assert_eq!(pair.tasks(), [format!("running|{thread}")]);
+    assert_eq!(pair.checkpoints(), "3|1");
+}
+
+#[test]
+fn what_begins_afresh_during_an_outage_stays_a_task_of_its_own_beside_one_that_failed() {
+    let pair = Pair::new();
+    for (agent, words) in [("a", ["-s", "starting"]), ("b", ["--new", "--status=working"])] {
+        let failed = pair.ours.emit(["-a", agent, "-s", "error", "--error", "exit 1", "Broken"]);
+        let [first, second] = words;
+        let own = pair.other.emit_alone(["-a", agent, first, second, "Afresh"]);
+        pair.other.flush();
+        let next = pair.other.emit(["-a", agent, "-s", "blocked", "On"]);
+        assert_eq!(next["task_id"], own["task_id"]);
+        assert_ne!(next["task_id"], failed["task_id"]);
+    }
+    assert_eq!(pair.checkpoints(), "6|4");
+}
+
+#[test]
 fn a_thread_of_another_workspace_is_left_alone() {
     let pair = Pair::new();
     pair.ours.sandbox.env("SLACK_BOT_TOKEN", "");

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{Session, Stop};
 use crate::audit::forward;
-use crate::checkpoint::audit::{AuditTask, SharedTask, inherit};
+use crate::checkpoint::audit::{AuditCheckpoint, AuditTask, SharedTask, inherit};
 use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskKey};
 use crate::checkpoint::plan::{self, DEFAULT_TASK_TYPE};
-use crate::checkpoint::status::TaskState;
+use crate::checkpoint::reconcile::would_have_gone_on;
+use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
 use crate::cmd::now;
 use crate::store::{Batch, Store, StoreError, Tx};
@@ -73,22 +74,40 @@ pub(in crate::cmd) fn await_opener(
 }
 
 impl Session<'_> {
-    /// Finds the open tasks that stand in a batch's way and gives way to them, or ends them where ours was to replace
-    /// whatever ran. Says whether there was any.
+    /// Finds the tasks there that a batch's tasks belong to, or that stand in their way: ours become one with them, or
+    /// end them where ours were to replace whatever ran. Says whether there were any.
     pub(super) fn resolve(&mut self, store: &mut Store, batch: &Batch) -> Result<bool, Stop> {
-        let begins = |told: &AuditTask| {
-            batch.checkpoints.iter().any(|checkpoint| checkpoint.is_first && checkpoint.task == told.task.id)
-        };
-        let concerned =
-            || batch.tasks.iter().filter(|told| told.task.state == TaskState::Running || begins(told));
-        let agents: Vec<String> =
-            concerned().map(|told| told.row(&self.trail.cache, self.offset).agent_id).collect();
+        let concerned: Vec<&AuditTask> = batch
+            .tasks
+            .iter()
+            .filter(|told| told.task.state == TaskState::Running || first_of(batch, told).is_some())
+            .collect();
+        let agents = self.agents(&concerned);
         let open = forward::open_tasks(&mut self.client, &agents, self.deadline)?;
+        let open: Vec<SharedTask> = open.into_iter().map(|row| row.task(self.offset)).collect();
+        let is_open = |told: &AuditTask| open.iter().any(|open| open.task.agent_id == told.task.agent_id);
+        let others: Vec<&AuditTask> = concerned.iter().copied().filter(|told| !is_open(told)).collect();
+        let gave_way = self.give_way(store, &concerned, open)?;
+        Ok(self.go_on(store, batch, &others)? || gave_way)
+    }
+
+    fn agents(&self, tasks: &[&AuditTask]) -> Vec<String> {
+        tasks.iter().map(|told| told.row(&self.trail.cache, self.offset).agent_id).collect()
+    }
+
+    /// Gives way to the tasks that are open there.
+    fn give_way(
+        &mut self,
+        store: &mut Store,
+        concerned: &[&AuditTask],
+        open: Vec<SharedTask>,
+    ) -> Result<bool, Stop> {
         let cache = self.trail.cache.clone();
         let mut endings = Vec::new();
         let mut any = false;
-        for theirs in open.into_iter().map(|row| row.task(self.offset)) {
-            let Some(told) = concerned()
+        for theirs in open {
+            let Some(told) = concerned
+                .iter()
                 .find(|told| told.task.agent_id == theirs.task.agent_id && told.task.id != theirs.task.id)
             else {
                 continue;
@@ -125,6 +144,50 @@ impl Session<'_> {
         }
         Ok(any)
     }
+
+    /// Goes on in tasks there that are not open, failed ones above all, where a task of ours would have done so had it
+    /// been known here when it began.
+    fn go_on(&mut self, store: &mut Store, batch: &Batch, told: &[&AuditTask]) -> Result<bool, Stop> {
+        let begun: Vec<(&AuditTask, Status)> =
+            told.iter().filter_map(|told| Some((*told, first_of(batch, told)?))).collect();
+        // What begins a task, whatever there was, is most of what is told: nothing need be asked for it.
+        let begun: Vec<(&AuditTask, Status)> = begun
+            .into_iter()
+            .filter(|(told, first)| !told.task.opened_anew && *first != Status::Starting)
+            .collect();
+        if begun.is_empty() {
+            return Ok(false);
+        }
+        let mut agents = self.agents(&begun.iter().map(|(told, _)| *told).collect::<Vec<_>>());
+        agents.sort_unstable();
+        agents.dedup();
+        let latest = forward::latest_tasks(&mut self.client, &agents, self.deadline)?;
+        let latest: Vec<SharedTask> = latest.into_iter().map(|row| row.task(self.offset)).collect();
+        let cache = self.trail.cache.clone();
+        let mut any = false;
+        for (told, first) in begun {
+            let theirs = latest.iter().find(|theirs| theirs.task.agent_id == told.task.agent_id);
+            let (Some(theirs), Some(key)) = (theirs, told.task.key) else { continue };
+            any |= store.write(|tx| {
+                let mine = tx.task(key)?;
+                let before = tx.task_before(&mine)?;
+                // Somebody else may have been quicker.
+                let goes_on = mine.id == told.task.id
+                    && would_have_gone_on(before.as_ref(), &mine, first, theirs, &cache);
+                if goes_on {
+                    merge(tx, key, theirs, &cache, now())?;
+                }
+                Ok(goes_on || mine.id != told.task.id)
+            })?;
+        }
+        Ok(any)
+    }
+}
+
+/// The status of the checkpoint that begins a task, where a batch tells of it.
+fn first_of(batch: &Batch, told: &AuditTask) -> Option<Status> {
+    let begins = |row: &&AuditCheckpoint| row.is_first && row.task == told.task.id;
+    batch.checkpoints.iter().find(begins).map(|row| row.checkpoint.status)
 }
 
 /// The end of a task that is open there only because nobody has told of it yet: ours began after it.

@@ -20,6 +20,8 @@ struct Table {
     born: &'static str,
     /// Which of the rows made before `?3` may go.
     settled: &'static str,
+    /// A database that refused a row did so under its key times this.
+    refused_by: Option<i64>,
 }
 
 /// Checkpoints first: a task goes only after its last checkpoint.
@@ -32,21 +34,34 @@ const TABLES: [Table; 6] = [
              AND NOT EXISTS (SELECT 1 FROM audits WHERE after < checkpoints.key AND used_at_ms >= ?3)
              AND NOT EXISTS (SELECT 1 FROM entries
                              WHERE task = checkpoints.task AND checkpoint = checkpoints.key AND state < 2)",
+        refused_by: Some(1),
     },
     // What was refused for good and never sent again.
-    Table { name: "entries", born: "created_at_ms", settled: "created_at_ms < ?3 AND state = 2" },
-    Table { name: "questions", born: "created_at_ms", settled: "created_at_ms < ?3 AND answer IS NOT NULL" },
+    Table {
+        name: "entries",
+        born: "created_at_ms",
+        settled: "created_at_ms < ?3 AND state = 2",
+        refused_by: None,
+    },
+    Table {
+        name: "questions",
+        born: "created_at_ms",
+        settled: "created_at_ms < ?3 AND answer IS NOT NULL",
+        refused_by: None,
+    },
     Table {
         name: "interventions",
         born: "created_at_ms",
         settled: "created_at_ms < ?3 AND key < (SELECT max(key) FROM interventions)
              AND NOT EXISTS (SELECT 1 FROM audits WHERE after_intervention < interventions.key AND used_at_ms >= ?3)",
+        refused_by: Some(-1),
     },
     // A request stands until its task ends.
     Table {
         name: "requests",
         born: "created_at_ms",
         settled: "created_at_ms < ?3 AND NOT EXISTS (SELECT 1 FROM tasks WHERE key = requests.task AND state = 'running')",
+        refused_by: None,
     },
     // An agent that fell silent without an end is forgotten with the last of its checkpoints.
     Table {
@@ -56,6 +71,7 @@ const TABLES: [Table; 6] = [
              AND NOT EXISTS (SELECT 1 FROM checkpoints WHERE task = tasks.key)
              AND NOT EXISTS (SELECT 1 FROM interventions WHERE task = tasks.key)
              AND NOT EXISTS (SELECT 1 FROM entries WHERE task = tasks.key AND state < 2)",
+        refused_by: None,
     },
 ];
 
@@ -72,7 +88,6 @@ impl Tx<'_> {
             for table in &TABLES {
                 self.prune_table(table, before)?;
             }
-            self.connection.execute("DELETE FROM audit_refusals WHERE created_at_ms < ?1", [before.0])?;
         }
         Ok(is_due)
     }
@@ -80,7 +95,7 @@ impl Tx<'_> {
     /// Goes on where the last call stopped, and begins again once it meets what is not old yet: rows that must stay
     /// hold up nothing behind them.
     fn prune_table(&self, table: &Table, before: Moment) -> Result<(), StoreError> {
-        let Table { name, born, settled } = table;
+        let Table { name, born, settled, refused_by } = table;
         let after: i64 = self
             .connection
             .query_row("SELECT after FROM prunings WHERE name = ?1", [name], |row| row.get(0))
@@ -92,14 +107,23 @@ impl Tx<'_> {
             .query_map(params![after, WINDOW], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_, _>>()?;
         let Some(&(last, _)) = window.last() else { return self.prune_after(name, after, FIRST) };
-        let deleted = self.connection.execute(
-            &format!(
-                "DELETE FROM {name} WHERE key IN
-                     (SELECT key FROM {name} WHERE key > ?1 AND key <= ?2 AND {settled} ORDER BY key LIMIT ?4)"
-            ),
-            params![after, last, before.0, ROWS],
-        )?;
-        let has_more = i64::try_from(deleted) == Ok(ROWS);
+        let delete = format!(
+            "DELETE FROM {name} WHERE key IN
+                 (SELECT key FROM {name} WHERE key > ?1 AND key <= ?2 AND {settled} ORDER BY key LIMIT ?4)
+             RETURNING key"
+        );
+        let deleted: Vec<i64> = self
+            .connection
+            .prepare(&delete)?
+            .query_map(params![after, last, before.0, ROWS], |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        // Not before: without it a row that is there would count as one that the database has.
+        let forget =
+            "DELETE FROM audit_refusals WHERE database IN (SELECT database FROM audits) AND checkpoint = ?1";
+        for key in deleted.iter().filter_map(|key| Some(key * (*refused_by)?)) {
+            self.connection.execute(forget, [key])?;
+        }
+        let has_more = i64::try_from(deleted.len()) == Ok(ROWS);
         let at_the_end = (window.len() as i64) < WINDOW || window.iter().any(|(_, born)| *born >= before.0);
         let next = match () {
             () if has_more => after,
@@ -226,6 +250,26 @@ mod tests {
             prune(&mut store, 9);
             assert_eq!(keys(&mut store, "checkpoints"), left, "used at {used_at}");
         }
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_row_that_a_database_refused_counts_as_refused_as_long_as_it_is_there() {
+        let (_dir, mut store) =
+            cache(&[(OLD, OLD)], &[(1, "queued", OLD), (1, "sent", OLD), (1, "sent", YOUNG)]);
+        let trail = "INSERT INTO audits (database, cache, after, used_at_ms) VALUES ('d', 'c', 3, 9000)";
+        let refuse = "INSERT INTO audit_refusals (database, checkpoint, reason, created_at_ms)
+            VALUES ('d', 1, 'no', 1000), ('d', 2, 'no', 1000), ('d', 3, 'no', 1000)";
+        for sql in [trail, refuse] {
+            store.write(|tx| Ok(tx.connection.execute(sql, []).map(|_| ())?)).expect("refusals");
+        }
+        prune(&mut store, 3);
+        assert_eq!(keys(&mut store, "checkpoints"), [1, 3]);
+        let said = store.read(|tx| {
+            let has = [1, 3].map(|key| tx.is_audited("d", crate::checkpoint::id::CheckpointKey(key)));
+            Ok((has.map(|has| has.expect("an answer")), tx.unsent_audit("d")?.refused))
+        });
+        assert_eq!(said.expect("an answer"), ([false, false], 2));
     }
 
     #[test]

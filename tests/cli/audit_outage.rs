@@ -205,7 +205,7 @@ fn a_row_that_the_server_refuses_is_set_aside_and_the_rest_goes_on() {
     assert!(warned.contains("refused it for good") && warned.contains("sober"), "{receipt}");
     machine.sandbox.cmd(["emit", "-a", "a0", "--strict", "-f", "poison again"]).run().code(78);
     let said = checks(&machine, "trail");
-    assert_eq!(said[0], ("ok".to_owned(), "the database has every row".to_owned()));
+    assert_eq!(said[0], ("ok".to_owned(), "no row waits for the database".to_owned()));
     assert_eq!(said[1].0, "fail");
     assert!(
         said[1].1.starts_with("5 rows refused by the database: ") && said[1].1.contains("sober"),
@@ -216,6 +216,35 @@ fn a_row_that_the_server_refuses_is_set_aside_and_the_rest_goes_on() {
     let again = machine.sandbox.cmd(["flush", "--json", "--rejected"]).run().success().json();
     assert_eq!(again["audit"], json!({ "sent": 5, "rejected": 0, "waiting": 0 }));
     assert_eq!(trail(cluster, &database).len(), 52);
+}
+
+#[test]
+fn a_row_that_was_refused_long_ago_never_counts_as_sent() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let rule = "ALTER TABLE agent_checkpoints ADD CONSTRAINT sober CHECK (action_description <> 'poison')";
+    cluster.sql_in(&database, rule);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "old"]);
+    machine.emit(["-s", "error", "poison"]);
+    let cache = rusqlite::Connection::open(machine.sandbox.cache_path()).expect("the cache");
+    let days = 40_i64 * 24 * 3600 * 1000;
+    for table in ["checkpoints", "audit_refusals"] {
+        let sql = format!("UPDATE {table} SET created_at_ms = created_at_ms - {days}");
+        cache.execute(&sql, []).expect("forty days");
+    }
+    // What Slack has yet to hear of stays; the one before it goes.
+    cache.execute("UPDATE checkpoints SET delivery = 'queued' WHERE action = 'poison'", []).expect("queued");
+    machine.emit_alone(["-a", "other", "Prunes"]);
+    let count = |sql: &str| cache.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+    assert_eq!(count("SELECT count(*) FROM checkpoints WHERE action = 'old'"), 0);
+    assert_eq!(count("SELECT count(*) FROM checkpoints WHERE action = 'poison'"), 1);
+    let said = checks(&machine, "trail");
+    assert!(said[1].1.starts_with("1 rows refused by the database: "), "{said:?}");
+    cluster.sql_in(&database, "ALTER TABLE agent_checkpoints DROP CONSTRAINT sober");
+    let again = machine.sandbox.cmd(["flush", "--json", "--rejected"]).run().success().json();
+    assert_eq!(again["audit"], json!({ "sent": 2, "rejected": 0, "waiting": 0 }));
+    assert!(trail(cluster, &database).contains(&"poison|0".to_owned()));
 }
 
 /// What `doctor` finds under a name: verdicts and messages.

@@ -22,6 +22,7 @@ pub(super) fn check(report: &mut Report, config: &Config, store: &mut Store) {
             Err(error) => return report.fail("trail", error.to_string(), "run agent-checkpoint flush"),
         };
     match unsent.since {
+        None if unsent.refused > 0 => report.ok("trail", "no row waits for the database"),
         None => report.ok("trail", "the database has every row"),
         Some(since) => {
             let age = spoken(at.since(since));

@@ -23,10 +23,10 @@ const STATEMENT_MAX: Duration = Duration::from_secs(60);
 /// at infinity has no number: it counts as none.
 const STORED: &str = "t.id::text, t.agent_id::text, t.task_type::text, t.task_name::text, t.repo_scope::text, \
      t.status::text, least(greatest(t.progress, 0), 100)::int4, t.slack_channel::text, t.slack_thread_ts::text, \
-     CASE WHEN isfinite(t.created_at) THEN (extract(epoch FROM t.created_at) * 1000)::bigint END, \
-     CASE WHEN isfinite(t.started_at) THEN (extract(epoch FROM t.started_at) * 1000)::bigint END, \
-     CASE WHEN isfinite(t.completed_at) THEN (extract(epoch FROM t.completed_at) * 1000)::bigint END, \
-     CASE WHEN isfinite(t.updated_at) THEN (extract(epoch FROM t.updated_at) * 1000)::bigint END, t.metadata::text";
+     CASE WHEN t.created_at > '-infinity' AND t.created_at < 'infinity' THEN (extract(epoch FROM t.created_at) * 1000)::bigint END, \
+     CASE WHEN t.started_at > '-infinity' AND t.started_at < 'infinity' THEN (extract(epoch FROM t.started_at) * 1000)::bigint END, \
+     CASE WHEN t.completed_at > '-infinity' AND t.completed_at < 'infinity' THEN (extract(epoch FROM t.completed_at) * 1000)::bigint END, \
+     CASE WHEN t.updated_at > '-infinity' AND t.updated_at < 'infinity' THEN (extract(epoch FROM t.updated_at) * 1000)::bigint END, t.metadata::text";
 
 /// How many columns [`STORED`] has.
 const STORED_COLUMNS: usize = 14;
@@ -79,7 +79,7 @@ pub(crate) fn hello(
     deadline: Instant,
 ) -> Result<Hello, Trouble> {
     let clock = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-                 (SELECT coalesce(max(version), 0)::int FROM agent_checkpoint_schema)";
+                 (SELECT coalesce(max(version), 0)::int4 FROM agent_checkpoint_schema)";
     let Some(agent_id) = agent_id else {
         let sql = format!("SELECT {clock}");
         return one(client, &sql, &[], deadline, |row| {
@@ -308,7 +308,7 @@ fn statement(rows: &Rows) -> String {
              SELECT id::uuid, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel,
                  slack_thread_ts, {started}, {started}, {completed}, {updated}, result_summary, error_message,
                  artifacts::jsonb, metadata::jsonb, description, requested_by
-             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[],
+             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::text[],
                      $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[],
                      $16::text[], $45::text[], $46::text[])
                  AS g (id, agent_id, task_type, task_name, repo_scope, status, progress, slack_channel, slack_thread_ts,
@@ -321,8 +321,8 @@ fn statement(rows: &Rows) -> String {
                  tokens_used, context_limit, status, elapsed_seconds, error_message, retry_count, created_at, metadata)
              SELECT id::uuid, task_id::uuid, agent_id, checkpoint_type, action_description, progress, tokens_used,
                  context_limit, status, elapsed_seconds, error_message, 0, {created}, metadata::jsonb
-             FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::int[], $23::int[],
-                     $24::int[], $25::text[], $26::int[], $27::text[], $28::bigint[], $29::text[])
+             FROM unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::int4[], $23::int4[],
+                     $24::int4[], $25::text[], $26::int4[], $27::text[], $28::bigint[], $29::text[])
                  AS g (id, task_id, agent_id, checkpoint_type, action_description, progress, tokens_used, context_limit,
                      status, elapsed_seconds, error_message, created_at, metadata)
              ON CONFLICT (id) DO NOTHING

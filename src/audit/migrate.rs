@@ -65,8 +65,8 @@ pub(crate) fn migrate(
                 }
             }
             // Not every engine has such locks. Without one, of two that do the same the second is refused.
-            Err(trouble) if locks && trouble.code == Some(SqlState::FEATURE_NOT_SUPPORTED) => locks = false,
-            Err(trouble) if !locks && overtaken < OVERTAKEN_MAX && was_overtaken(&trouble) => overtaken += 1,
+            Err(trouble) if locks && lacks_locks(&trouble) => locks = false,
+            Err(trouble) if overtaken < OVERTAKEN_MAX && was_overtaken(&trouble, locks) => overtaken += 1,
             Err(trouble) => return Err(trouble),
         }
     }
@@ -127,8 +127,17 @@ fn texts(messages: Vec<SimpleQueryMessage>) -> Vec<String> {
     messages.into_iter().filter_map(first).collect()
 }
 
-/// Whether somebody else was quicker with the same step.
-fn was_overtaken(trouble: &Trouble) -> bool {
-    let codes = [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE, SqlState::T_R_SERIALIZATION_FAILURE];
+/// Whether an engine has no advisory locks: YugabyteDB refuses them as long as it is not told otherwise, CockroachDB did
+/// not know the function before version 26.
+fn lacks_locks(trouble: &Trouble) -> bool {
+    let codes = [SqlState::FEATURE_NOT_SUPPORTED, SqlState::UNDEFINED_FUNCTION];
     trouble.code.as_ref().is_some_and(|code| codes.contains(code))
+}
+
+/// Whether somebody else was quicker with the same step, so that it has to be begun again. An engine may say so whether
+/// there are locks or not.
+fn was_overtaken(trouble: &Trouble, locks: bool) -> bool {
+    let codes = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE];
+    let known = if locks { &codes[..1] } else { &codes[..] };
+    trouble.code.as_ref().is_some_and(|code| known.contains(code))
 }

@@ -47,7 +47,7 @@ pub(crate) fn question(
              (q.metadata -> 'agent_checkpoint' -> 'question')::text,
              (a.metadata -> 'agent_checkpoint' -> 'answer')::text,
              d.action_details::text, d.user_id::text,
-             CASE WHEN isfinite(d.created_at) THEN (extract(epoch FROM d.created_at) * 1000)::bigint END
+             CASE WHEN d.created_at > '-infinity' AND d.created_at < 'infinity' THEN (extract(epoch FROM d.created_at) * 1000)::bigint END
          FROM agent_checkpoints q
          LEFT JOIN agent_checkpoints a ON a.id = $2::text::uuid
          LEFT JOIN LATERAL (SELECT action_details, user_id, created_at FROM human_interventions

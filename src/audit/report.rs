@@ -80,7 +80,8 @@ pub(crate) fn totals(
          least(coalesce(sum(tokens), 0), {max})::int8 \
          FROM (SELECT floor(extract(epoch FROM t.started_at) / 86400)::int8 AS day, t.status, \
          t.completed_at - t.started_at AS duration, {tokens} AS tokens \
-         FROM agent_tasks t WHERE t.started_at >= to_timestamp($1) OFFSET 0) started GROUP BY day ORDER BY day",
+         FROM agent_tasks t WHERE t.started_at >= timestamptz 'epoch' + $1 * interval '1 second' OFFSET 0) started \
+         GROUP BY day ORDER BY day",
         tokens = rows::TOKENS,
         max = i64::MAX,
     );

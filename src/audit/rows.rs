@@ -45,7 +45,7 @@ pub(super) const TOKENS: &str = "CASE WHEN t.metadata->'agent_checkpoint'->'snap
 /// A time as milliseconds since 1970; none for one that another program left at infinity.
 fn maybe_ms(column: &str) -> String {
     format!(
-        "CASE WHEN isfinite({column}) \
+        "CASE WHEN {column} > '-infinity' AND {column} < 'infinity' \
          THEN round(extract(epoch FROM date_trunc('milliseconds', {column})) * 1000)::int8 END"
     )
 }

@@ -23,6 +23,8 @@ mod database;
 #[cfg(feature = "postgres")]
 mod db;
 mod doctor;
+#[cfg(feature = "postgres")]
+mod engines;
 #[path = "../fake_slack/mod.rs"]
 mod fake_slack;
 mod fleet;

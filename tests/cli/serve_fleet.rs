@@ -294,7 +294,9 @@ fn a_wrong_password_and_missing_tables_are_named_without_secrets() {
 
     let empty = server(&sandbox, &url);
     for path in ROUTES {
-        unread(&empty.get(path), "does not exist", "agent-checkpoint db migrate");
+        let reply = empty.get(path);
+        unread(&reply, "does not exist", "agent-checkpoint db migrate");
+        assert_eq!(reply.header("retry-after"), Some("5"), "it is mended within seconds");
     }
     migrate(&url, &[]).success();
     for path in ["/tasks", "/metrics"] {

@@ -32,8 +32,11 @@ const PLACES: usize = 2;
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 /// How long a connection is kept that nobody needs.
 const IDLE_MAX: Duration = Duration::from_secs(15);
-/// How long to wait with what somebody has to mend first.
+/// How long to leave a database alone that lets nobody in until somebody mends it: to try could lock the user out.
 const MENDING: Duration = Duration::from_secs(30);
+/// When to ask one again that was reached and lacks something, such as the tables. It is mended with one command, and
+/// whoever asks sooner gets an answer too.
+const LACKING: Duration = Duration::from_secs(5);
 /// What to do about a question that takes too long.
 const BUSY: &str = "see in pg_stat_activity whether the server is busy or a table locked";
 /// How often it is said at most that something could not be read; whoever asks is told each time.
@@ -185,7 +188,7 @@ impl Fleet {
             self.bell.notify_one();
         }
         asked.map_err(|trouble| {
-            let rest = if trouble.needs_somebody() { MENDING } else { rest(0) };
+            let rest = if trouble.needs_somebody() { LACKING } else { rest(0) };
             let is_late = trouble.code == Some(SqlState::QUERY_CANCELED)
                 || (trouble.code.is_none() && Instant::now() >= deadline);
             let failure = self.words(trouble, is_late.then_some(BUSY));

@@ -140,12 +140,19 @@ pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result
     Ok(rows.into_iter().next())
 }
 
-/// Tells the rows of a batch; says what the database has of its tasks now.
+/// Tells the rows of a batch; says what the database has of its tasks now, and of each whether what people did elsewhere
+/// waits for it.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over; nothing is changed then, or all of it, if the answer was lost.
-pub(crate) fn tell(client: &mut Client, rows: &Rows, deadline: Instant) -> Result<Vec<StoredRow>, Trouble> {
-    many(client, &statement(rows), &parameters(rows).borrowed(), deadline, |row| stored(row, 0))
+pub(crate) fn tell(
+    client: &mut Client,
+    rows: &Rows,
+    deadline: Instant,
+) -> Result<Vec<(StoredRow, bool)>, Trouble> {
+    many(client, &statement(rows), &parameters(rows).borrowed(), deadline, |row| {
+        Ok((stored(row, 0)?, row.try_get::<_, Option<bool>>(STORED_COLUMNS)?.unwrap_or(false)))
+    })
 }
 
 fn one<T>(
@@ -327,7 +334,9 @@ fn statement(rows: &Rows) -> String {
                      status, elapsed_seconds, error_message, created_at, metadata)
              ON CONFLICT (id) DO NOTHING
          ){artifacts}{interventions}
-         SELECT {STORED} FROM tasks t",
+         SELECT {STORED}, EXISTS (
+             SELECT 1 FROM human_interventions WHERE task_id = t.id AND strpos(action_details, '{WAITS}') > 0)
+         FROM tasks t",
         started = at("started_at"),
         completed = at("completed_at"),
         updated = at("updated_at"),

@@ -162,7 +162,7 @@ fn cancel_by_button(
     let found = tx.task_with_id(task)?;
     let ours = found.filter(|task| task.cancel.as_ref().is_some_and(|ours| proves(nonce, &ours.nonce)));
     match ours {
-        Some(task) => cancel(tx, config, &task, voter, ("click", act_id(&click.id)), now),
+        Some(task) => cancel(tx, config.approvers.as_ref(), &task, voter, ("click", act_id(&click.id)), now),
         None => Ok(Reply {
             words: Some("This task is not known here (any more).".to_owned()),
             ..Reply::default()
@@ -171,10 +171,11 @@ fn cancel_by_button(
 }
 
 /// Asks a task's agent to end, if this one may: a wrapper ends its command, others hear of it with their next `emit`. The
-/// act has a source and an id.
-pub(super) fn cancel(
+/// act has a source and an id. Whom `approvers` names may where the task's own settings name nobody; `None` if that
+/// cannot be read.
+fn cancel(
     tx: &Tx<'_>,
-    config: &Config,
+    approvers: Option<&Vec<String>>,
     task: &Task,
     voter: &Voter,
     (source, id): (&str, Uuid),
@@ -184,7 +185,7 @@ pub(super) fn cancel(
     let agent_id = harmless(&task.agent_id);
     // Those whom its own settings name, since whoever hears of it may have been started with others.
     let theirs = task.cancel.as_ref().map(|cancel| &cancel.approvers);
-    let Some(approvers) = theirs.or(config.approvers.as_ref()) else { return Ok(Reply::default()) };
+    let Some(approvers) = theirs.or(approvers) else { return Ok(Reply::default()) };
     let refusal = rules::keeps_out(approvers, voter);
     let (words, refused) = match &refusal {
         Some(refusal) => (Some(refusal.words_to(approvers)), Some(refusal.name())),

@@ -23,23 +23,23 @@ use crate::serve::Server;
 use crate::support::{Sandbox, wait_for};
 
 /// A machine that asks, and another one, with one Slack and one database.
-struct World<'a> {
+pub(crate) struct World<'a> {
     cluster: &'a Cluster,
     database: String,
-    ours: Scene,
-    other: Sandbox,
+    pub(crate) ours: Scene,
+    pub(crate) other: Sandbox,
 }
 
 impl World<'static> {
     #[track_caller]
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(Cluster::shared(), |_, url| url)
     }
 }
 
 impl<'a> World<'a> {
     #[track_caller]
-    fn on(cluster: &'a Cluster, way: impl FnOnce(&str, String) -> String) -> Self {
+    pub(crate) fn on(cluster: &'a Cluster, way: impl FnOnce(&str, String) -> String) -> Self {
         let (database, url) = database(cluster);
         let url = way(&database, url);
         let (ours, other) = (Scene::people(), Sandbox::new());
@@ -49,13 +49,13 @@ impl<'a> World<'a> {
     }
 
     #[track_caller]
-    fn sql(&self, statement: &str) -> String {
+    pub(crate) fn sql(&self, statement: &str) -> String {
         self.cluster.sql_in(&self.database, statement)
     }
 
     /// An open question of ours that the other machine can find.
     #[track_caller]
-    fn ask(&self, words: &[&str]) -> Asker {
+    pub(crate) fn ask(&self, words: &[&str]) -> Asker {
         let asker = Asker::start(&self.ours, &[&["Go on?"], words].concat());
         wait_for("the question in the database", || {
             (self.sql(&format!("SELECT count(*) FROM agent_checkpoints WHERE id = '{}'", asker.id)) == "1")
@@ -66,7 +66,7 @@ impl<'a> World<'a> {
 
     /// What the database knows that people did, the first first.
     #[track_caller]
-    fn acts(&self) -> Vec<Value> {
+    pub(crate) fn acts(&self) -> Vec<Value> {
         let rows = self.sql(
             "SELECT json_build_object('kind', intervention_type, 'user', user_id, 'details', action_details::json)
              FROM human_interventions ORDER BY created_at, id",
@@ -76,7 +76,7 @@ impl<'a> World<'a> {
 
     /// The same once nothing waits for the asker any more.
     #[track_caller]
-    fn settled(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn settled(&self, count: usize) -> Vec<Value> {
         wait_for("the asker's word", || {
             let acts = self.acts();
             let settled = acts.iter().all(|act| act["details"]["passed_on"] != "waiting");
@@ -87,7 +87,7 @@ impl<'a> World<'a> {
     /// The other machine's server, which Slack tells of clicks.
     #[cfg(feature = "serve")]
     #[track_caller]
-    fn serve_elsewhere(&self) -> Server {
+    pub(crate) fn serve_elsewhere(&self) -> Server {
         self.other.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
         let server = Server::start(&self.other);
         self.ours.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
@@ -96,7 +96,7 @@ impl<'a> World<'a> {
 }
 
 /// What is refused, and why.
-fn refused(acts: &[Value]) -> Vec<&str> {
+pub(crate) fn refused(acts: &[Value]) -> Vec<&str> {
     acts.iter().map(|act| text(&act["details"], "refused")).collect()
 }
 

@@ -37,7 +37,7 @@ impl Emission<'_> {
             let shared = self.reconcile(store, &mut session, &mut outset);
             if shared.is_ok() && self.hears() {
                 // What others want of the agent; what cannot be asked now is asked with the next one.
-                let _ = session.hear_people(store, self.config, outset.recorded.task);
+                let _ = session.hear_people(store);
             }
             session.close(store)?;
             shared

@@ -13,12 +13,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(in crate::cmd) use self::session::Session;
+use super::interact::elsewhere::Rules;
 use super::now;
 use crate::audit::Trouble;
 use crate::audit::connect::{Dial, connect};
 use crate::checkpoint::audit::{ClockOffset, SharedTask};
 use crate::checkpoint::id::CheckpointKey;
-use crate::checkpoint::mask::Masker;
 use crate::checkpoint::time::Moment;
 use crate::config::Config;
 use crate::config::database::{Audit, Database};
@@ -59,7 +59,8 @@ pub(super) struct Forwarder {
     /// What the cache knows the database by; holds no secret.
     name: String,
     owner: Owner,
-    masker: Masker,
+    /// By which what people did elsewhere is judged.
+    rules: Rules,
     /// When this process last told everything.
     passed_at: Cell<Option<Moment>>,
 }
@@ -131,7 +132,7 @@ impl Forwarder {
             name: format!("audit|{}", database.fingerprint()),
             database: Arc::clone(database),
             owner: Owner::current(now()),
-            masker: config.masker(),
+            rules: Rules::of(config),
             passed_at: Cell::new(None),
         })
     }
@@ -181,8 +182,8 @@ impl Forwarder {
         })
     }
 
-    /// Tells everything that waits, what was refused included with `rejected`, and hears what became of tasks elsewhere.
-    /// `progress` is told how many rows are through.
+    /// Tells everything that waits, what was refused included with `rejected`, and hears what became of tasks elsewhere
+    /// and what people want of them. `progress` is told how many rows are through.
     pub(super) fn pass(
         &self,
         store: &mut Store,
@@ -194,6 +195,8 @@ impl Forwarder {
         let passed = self.open(store, None, deadline).and_then(|(mut session, _)| {
             let told = session.tell_all(store, rejected, progress);
             let heard = session.hear(store);
+            // What cannot be asked now is asked with what is told next.
+            let _ = session.hear_people(store);
             session.close(store)?;
             let told = told?;
             heard?;
@@ -316,7 +319,7 @@ impl Forwarder {
                 trail,
                 judged: None,
                 advanced: None,
-                people_wait: true,
+                waits_for: Vec::new(),
                 greet_by,
                 deadline,
             }),

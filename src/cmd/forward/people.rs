@@ -4,15 +4,18 @@ use std::time::Instant;
 
 use super::{CONNECT_MAX, Forwarder, Session, Stop};
 use crate::audit::connect::{Client, connect};
-use crate::checkpoint::id::TaskKey;
-use crate::cmd::interact::elsewhere;
-use crate::config::Config;
+use crate::cmd::interact::elsewhere::{self, Rules};
 use crate::store::Store;
 
 impl Forwarder {
     /// Connects, to ask or to say something of people.
     pub(in crate::cmd) fn call(&self, deadline: Instant) -> Result<Client, Stop> {
         Ok(connect(&self.database, deadline.min(Instant::now() + CONNECT_MAX))?)
+    }
+
+    /// By which what people did elsewhere is judged.
+    pub(in crate::cmd) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// The office of whoever looks for what was passed on to this cache.
@@ -22,18 +25,12 @@ impl Forwarder {
 }
 
 impl Session<'_> {
-    /// Takes what was passed on to a task, unless it is known already that nothing was.
-    pub(in crate::cmd) fn hear_people(
-        &mut self,
-        store: &mut Store,
-        config: &Config,
-        task: TaskKey,
-    ) -> Result<(), Stop> {
-        if !self.people_wait {
-            return Ok(());
+    /// Takes what was passed on to the tasks that were told of: the database has said of which something waits.
+    pub(in crate::cmd) fn hear_people(&mut self, store: &mut Store) -> Result<(), Stop> {
+        let tasks = std::mem::take(&mut self.waits_for);
+        if !tasks.is_empty() {
+            elsewhere::take(store, &self.forwarder.rules, &mut self.client, &tasks, self.deadline)?;
         }
-        let id = store.read(|tx| tx.task(task))?.id;
-        elsewhere::take(store, config, &mut self.client, &[(task, id)], self.deadline)?;
         Ok(())
     }
 }

@@ -26,8 +26,8 @@ pub(in crate::cmd) struct Session<'a> {
     pub(super) judged: Option<CheckpointKey>,
     /// What [`Self::advance`] told; it is written down at the end.
     pub(super) advanced: Option<Batch>,
-    /// What people did elsewhere may wait for the task that is told of.
-    pub(super) people_wait: bool,
+    /// Tasks that were told of and for which what people did elsewhere waits.
+    pub(super) waits_for: Vec<(TaskKey, TaskId)>,
     /// By when we must know that it is a server that we can use.
     pub(super) greet_by: Instant,
     pub(super) deadline: Instant,
@@ -74,6 +74,7 @@ impl Session<'_> {
         let Some((task, told)) = batch.alone().filter(|(_, told)| told.key == checkpoint) else {
             return Ok(false);
         };
+        let key = task.task.key.map(|key| (key, task.task.id));
         let clocks =
             Clocks { here: now().0, offset: self.offset.0, noise: CLOCK_NOISE, latency: self.latency };
         let rows = (task.row(&self.trail.cache, self.offset), told.row(self.offset));
@@ -84,7 +85,7 @@ impl Session<'_> {
         };
         let is_told = told.is_some();
         if let Some(waits) = told {
-            self.people_wait = waits;
+            self.waits_for.extend(key.filter(|_| waits));
             self.advanced = Some(batch);
         }
         Ok(is_told)
@@ -205,7 +206,7 @@ impl Session<'_> {
         if let Some((first, second)) = batch.halves() {
             return Ok(self.tell(store, &first)? + self.tell(store, &second)?);
         }
-        let reason = self.forwarder.masker.mask(&trouble.message);
+        let reason = self.forwarder.rules.masker.mask(&trouble.message);
         let name = &self.forwarder.name;
         store.write(|tx| {
             for row in batch.keys() {
@@ -226,7 +227,14 @@ impl Session<'_> {
             artifacts: batch.checkpoints.iter().flat_map(|told| told.artifacts(offset)).collect(),
             interventions: batch.interventions.iter().map(|told| told.row(offset)).collect(),
         };
-        forward::tell(&mut self.client, &rows, self.deadline)
+        let (rows, waits): (Vec<_>, Vec<_>) =
+            forward::tell(&mut self.client, &rows, self.deadline)?.into_iter().unzip();
+        for (row, _) in rows.iter().zip(waits).filter(|(_, waits)| *waits) {
+            let its_own = batch.tasks.iter().find(|told| told.task.id.0 == row.id);
+            let waits_for = its_own.and_then(|told| Some((told.task.key?, told.task.id)));
+            self.waits_for.extend(waits_for.filter(|found| !self.waits_for.contains(found)));
+        }
+        Ok(rows)
     }
 
     fn shared(&self, rows: Vec<StoredRow>) -> Vec<SharedTask> {

@@ -134,7 +134,8 @@ fn cancel_task(
     spoken: &Spoken,
     now: Moment,
 ) -> Result<Reply, StoreError> {
-    let reply = cancel(tx, config, task, &spoken.voter, (spoken.source, act_id(&spoken.id)), now)?;
+    let reply =
+        cancel(tx, config.approvers.as_ref(), task, &spoken.voter, (spoken.source, act_id(&spoken.id)), now)?;
     let Some(key) = reply.task else {
         let unreadable = "Nobody may do that: `AGENT_CHECKPOINT_APPROVERS` cannot be read.";
         return Ok(if reply.words.is_some() { reply } else { say(unreadable) });

@@ -20,6 +20,8 @@ use crate::audit::{forward, people};
 use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN, WAITING};
 use crate::checkpoint::audit::{ClockOffset, SharedTask};
 use crate::checkpoint::id::{TaskId, TaskKey, act_id};
+use crate::checkpoint::mask::Masker;
+use crate::checkpoint::plan::Policy;
 use crate::checkpoint::question::rules::{Kind, Refusal, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Word, user_id};
 use crate::checkpoint::status::TaskState;
@@ -270,10 +272,24 @@ enum Ruled {
     Refused(&'static str),
 }
 
+/// What is needed to judge what was passed on.
+#[derive(Debug)]
+pub(in crate::cmd) struct Rules {
+    policy: Policy,
+    pub(in crate::cmd) masker: Masker,
+    approvers: Option<Vec<String>>,
+}
+
+impl Rules {
+    pub(in crate::cmd) fn of(config: &Config) -> Self {
+        Self { policy: record::policy(config), masker: config.masker(), approvers: config.approvers.clone() }
+    }
+}
+
 /// Takes what was passed on to these tasks of ours, and says what came of it.
 pub(in crate::cmd) fn take(
     store: &mut Store,
-    config: &Config,
+    rules: &Rules,
     client: &mut Client,
     tasks: &[(TaskKey, TaskId)],
     deadline: Instant,
@@ -286,7 +302,7 @@ pub(in crate::cmd) fn take(
         if store.read(|tx| tx.is_passed_on(*task, passed.id, TAKEN))? {
             continue;
         }
-        match store.write(|tx| rule(tx, config, *task, &passed, now()))? {
+        match store.write(|tx| rule(tx, rules, *task, &passed, now()))? {
             Ruled::NotOurs => {}
             Ruled::Noted(words) => taken.push(Taken { task: *task, user_id: passed.user_id, words }),
             Ruled::Refused(reason) => refused.push(passed.refused(reason)),
@@ -298,7 +314,7 @@ pub(in crate::cmd) fn take(
 
 fn rule(
     tx: &Tx<'_>,
-    config: &Config,
+    rules: &Rules,
     task: TaskKey,
     passed: &PassedOn,
     now: Moment,
@@ -306,15 +322,15 @@ fn rule(
     match (passed.act.request_id, passed.act.word) {
         // Whoever wrote it there is none of us.
         _ if !passed.is_its_own() => Ok(Ruled::NotOurs),
-        (Some(request), Some(word)) => rule_on_answer(tx, config, passed, (request, word), now),
-        (None, None) => rule_on_cancel(tx, config, task, passed, now),
+        (Some(request), Some(word)) => rule_on_answer(tx, rules, passed, (request, word), now),
+        (None, None) => rule_on_cancel(tx, rules, task, passed, now),
         _ => Ok(Ruled::NotOurs),
     }
 }
 
 fn rule_on_answer(
     tx: &Tx<'_>,
-    config: &Config,
+    rules: &Rules,
     passed: &PassedOn,
     (request, word): (RequestId, Word),
     now: Moment,
@@ -351,8 +367,7 @@ fn rule_on_answer(
         "terminal" => heard,
         _ => return Ok(Ruled::Refused("unknown")),
     };
-    let (policy, masker) = (record::policy(config), config.masker());
-    let hearing = Hearing { policy: &policy, masker: &masker };
+    let hearing = Hearing { policy: &rules.policy, masker: &rules.masker };
     let words = match vote(tx, &hearing, &heard, now)? {
         Some(Ok(verdict)) => verdict.words,
         Some(Err(_)) => return Ok(Ruled::Refused("unknown")),
@@ -365,7 +380,7 @@ fn rule_on_answer(
 
 fn rule_on_cancel(
     tx: &Tx<'_>,
-    config: &Config,
+    rules: &Rules,
     key: TaskKey,
     passed: &PassedOn,
     now: Moment,
@@ -385,7 +400,7 @@ fn rule_on_cancel(
     if tx.hear(&act.heard, now)? {
         let (user_id, user_name) = (passed.user_id.clone(), act.user_name.clone());
         let voter = Voter { kind: person(act), user_id, user_name };
-        words = cancel(tx, config, &task, &voter, (&act.source, passed.id), now)?.words;
+        words = cancel(tx, rules.approvers.as_ref(), &task, &voter, (&act.source, passed.id), now)?.words;
     }
     let is_noted = tx.mark_passed_on(key, passed.id, TAKEN)?;
     Ok(if is_noted { Ruled::Noted(words) } else { Ruled::NotOurs })

@@ -153,7 +153,6 @@ pub(crate) fn find(
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
-#[cfg(feature = "serve")]
 pub(crate) fn find_brief(
     client: &mut Client,
     agent_or_task: &str,

@@ -6,6 +6,7 @@ mod command;
 #[cfg(feature = "postgres")]
 pub(super) mod elsewhere;
 mod launch;
+mod look;
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use self::command::Spoken;
+use self::look::Look;
 use super::{masking, record};
 use crate::checkpoint::id::{TaskKey, act_id};
 use crate::checkpoint::mask::Masker;
@@ -86,11 +88,25 @@ const STARTS: &str = "`agent-checkpoint serve` starts it, if it runs within the 
 /// What is said back to whoever did something, and to nobody else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Reply {
-    pub(super) words: Option<String>,
+    words: Option<String>,
+    /// What else is to be said, which takes a while to find out.
+    look: Option<Look>,
     /// The task in which something changed, so that there is something to send.
     pub(super) task: Option<TaskKey>,
     /// No process waits in that task that would send it.
     pub(super) is_unattended: bool,
+}
+
+impl Reply {
+    /// Whether there is anything to say.
+    pub(super) fn is_said(&self) -> bool {
+        self.words.is_some() || self.look.is_some()
+    }
+
+    /// What there is to say. It may have to be looked up, for which nobody at Slack should wait.
+    pub(super) fn words(&self, config: &Config) -> Option<String> {
+        self.words.clone().or_else(|| self.look.as_ref().map(|look| look.words(config)))
+    }
 }
 
 /// Does what a person wants who clicked or said something; whoever hears of it calls this, and acknowledges it once it
@@ -135,7 +151,8 @@ pub(super) fn handle(
     Ok(match store.write(|tx| vote(tx, &hearing, &heard, now))? {
         None => Reply::default(),
         Some(Ok(verdict)) => {
-            Reply { words: verdict.words, task: Some(verdict.task), is_unattended: verdict.is_unattended }
+            let Verdict { task, words, is_unattended, .. } = verdict;
+            Reply { words, task: Some(task), is_unattended, ..Reply::default() }
         }
         Some(Err(words)) => Reply { words: Some(words.to_owned()), ..Reply::default() },
     })
@@ -215,7 +232,8 @@ fn cancel(
         return Ok(Reply { words, ..Reply::default() });
     }
     tx.request_cancel(key, voter.user_id.as_deref(), voter.user_name.as_deref(), now)?;
-    Ok(Reply { words: Some(format!("{agent_id} is told to stop.")), task: Some(key), is_unattended: false })
+    let words = Some(format!("{agent_id} is told to stop."));
+    Ok(Reply { words, task: Some(key), ..Reply::default() })
 }
 
 /// Tells a person what nobody else sees, or in the thread where somebody mentioned us, as well as that goes: nothing

@@ -15,14 +15,14 @@ const TEXT: usize = 3900;
 const NAME: usize = 120;
 const ACTION: usize = 150;
 
-/// The running tasks, the latest change first; `more` if there are others.
-pub(crate) fn list(tasks: &[Task], more: bool, now: Moment) -> String {
+/// The running tasks, the latest change first, and what tells of those that are left out.
+pub(crate) fn list(tasks: &[Task], all: &str, now: Moment) -> String {
     if tasks.is_empty() {
         return "No agent runs.".to_owned();
     }
     let mut lines = Vec::new();
     let mut room = TEXT - 100;
-    let mut is_cut = more;
+    let mut is_cut = tasks.len() > LISTED;
     for task in tasks.iter().take(LISTED) {
         let line = line(task, now);
         if units(&line) + 1 > room {
@@ -32,8 +32,8 @@ pub(crate) fn list(tasks: &[Task], more: bool, now: Moment) -> String {
         room -= units(&line) + 1;
         lines.push(line);
     }
-    if is_cut || tasks.len() > LISTED {
-        lines.push("… and more: `agent-checkpoint tasks` lists all.".to_owned());
+    if is_cut {
+        lines.push(format!("… and more: `{all}` lists all."));
     }
     lines.join("\n")
 }
@@ -119,22 +119,24 @@ mod tests {
     #[test]
     fn a_list_has_a_line_for_each_agent() {
         let tasks = [task("bot", "Reading <!channel> & more"), task("o`ther", "")];
-        let said = list(&tasks, false, Moment(90_000));
+        let said = list(&tasks, "tasks", Moment(90_000));
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{said}");
         assert!(lines[0].contains("`bot`") && lines[0].contains("&lt;!channel&gt; &amp; more"), "{said}");
         assert!(lines[0].contains("1m 30s"), "{said}");
         assert!(lines[1].contains("`o'ther`"), "{said}");
-        assert_eq!(list(&[], false, Moment(0)), "No agent runs.");
+        assert_eq!(list(&[], "tasks", Moment(0)), "No agent runs.");
     }
 
     #[test]
     fn a_list_keeps_to_slacks_size_and_says_what_it_leaves_out() {
         let many: Vec<Task> = (0..30).map(|_| task(&"&".repeat(255), &"<".repeat(3000))).collect();
-        let said = list(&many, false, Moment(0));
+        let said = list(&many, "tasks", Moment(0));
         assert!(units(&said) <= TEXT, "{}", units(&said));
-        assert!(said.ends_with("lists all."), "{said}");
-        assert!(list(&[task("bot", "")], true, Moment(0)).ends_with("lists all."));
+        assert!(said.ends_with("`tasks` lists all."), "{said}");
+        let short: Vec<Task> = (0..=LISTED).map(|_| task("bot", "")).collect();
+        assert!(list(&short, "tasks", Moment(0)).ends_with("lists all."));
+        assert!(!list(&short[1..], "tasks", Moment(0)).contains("lists all."));
         assert!(units(&show(&many[0])) <= 4000);
     }
 

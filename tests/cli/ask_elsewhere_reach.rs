@@ -1,10 +1,21 @@
 //! Whom it reaches what people did on another machine, and what that machine is told.
 
+#[cfg(feature = "serve")]
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::ask_elsewhere::{World, refused};
+#[cfg(feature = "serve")]
+use crate::cluster::Cluster;
+#[cfg(feature = "serve")]
+use crate::fake_slack::CHANNEL;
 use crate::fake_slack::HUMAN;
+#[cfg(feature = "serve")]
+use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::COLLEAGUE;
+#[cfg(feature = "serve")]
+use crate::serve::Server;
 use crate::stream::Talk;
 use crate::support::wait_for;
 
@@ -67,4 +78,56 @@ fn an_agent_that_leaves_the_network_to_a_courier_hears_of_a_cancel_from_another_
         wait_for("the request", || Some(emit()).filter(|receipt| receipt.get("requests").is_some()));
     assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");
     assert_eq!(refused(&world.settled(1)), [""]);
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn who_asks_in_slack_how_agents_stand_is_told_of_all_machines() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    let mut count = 0;
+    let mut typed = |words: &str| {
+        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", words).acked);
+        count += 1;
+        world.ours.slack.wait_ephemerals(count)[count - 1].text.clone()
+    };
+    assert_eq!(typed("list"), "No agent runs.");
+    world.ours.emit(["-a", "build-bot", "-s", "starting", "Begin"]).run().success();
+    world.other.cmd(["emit", "-a", "deploy-bot", "-s", "blocked", "Stuck"]).run().success();
+    let told = typed("list");
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(told.contains("`build-bot` STARTING 0%") && told.contains("`deploy-bot` BLOCKED"), "{told}");
+    assert!(typed("show build-bot").contains("Last Action: Begin"));
+    assert!(typed("show build-bto").contains("did you mean `build-bot`?"));
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn while_the_database_is_away_slack_is_told_what_the_machine_knows_that_hears_it() {
+    let cluster = Cluster::start();
+    let (ours, other) = {
+        let world = World::on(&cluster, |_, url| url);
+        world.ours.emit(["-a", "build-bot", "-s", "starting", "Begin"]).run().success();
+        world.other.cmd(["emit", "-a", "deploy-bot", "-s", "blocked", "Stuck"]).run().success();
+        (world.ours, world.other)
+    };
+    other.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+    let server = Server::start(&other);
+    ours.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
+    cluster.kill();
+    for (count, words) in [(1, "list"), (2, "show deploy-bot"), (3, "show build-bot")] {
+        let since = Instant::now();
+        assert!(ours.slack.command(CHANNEL, HUMAN, "/agent-task", words).acked);
+        assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+        let told = ours.slack.wait_ephemerals(count)[count - 1].text.clone();
+        assert!(
+            told.ends_with("_The database is away: this is only what the machine knows that answers you._"),
+            "{told}"
+        );
+        assert_eq!(
+            (told.contains("BLOCKED"), told.contains("There is no agent `build-bot`")),
+            (count < 3, count == 3),
+            "{told}"
+        );
+    }
 }

@@ -152,7 +152,7 @@ fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) 
         match interact::handle(store, &theirs, &interaction, now()) {
             Ok(mut reply) => {
                 reply.is_unattended |= is_server;
-                if reply.words.is_some() || reply.is_unattended && reply.task.is_some() {
+                if reply.is_said() || reply.is_unattended && reply.task.is_some() {
                     if mouth.is_none() {
                         mouth = open_mouth(&theirs, &witness).ok();
                     }
@@ -206,7 +206,7 @@ fn open_mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, 
             if reply.is_unattended && reply.task.is_some() {
                 courier::have_sent(&config, &ui);
             }
-            if let Some(words) = reply.words {
+            if let Some(words) = reply.words(&config) {
                 interact::tell(&mut http, &config, &interaction, &words);
             }
         }

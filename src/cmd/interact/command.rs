@@ -1,22 +1,19 @@
 //! What people want in words, by a slash command or a mention: the same for both.
 
+use super::look::{KNOWN, Look};
 use super::{Reply, cancel, conclude, launch, voter};
 use crate::checkpoint::Task;
 use crate::checkpoint::id::act_id;
 use crate::checkpoint::parse::Thread;
 use crate::checkpoint::question::Answer;
 use crate::checkpoint::question::rules::{Voter, keeps_out};
-use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::cmd::record;
 use crate::config::Config;
 use crate::interaction::grammar::{self, Wish};
 use crate::interaction::wire::{Command, Interaction, Mention};
 use crate::render::told;
-use crate::store::{Filter, Store, StoreError, Tx};
-
-/// How many agents are compared with a name that none has.
-const KNOWN: usize = 200;
+use crate::store::{Store, StoreError, Tx};
 
 /// Something that somebody said to us.
 #[derive(Debug)]
@@ -94,11 +91,8 @@ pub(super) fn obey(
         }
         match &wish {
             Wish::Launch(text) => launch::ask(tx, config, spoken, &launch::Errand::of(config, text), now),
-            Wish::List => list(tx, now),
-            Wish::Show(agent) => Ok(say(match tx.find(agent)? {
-                Some(found) => told::show(&found.task),
-                None => told::unknown(agent, &tx.latest_agents(KNOWN)?),
-            })),
+            Wish::List => Ok(see(Look::List)),
+            Wish::Show(agent) => Ok(see(Look::Show(agent.clone()))),
             Wish::Cancel(agent) => match tx.find(agent)? {
                 Some(found) => cancel_task(tx, config, &found.task, spoken, now),
                 None => Ok(say(told::unknown(agent, &tx.latest_agents(KNOWN)?))),
@@ -115,15 +109,12 @@ pub(super) fn say(words: impl Into<String>) -> Reply {
     Reply { words: Some(words.into()), ..Reply::default() }
 }
 
-fn is_named(config: &Config, voter: &Voter) -> bool {
-    voter.user_id.as_ref().is_some_and(|id| config.named_approvers().contains(id))
+fn see(look: Look) -> Reply {
+    Reply { look: Some(look), ..Reply::default() }
 }
 
-fn list(tx: &Tx<'_>, now: Moment) -> Result<Reply, StoreError> {
-    let limit = told::LISTED as u64 + 1;
-    let found = tx.list(&Filter { state: Some(TaskState::Running), waiting: false, limit })?;
-    let tasks: Vec<Task> = found.into_iter().map(|report| report.task).collect();
-    Ok(say(told::list(&tasks, false, now)))
+fn is_named(config: &Config, voter: &Voter) -> bool {
+    voter.user_id.as_ref().is_some_and(|id| config.named_approvers().contains(id))
 }
 
 /// By the same rules as the button; a request for an agent that nobody has approved is withdrawn at once.

@@ -115,6 +115,7 @@ pub(super) fn ask(
         words: spoken.thread.is_none().then(|| words.to_owned()),
         task: Some(task),
         is_unattended: true,
+        ..Reply::default()
     })
 }
 

@@ -84,7 +84,7 @@ fn afterwards(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<Rest>> {
             if reply.task.is_some() {
                 courier::have_sent(&config, &ui);
             }
-            if let Some(words) = reply.words {
+            if let Some(words) = reply.words(&config) {
                 interact::tell(&mut http, &config, &interaction, &words);
             }
         }

@@ -12,8 +12,11 @@ use uuid::Uuid;
 use super::Trouble;
 use super::connect::Client;
 use super::rows;
+use crate::checkpoint::audit::ClockOffset;
+use crate::checkpoint::audit::people::{read_answer, read_deciding, read_question};
 use crate::checkpoint::metrics::{Totals, first_of};
 use crate::checkpoint::parse::Artifact;
+use crate::checkpoint::question::{Answer, Question};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Checkpoint, Task};
@@ -40,6 +43,17 @@ pub(crate) struct Found {
     pub(crate) checkpoints: Vec<Checkpoint>,
     pub(crate) artifacts: Vec<Made>,
     pub(crate) interventions: Vec<Intervention>,
+    /// What was asked, by the server's clock as all of it, and what became of it.
+    pub(crate) questions: Vec<(Question, Option<Answer>)>,
+}
+
+/// What a checkpoint says of people, as JSON.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// What it asks.
+    pub(super) question: Option<String>,
+    /// What was decided.
+    pub(super) answer: Option<String>,
 }
 
 /// Something that an agent made.
@@ -201,10 +215,16 @@ async fn whole(transaction: &Transaction<'_>, mut task: Task) -> Result<Found, E
     let interventions =
         all(&rows::intervention_columns(), "human_interventions", "ORDER BY t.created_at, t.id").await?;
 
+    let mut asked = Vec::new();
+    for row in &checkpoints {
+        asked.extend(rows::asked(row)?);
+    }
     let mut checkpoints: Vec<Checkpoint> =
         checkpoints.iter().map(|row| rows::checkpoint(row, &task)).collect::<Result<_, _>>()?;
     let artifacts: Vec<Made> = artifacts.iter().map(rows::artifact).collect::<Result<_, _>>()?;
-    let interventions = interventions.iter().map(rows::intervention).collect::<Result<_, _>>()?;
+    let interventions: Vec<Intervention> =
+        interventions.iter().map(rows::intervention).collect::<Result<_, _>>()?;
+    let questions = answered(&asked, &interventions);
     for checkpoint in &mut checkpoints {
         let id = checkpoint.id.to_string();
         let its_own = artifacts.iter().filter(|made| made.checkpoint_id.as_ref() == Some(&id));
@@ -214,7 +234,23 @@ async fn whole(transaction: &Transaction<'_>, mut task: Task) -> Result<Found, E
         let made: Vec<Artifact> = artifacts.iter().map(|made| made.artifact.clone()).collect();
         task.snapshot.push_artifacts(&made);
     }
-    Ok(Found { task, checkpoints, artifacts, interventions })
+    Ok(Found { task, checkpoints, artifacts, interventions, questions })
+}
+
+/// The questions among what checkpoints say of people, each with what was decided.
+fn answered(asked: &[Asked], interventions: &[Intervention]) -> Vec<(Question, Option<Answer>)> {
+    // All times here are the server's.
+    let here = ClockOffset(0);
+    let questions = asked.iter().filter_map(|asked| read_question(asked.question.as_ref()?, here));
+    let each = questions.map(|question| {
+        let told = asked.iter().find_map(|asked| read_answer(asked.answer.as_ref()?, question.id, here));
+        let decides = |one: &Intervention| {
+            read_deciding(one.details.as_ref()?, one.user_id.clone(), question.id, one.created_at)
+        };
+        let answer = told.or_else(|| interventions.iter().find_map(decides));
+        (question, answer)
+    });
+    each.collect()
 }
 
 /// Runs `work` on one state of the database, and says what time it is there.

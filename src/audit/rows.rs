@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::report::{Intervention, Listed, Made};
+use super::report::{Asked, Intervention, Listed, Made};
 use crate::checkpoint::audit::OURS;
 use crate::checkpoint::context::{self, DEFAULT_LIMIT, Thresholds};
 use crate::checkpoint::id::{CheckpointId, TaskId};
@@ -172,6 +172,17 @@ pub(super) fn checkpoint(row: &Row, task: &Task) -> Result<Checkpoint, Error> {
         delivery_error: None,
         message_ts: None,
     })
+}
+
+/// What a row of [`checkpoint_columns`] says of people; most say nothing.
+pub(super) fn asked(row: &Row) -> Result<Option<Asked>, Error> {
+    let text: Option<&str> = row.try_get(10)?;
+    if !text.is_some_and(|text| text.contains("\"request_id\"")) {
+        return Ok(None);
+    }
+    let metadata = object(row, 10)?;
+    let told = |what: &str| Some(metadata.get(OURS)?.get(what)?.to_string());
+    Ok(Some(Asked { question: told("question"), answer: told("answer") }))
 }
 
 /// The columns that [`artifact`] reads.

@@ -28,7 +28,7 @@ pub(super) fn run(global: &GlobalArgs, args: &AnswerArgs) -> anyhow::Result<Exit
     record::bury_all(&mut store, &config, &ui);
     let id = RequestId::parse(&args.id).ok_or_else(|| {
         Failure::new(Exit::Usage, format!("ID: '{}' is not the id of a request", args.id))
-            .hint("copy the id that ask tells, or look it up with agent-checkpoint show AGENT")
+            .hint(format!("copy the id that ask tells, or look it up with {}", lookup(&config)))
     })?;
     #[cfg(feature = "postgres")]
     if let Some(exit) = elsewhere::answer(&config, &ui, &mut store, id, args)? {
@@ -62,6 +62,14 @@ pub(super) fn run(global: &GlobalArgs, args: &AnswerArgs) -> anyhow::Result<Exit
             report(&config, &ui, &question, ended)
         }
         None => tell_open(&config, &ui, &question),
+    }
+}
+
+/// What shows a question's id; with a database those of other machines too.
+fn lookup(config: &Config) -> &'static str {
+    match config.has_audit() {
+        true => "agent-checkpoint show AGENT --fleet",
+        false => "agent-checkpoint show AGENT",
     }
 }
 

@@ -34,8 +34,8 @@ pub(super) fn list(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit
 /// `show --fleet`.
 pub(super) fn find(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit> {
     let (config, ui) = open(global, &args.source)?;
-    let (found, _) = ask(&config, |client, deadline| report::find(client, &args.agent, deadline))?;
-    let Some(Found { task, checkpoints, artifacts, interventions }) = found else {
+    let (found, at) = ask(&config, |client, deadline| report::find(client, &args.agent, deadline))?;
+    let Some(Found { task, checkpoints, artifacts, interventions, questions }) = found else {
         return Err(Failure::new(
             Exit::Failed,
             format!("the database has no agent or task '{}'", args.agent),
@@ -45,8 +45,16 @@ pub(super) fn find(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit>
     };
     let count = u64::try_from(checkpoints.len()).unwrap_or(u64::MAX);
     let report = unwaited(Listed { task, checkpoints: count });
+    let told = |(question, answer)| show::Told { question, answer, message_ts: None };
+    let people = show::People {
+        at,
+        questions: questions.into_iter().map(told).collect(),
+        interventions: interventions.into_iter().map(intervention_json).collect(),
+    };
     if !config.json {
-        ui.answer(&show::page(&report, &checkpoints, false, &ui))?;
+        let mut lines = vec![show::page(&report, &checkpoints, false, &ui)];
+        lines.extend(people.lines());
+        ui.answer(&lines.join("\n"))?;
         return Ok(Exit::Done);
     }
     let mut json = show::show_json(&report, &checkpoints);
@@ -54,9 +62,8 @@ pub(super) fn find(global: &GlobalArgs, args: &ShowArgs) -> anyhow::Result<Exit>
         checkpoint["delivery"] = Value::Null;
     }
     json["artifacts"] = artifacts.iter().map(artifact_json).collect();
-    // Only the cache knows what was asked.
-    json["questions"] = serde_json::Value::Null;
-    json["interventions"] = interventions.into_iter().map(intervention_json).collect();
+    json["questions"] = people.questions_json();
+    json["interventions"] = people.interventions.into();
     ui.answer(&json.to_string())?;
     Ok(Exit::Done)
 }

@@ -14,10 +14,11 @@ use crate::fake_slack::HUMAN;
 #[cfg(feature = "serve")]
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::COLLEAGUE;
+use crate::scene::text;
 #[cfg(feature = "serve")]
 use crate::serve::Server;
 use crate::stream::Talk;
-use crate::support::wait_for;
+use crate::support::{Sandbox, wait_for};
 
 impl World<'_> {
     /// What another machine passes on that heard `/agent-task cancel AGENT`.
@@ -78,6 +79,45 @@ fn an_agent_that_leaves_the_network_to_a_courier_hears_of_a_cancel_from_another_
         wait_for("the request", || Some(emit()).filter(|receipt| receipt.get("requests").is_some()));
     assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");
     assert_eq!(refused(&world.settled(1)), [""]);
+}
+
+#[test]
+fn show_tells_on_another_machine_what_was_asked_and_who_wants_the_agent_to_stop() {
+    let world = World::new();
+    let asker =
+        world.ask(&["--choice", "eu", "--choice", "us", "--approver", HUMAN, "--command", "./deploy"]);
+    let questions = |machine: &Sandbox, args: &[&str]| {
+        let shown = machine.cmd([&["show", "bot", "--json"], args].concat()).run().success().json();
+        let mut question = shown["questions"][0].clone();
+        // What only the cache knows, and what the clocks are too exact for.
+        for field in ["message_ts", "waited_seconds"] {
+            question[field] = Value::Null;
+        }
+        (shown["questions"].as_array().map(Vec::len), question)
+    };
+    let open = questions(&world.other, &["--fleet"]);
+    assert_eq!(open, questions(&world.ours.sandbox, &[]));
+    assert_eq!((text(&open.1, "request_id"), text(&open.1, "question")), (asker.id.as_str(), "Go on?"));
+    world.cancel("bot", &[HUMAN]);
+    let page = || world.other.cmd(["show", "bot", "--fleet"]).run().success();
+    let told = page().stdout_has(&format!("request {}  open for another ", asker.id));
+    told.stdout_has("          Go on?")
+        .stdout_has(&format!("cancel    asked for by @{HUMAN} at 2"))
+        .stdout_has(", not taken by its machine yet");
+    world.ours.sandbox.cmd(["answer", &asker.id, "--choice", "us"]).run().success();
+    assert_eq!(asker.end().code, Some(0));
+    world.ours.flush();
+    assert_eq!(questions(&world.other, &["--fleet"]), questions(&world.ours.sandbox, &[]));
+    let ours = world.ours.sandbox.cmd(["show", "bot"]).run().success();
+    for told in [page(), ours] {
+        told.lacks("open for another")
+            .lacks("not taken")
+            .stdout_has("us")
+            .stdout_has("cancel    asked for by @");
+    }
+    // The id that it tells is the one to give.
+    let wrong = world.other.cmd(["answer", "bot"]).run().code(64);
+    wrong.stderr_has("agent-checkpoint show AGENT --fleet");
 }
 
 #[cfg(feature = "serve")]

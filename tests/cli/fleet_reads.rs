@@ -61,7 +61,6 @@ fn without_deliveries(mut task: Value) -> Value {
             checkpoint[field] = Value::Null;
         }
     }
-    task["questions"] = Value::Null;
     task
 }
 

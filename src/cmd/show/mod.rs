@@ -4,7 +4,9 @@ mod people;
 
 use serde_json::{Value, json};
 
-use people::People;
+pub(super) use people::People;
+#[cfg(feature = "postgres")]
+pub(super) use people::Told;
 
 use super::tasks::{hold_back, task_json, waits};
 use super::{about_cache, configure, now, open_or_fail, record, report_problems};
@@ -39,7 +41,7 @@ fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
             .into());
     };
     // Calls of emit hardly ever read these, so that damage to them would be met here first.
-    let people = report.task.key.map(|key| store.read(|tx| People::read(tx, key)));
+    let people = report.task.key.map(|key| store.read(|tx| People::read(tx, key, now())));
     let people = people.transpose().unwrap_or_else(|error| {
         ui.detail(&format!("could not read what people did: {error}"));
         None
@@ -48,7 +50,7 @@ fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
     if config.json {
         let mut json = show_json(&report, &checkpoints);
         json["questions"] = people.questions_json();
-        json["interventions"] = people.interventions_json();
+        json["interventions"] = people.interventions.into();
         ui.answer(&json.to_string())?;
     } else {
         let mut lines = vec![page(&report, &checkpoints, true, ui)];

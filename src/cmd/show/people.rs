@@ -3,27 +3,41 @@
 use serde_json::{Value, json};
 
 use crate::checkpoint::id::TaskKey;
-use crate::cmd::now;
+use crate::checkpoint::question::{Answer, Question};
+use crate::checkpoint::time::Moment;
 use crate::render::text::plain;
-use crate::store::{Intervention, Put, StoreError, Tx};
+use crate::store::{Intervention, StoreError, Tx};
 
-/// A task's questions and interventions, in the order of time.
+/// A task's questions and interventions, in the order of time, as of a moment.
 #[derive(Debug, Default)]
-pub(super) struct People {
-    questions: Vec<Put>,
-    interventions: Vec<Intervention>,
+pub(in crate::cmd) struct People {
+    pub(in crate::cmd) at: Moment,
+    pub(in crate::cmd) questions: Vec<Told>,
+    /// As JSON has them.
+    pub(in crate::cmd) interventions: Vec<Value>,
+}
+
+/// A question and what became of it.
+#[derive(Debug)]
+pub(in crate::cmd) struct Told {
+    pub(in crate::cmd) question: Question,
+    pub(in crate::cmd) answer: Option<Answer>,
+    pub(in crate::cmd) message_ts: Option<String>,
 }
 
 impl People {
-    pub(super) fn read(tx: &Tx<'_>, task: TaskKey) -> Result<Self, StoreError> {
-        Ok(Self { questions: tx.questions_of(task)?, interventions: tx.interventions(task)? })
+    pub(super) fn read(tx: &Tx<'_>, task: TaskKey, at: Moment) -> Result<Self, StoreError> {
+        let questions = tx.questions_of(task)?.into_iter().map(|put| {
+            let (answer, message) = (put.asked.answer, put.asked.message);
+            Told { question: put.asked.question, answer, message_ts: message.map(|(_, ts)| ts) }
+        });
+        let interventions = tx.interventions(task)?.iter().map(intervention_json).collect();
+        Ok(Self { at, questions: questions.collect(), interventions })
     }
 
-    pub(super) fn questions_json(&self) -> Value {
-        let at = now();
-        let each = self.questions.iter().map(|put| {
-            let question = &put.asked.question;
-            let mut json = question.json(put.asked.answer.as_ref(), at);
+    pub(in crate::cmd) fn questions_json(&self) -> Value {
+        let each = self.questions.iter().map(|Told { question, answer, message_ts }| {
+            let mut json = question.json(answer.as_ref(), self.at);
             json["question"] = json!(question.text);
             json["command"] = json!(question.command);
             json["choices"] = json!(question.choices);
@@ -31,42 +45,53 @@ impl People {
             json["quorum"] = json!(question.quorum);
             json["asked_at"] = json!(question.asked_at.rfc3339());
             json["expires_at"] = json!(question.expires_at.rfc3339());
-            json["message_ts"] = json!(put.asked.message.as_ref().map(|(_, ts)| ts));
+            json["message_ts"] = json!(message_ts);
             json
         });
         each.collect()
     }
 
-    pub(super) fn interventions_json(&self) -> Value {
-        let each = self.interventions.iter().map(|one| {
-            json!({
-                "intervention_id": one.id.to_string(),
-                "intervention_type": one.kind,
-                "source": one.source,
-                "user_id": one.user_id,
-                "user_name": one.user_name,
-                "action_details": one.details,
-                "created_at": one.at.rfc3339(),
-            })
-        });
-        each.collect()
-    }
-
-    /// For people: what was asked and what came of it, and what was refused.
-    pub(super) fn lines(&self) -> Vec<String> {
+    /// For people: what was asked and what came of it, and who wanted the agent to stop.
+    pub(in crate::cmd) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        if !self.questions.is_empty() {
-            lines.push(String::new());
-        }
-        for put in &self.questions {
-            let question = &put.asked.question;
-            let state = match &put.asked.answer {
+        for Told { question, answer, .. } in &self.questions {
+            let state = match answer {
                 Some(answer) => answer.words(),
-                None => format!("open for another {}", question.time_left(now())),
+                None => format!("open for another {}", question.time_left(self.at)),
             };
             lines.push(format!("request {}  {}", question.id, plain(&state, false)));
             lines.push(format!("{:>10}{}", "", plain(&question.text, false)));
         }
+        lines.extend(self.interventions.iter().filter_map(cancel_line));
+        if !lines.is_empty() {
+            lines.insert(0, String::new());
+        }
         lines
     }
+}
+
+fn intervention_json(one: &Intervention) -> Value {
+    json!({
+        "intervention_id": one.id.to_string(),
+        "intervention_type": one.kind,
+        "source": one.source,
+        "user_id": one.user_id,
+        "user_name": one.user_name,
+        "action_details": one.details,
+        "created_at": one.at.rfc3339(),
+    })
+}
+
+/// That somebody who may wanted the agent to stop, and whether its machine knows.
+fn cancel_line(intervention: &Value) -> Option<String> {
+    let details = &intervention["action_details"];
+    if intervention["intervention_type"] != "cancel" || details["refused"].is_string() {
+        return None;
+    }
+    let name = intervention["user_name"].as_str().map(|name| format!("@{name}"));
+    let who = name.or_else(|| intervention["user_id"].as_str().map(str::to_owned));
+    let who = plain(who.as_deref().unwrap_or("somebody"), false);
+    let waits = if details["passed_on"] == "waiting" { ", not taken by its machine yet" } else { "" };
+    let at = intervention["created_at"].as_str().unwrap_or_default();
+    Some(format!("cancel    asked for by {who} at {at}{waits}"))
 }

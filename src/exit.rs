@@ -53,7 +53,10 @@ pub(crate) const CODES: &[(&str, &str)] = &[
     ),
     ("10", "ask, answer: a person has rejected it"),
     ("20", "emit --obey: a person has asked the agent to stop"),
-    ("64", "wrong command line, values of flags included; nothing was changed"),
+    (
+        "64",
+        "wrong command line, values of flags included, or an answer that the question does not take; nothing was changed",
+    ),
     ("65", "stream: there were bad lines, which were skipped, or the input could not be read"),
     (
         "75",

@@ -14,7 +14,7 @@ use super::worker::{self, Worker};
 use super::{DAY, about_cache, configure, courier, environment, now, open_or_fail, record, report_problems};
 use crate::args::{AnswerArgs, BackgroundChoice, GlobalArgs};
 use crate::checkpoint::question::rules::{Kind, Refusal, Ruling, Voter};
-use crate::checkpoint::question::{Question, RequestId, Word};
+use crate::checkpoint::question::{Answer, Decision, Question, RequestId, Word};
 use crate::config::{Config, Flags};
 use crate::exit::{Exit, Failure};
 use crate::store::{Put, Scope, Store};
@@ -71,6 +71,12 @@ fn lookup(config: &Config) -> &'static str {
         true => "agent-checkpoint show AGENT --fleet",
         false => "agent-checkpoint show AGENT",
     }
+}
+
+/// Says of a question whose time is over, although nobody has noted that yet, that what comes now is too late.
+fn tell_over(config: &Config, ui: &Ui, question: &Question) -> anyhow::Result<Exit> {
+    ui.wrong("its time is over", None);
+    tell(config, ui, question, &Answer::bare(Decision::TimedOut, question.expires_at))
 }
 
 /// Says that nobody has decided yet.
@@ -157,6 +163,7 @@ fn decide(
                 ui.wrong("it was answered before", None);
                 return tell(config, ui, question, &answer);
             }
+            Ruling::Refused(Refusal::Over) => return tell_over(config, ui, question),
             Ruling::Refused(Refusal::NotOffered) => {
                 let flag = if args.reject { "--reject" } else { "--approve" };
                 return Err(Failure::new(Exit::Usage, format!("{flag}: the question offers choices"))

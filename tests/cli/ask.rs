@@ -424,6 +424,21 @@ fn a_webhook_posts_the_question_and_says_how_to_answer() {
 }
 
 #[test]
+fn an_answer_that_comes_when_the_time_is_over_is_none_although_nobody_has_noted_that() {
+    let scene = Scene::bot();
+    let mut asker = Asker::start(&scene, &["Go on?", "--timeout", "4s"]);
+    // It lives, and cannot close its question.
+    signal(&asker.process, Signal::SIGSTOP);
+    wait_for("the end of its time", || {
+        (scene.show("bot")["questions"][0]["waited_seconds"].as_u64() >= Some(4)).then_some(())
+    });
+    let late = scene.sandbox.cmd(["answer", &asker.id, "--approve"]).run().code(124);
+    late.stdout_is("timed_out\n").stderr_has("its time is over");
+    asker.process.kill().expect("a live process");
+    asker.process.wait().expect("an end");
+}
+
+#[test]
 fn a_yes_to_a_choice_is_answered_with_the_choices() {
     let scene = Scene::bot();
     let asker = Asker::start(&scene, &["Where?", "--choice", "eu-west", "--choice", "us-east"]);

@@ -120,6 +120,23 @@ fn show_tells_on_another_machine_what_was_asked_and_who_wants_the_agent_to_stop(
     wrong.stderr_has("agent-checkpoint show AGENT --fleet");
 }
 
+#[test]
+fn an_answer_from_another_machine_that_comes_too_late_is_written_down() {
+    let world = World::new();
+    let asker = world.ask(&[]);
+    let id = asker.id.clone();
+    world.ours.sandbox.cmd(["answer", &id, "--reject"]).run().code(10);
+    assert_eq!(asker.end().code, Some(10));
+    world.ours.flush();
+    let late = world.other.cmd(["answer", &id, "--approve", "--comment", "Please"]).env("USER", "ana");
+    late.run().code(10).stdout_is("rejected\n").stderr_has("it was answered before");
+    let acts = world.settled(2);
+    assert_eq!((refused(&acts), text(&acts[1], "kind")), (vec!["", "late"], "approve"));
+    let details = &acts[1]["details"];
+    assert!(text(details, "user_name").starts_with("ana on "), "{details}");
+    assert_eq!((text(details, "source"), text(details, "comment")), ("terminal", "Please"));
+}
+
 #[cfg(feature = "serve")]
 #[test]
 fn who_asks_in_slack_how_agents_stand_is_told_of_all_machines() {

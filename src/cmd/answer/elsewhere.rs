@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::super::ask::{Signals, tell};
 use super::super::interact::elsewhere::{end_of, said_here};
 use super::super::{DAY, about_cache, environment, jitter, masking, now};
-use super::{comment, login, tell_open, word};
+use super::{comment, login, tell_open, tell_over, word};
 use crate::args::AnswerArgs;
 use crate::audit::connect::Client;
 use crate::audit::people::{self, Known};
-use crate::checkpoint::audit::people::{TAKEN, WAITING, read_deciding};
+use crate::checkpoint::audit::people::{PassedOn, TAKEN, WAITING, read_deciding};
 use crate::checkpoint::question::rules::Refusal;
 use crate::checkpoint::question::{RequestId, Word};
 use crate::cmd::forward::{Forwarder, Stop};
@@ -54,8 +54,9 @@ pub(super) fn answer(
     let end = end_of(&known, now());
     Ok(Some(match (end, said) {
         (Some(end), said) => {
-            if said.is_some() {
+            if let Some(word) = said {
                 ui.wrong("it was answered before", None);
+                leave(config, ui, store, &mut line, &known, (word, args));
             }
             tell(config, ui, &known.question, &end)?
         }
@@ -147,6 +148,32 @@ fn wait(
     }
 }
 
+/// A word as it is said at this terminal.
+fn as_said(config: &Config, known: &Known, (word, args): (Word, &AnswerArgs)) -> PassedOn {
+    let (_, host) = branch_and_host(&environment, Path::new("/"));
+    let user_name = format!("{} on {host}", login().unwrap_or_else(|| "somebody".to_owned()));
+    let comment = comment(args).map(|text| masking::said(&config.masker(), &text));
+    said_here(known, word, comment, Some(user_name))
+}
+
+/// Writes down a word that comes too late, as any other that changes nothing.
+fn leave(
+    config: &Config,
+    ui: &Ui,
+    store: &mut Store,
+    line: &mut Line<'_>,
+    known: &Known,
+    said: (Word, &AnswerArgs),
+) {
+    let refusal = known.answer.clone().map_or(Refusal::Over, Refusal::Late);
+    let said = as_said(config, known, said).refused(refusal.name());
+    let deadline = Instant::now() + config.deadline.min(LOOK_MAX);
+    let left = line.with(store, deadline, |client| people::pass_on(client, &said, deadline));
+    if let Err(Some((message, _))) = left.map_err(|stop| stop.words()) {
+        ui.detail(&format!("could not write down that it came too late: {message}"));
+    }
+}
+
 /// Passes a word on and waits a little until whoever asks has taken it.
 fn say(
     config: &Config,
@@ -154,13 +181,10 @@ fn say(
     store: &mut Store,
     line: &mut Line<'_>,
     known: &Known,
-    (word, args): (Word, &AnswerArgs),
+    said: (Word, &AnswerArgs),
 ) -> anyhow::Result<Exit> {
     let id = known.question.id;
-    let (_, host) = branch_and_host(&environment, Path::new("/"));
-    let user_name = format!("{} on {host}", login().unwrap_or_else(|| "somebody".to_owned()));
-    let comment = comment(args).map(|text| masking::said(&config.masker(), &text));
-    let said = said_here(known, word, comment, Some(user_name));
+    let said = as_said(config, known, said);
     let deadline = Instant::now() + config.deadline.min(DAY);
     line.with(store, deadline, |client| people::pass_on(client, &said, deadline))
         .map_err(|stop| away(id, &stop))?;
@@ -207,7 +231,7 @@ fn refuse(
     let question = &known.question;
     let again = line.ask(store, question.id, Instant::now() + LOOK_MAX).ok().flatten();
     let end = again.as_ref().and_then(|again| end_of(again, now()));
-    let words = match (refused, end) {
+    let (words, hint) = match (refused, end) {
         ("late", Some(end)) => {
             ui.wrong("it was answered before", None);
             return tell(config, ui, question, &end);
@@ -216,18 +240,24 @@ fn refuse(
             ui.note("a terminal of another machine has said so before: others have to agree");
             return tell_open(config, ui, question);
         }
-        ("over", _) => Refusal::Over.words(question),
-        ("not_offered", _) => Refusal::NotOffered.words(question),
+        ("over", _) => return tell_over(config, ui, question),
+        ("not_offered", _) => {
+            let is_plain = question.choices.is_empty();
+            let hint = if is_plain { "give --approve or --reject" } else { "give one with --choice" };
+            (Refusal::NotOffered.words(question), hint)
+        }
         ("not_allowed", _) => {
             let named = question.approvers.join(", ");
-            format!("only {named} may answer this, and a terminal of another machine proves nobody's name")
+            let words = format!(
+                "only {named} may answer this, and a terminal of another machine proves nobody's name"
+            );
+            (words, "answer in Slack, or on the machine that asks")
         }
-        (other, _) => format!("it changes nothing: {other}"),
-    };
-    let hint = match refused {
-        "not_offered" if question.choices.is_empty() => "give --approve or --reject",
-        "not_offered" => "give one with --choice",
-        _ => "answer in Slack, or on the machine that asks",
+        (other, _) => {
+            let message = format!("it changes nothing: {other}");
+            let hint = "answer in Slack, or on the machine that asks";
+            return Err(Failure::new(Exit::Failed, message).hint(hint).into());
+        }
     };
     Err(Failure::new(Exit::Usage, words).hint(hint).into())
 }

@@ -72,11 +72,11 @@ impl Signals {
 
     /// Watches all but those that were ignored when we were started.
     pub(super) fn watch(&self, ignored: u64) -> io::Result<()> {
-        let heard = WATCHED.into_iter().filter(|signal| {
+        let mut heard = WATCHED.into_iter().filter(|signal| {
             // Without this one we would never learn of the child's end.
             *signal == Signal::SIGCHLD || ignored & (1 << (*signal as u32 - 1)) == 0
         });
-        heard.into_iter().try_for_each(|signal| self.delivery.handle().add_signal(signal as i32))
+        heard.try_for_each(|signal| self.delivery.handle().add_signal(signal as i32))
     }
 
     pub(super) fn wake(&self) -> &UnixStream {

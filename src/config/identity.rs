@@ -122,9 +122,7 @@ pub(crate) struct Surroundings {
 
 /// Looks around, for the agent's id only if nobody `said` it.
 pub(crate) fn surroundings(said: Option<&str>, env: Environment<'_>, dir: &Path) -> Surroundings {
-    let text = |name: &str| {
-        env(name).map(lossy).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    };
+    let text = |name: &str| said_by(env, name);
     let ci = CI.iter().find(|ci| {
         let (variable, value) = ci.detect;
         text(variable).is_some_and(|found| value.is_none_or(|value| found == value))
@@ -154,11 +152,10 @@ pub(crate) fn surroundings(said: Option<&str>, env: Environment<'_>, dir: &Path)
 
 /// Where a question is asked: the branch and the machine, which `surroundings` leaves out since few need them.
 pub(crate) fn branch_and_host(env: Environment<'_>, dir: &Path) -> (Option<String>, String) {
-    let text = |name: &&str| {
-        env(name).map(lossy).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    };
     // CI systems check out a commit, so that git knows of no branch.
-    let branch = Git::find(dir).and_then(|git| git.branch()).or_else(|| BRANCHES.iter().find_map(text));
+    let branch = Git::find(dir)
+        .and_then(|git| git.branch())
+        .or_else(|| BRANCHES.iter().find_map(|name| said_by(env, name)));
     (branch, host())
 }
 
@@ -176,6 +173,11 @@ const BRANCHES: &[&str] = &[
     "CI_COMMIT_BRANCH",
     "BRANCH_NAME",
 ];
+
+/// The text of a variable, unless it is blank.
+fn said_by(env: Environment<'_>, name: &str) -> Option<String> {
+    env(name).map(lossy).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
 
 /// The values of the variables that are set, joined; `None` unless the first is set.
 fn joined(variables: &[&str], separator: &str, text: &dyn Fn(&str) -> Option<String>) -> Option<String> {

@@ -32,7 +32,8 @@ pub(super) fn deliver(
     deadline: Instant,
 ) -> Outcome {
     if matches!(job.kind, EntryKind::Card | EntryKind::Question) {
-        // A webhook edits nothing. A card from the time of a bot token. Posted as a message it would only say again what the thread has.
+        // Both are from the time of a bot token: a webhook edits nothing, and a message would only say again what the
+        // thread has.
         return Outcome::CardLeft;
     }
     if job.file.is_some() {

@@ -199,8 +199,7 @@ fn tail(snapshot: &Snapshot, room: &Room) -> Option<String> {
     let kept = snapshot.tail.as_ref()?;
     let clean = text::plain(&kept.text, true);
     // Escaped, one character may take five units and an invisible space; the note takes at most fifty.
-    let shown = Excerpt::end(&clean, room.tail - 50);
-    let mut shown = shown;
+    let mut shown = Excerpt::end(&clean, room.tail - 50);
     while units(&escape(&shown.text)) > room.tail - 50 {
         let omitted = shown.omitted;
         shown = Excerpt::end(&shown.text, units(&shown.text) * 3 / 4);

@@ -13,7 +13,7 @@ pub(crate) struct Reply {
     pub(crate) ok: bool,
     pub(crate) error: String,
     pub(crate) needed: String,
-    pub(crate) provided: String,
+    provided: String,
     pub(crate) ts: Option<String>,
     pub(in crate::delivery) permalink: String,
     pub(super) channel: Value,

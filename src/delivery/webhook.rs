@@ -32,8 +32,7 @@ pub(super) fn deliver(
     deadline: Instant,
 ) -> Outcome {
     if matches!(job.kind, EntryKind::Card | EntryKind::Question) {
-        // Both are from the time of a bot token: a webhook edits nothing, and a message would only say again what the
-        // thread has.
+        // A webhook edits nothing, and as a message of its own it would only say again what was said.
         return Outcome::CardLeft;
     }
     if job.file.is_some() {

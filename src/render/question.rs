@@ -372,13 +372,14 @@ mod tests {
 
     #[test]
     fn nothing_invisible_is_approved() {
-        let command = "echo hi\t\u{1b}[8mrm -rf /\u{1b}[0m \u{202e}evil\nnext\u{200b}";
+        let command = "echo hi\t\u{1b}[8mrm -rf /\u{1b}[0m \u{202e}evil\nnext\u{200b} a\u{3164}b";
         let sent = message(
             &asked(Question { command: Some(command.to_owned()), ..Question::sample() }),
             Means::Buttons,
         );
         assert!(
-            shown(&sent).contains("echo hi\\t\\u{1b}[8mrm -rf /\\u{1b}[0m \\u{202e}evil\nnext\\u{200b}"),
+            shown(&sent)
+                .contains("echo hi\\t\\u{1b}[8mrm -rf /\\u{1b}[0m \\u{202e}evil\nnext\\u{200b} a\\u{3164}b"),
             "{}",
             shown(&sent)
         );

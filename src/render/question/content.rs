@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::checkpoint::parse::is_unseen;
 use crate::checkpoint::question::Question;
 use crate::render::mrkdwn::{escape, preformatted, section, units};
 use crate::render::text;
@@ -83,10 +84,7 @@ fn pieces(text: &str) -> Vec<String> {
 
 /// A command with everything that could not be seen spelt out: what is approved is what is shown.
 pub(super) fn visible(command: &str) -> String {
-    let is_hidden = |c: char| {
-        c != '\n' && c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
-    };
+    let is_hidden = |c: char| c != '\n' && c.is_control() || is_unseen(c);
     command
         .chars()
         .flat_map(|c| if is_hidden(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })

@@ -3,6 +3,7 @@
 //! Precedence, decided in one function ([`sources::Sources::find`]): flag, then environment, then `--env-file`, then config
 //! file, then default. Nothing below `cmd` reads the environment.
 
+mod credentials;
 #[cfg(feature = "postgres")]
 pub(crate) mod database;
 mod file;

@@ -21,7 +21,7 @@ use super::{DEFAULT_LISTEN, Serve};
 use crate::args::{BackgroundChoice, ColorChoice, GlobalArgs, progress_pattern};
 use crate::checkpoint::context::Thresholds;
 use crate::checkpoint::mask::Masker;
-use crate::checkpoint::parse::{self, Invalid};
+use crate::checkpoint::parse::{self, Invalid, Thread};
 use crate::checkpoint::question;
 use crate::delivery::http::Network;
 use crate::exit::{Exit, Failure, one_line};
@@ -72,26 +72,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             secrets.push(secret);
         }
     }
-    // A flag speaks of this task; the environment and the file speak of all that say nothing else.
-    let (mut channel, mut default_channel, target) = match &flags.channel {
-        Some(channel) => (Some(channel.clone()), Some(channel.clone()), target),
-        None => match sources.destination(CHANNEL, parse::channel) {
-            Ok(channel) => (None, Some(channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned())), target),
-            Err(Unusable) => (None, None, target.broken()),
-        },
-    };
-    let (thread, target) = match (flags.thread, &flags.channel) {
-        (Some(thread), _) => (Some(thread), target),
-        (None, Some(_)) => (None, target),
-        (None, None) => match sources.destination(THREAD, parse::thread) {
-            Ok(thread) => (thread, target),
-            // Posting into the channel instead would be another place than was asked for.
-            Err(Unusable) => {
-                (channel, default_channel) = (None, None);
-                (None, target.broken())
-            }
-        },
-    };
+    let Aim { target, channel, default_channel, thread } = aim(&flags, target, &mut sources);
     let secret_text = |key: &str| sources.plain_env(key).filter(|value| !value.is_empty()).map(Secret::new);
     let proxy = PROXIES.into_iter().find_map(secret_text);
     let network = Network {
@@ -104,24 +85,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
     let no_color = sources.plain_env("NO_COLOR").is_some_and(|value| !value.is_empty())
         || sources.plain_env("TERM").as_deref() == Some("dumb");
     let default_color = if no_color { ColorChoice::Never } else { ColorChoice::Auto };
-    let default_cache = || {
-        let dirs = dirs.as_ref()?;
-        let path = dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("cache.db");
-        Some(path).filter(|path| path.is_absolute())
-    };
-    let cache = match &global.cache {
-        Some(path) => Some(path.clone()),
-        None => sources.tuning(CACHE, |text| Ok(PathBuf::from(text))).or_else(default_cache),
-    };
-    if let (None, Some(home)) =
-        (&cache, env("HOME").filter(|home| !home.is_empty() && Path::new(home).is_relative()))
-    {
-        sources.problems.push(Problem {
-            message: format!("HOME: '{}' is not an absolute path", one_line(&home.to_string_lossy())),
-            hint: "make it one, or name a file with --cache".to_owned(),
-            harmless: true,
-        });
-    }
+    let cache = cache_path(global, dirs.as_ref(), env, &mut sources);
     sources.tell_of_unreadable_files(matches!(target, Target::Broken));
     let thresholds = thresholds((flags.context_warn, flags.context_alert), &mut sources)?;
     let config = Config {
@@ -132,7 +96,7 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
             count => count,
         },
         color: global.color.or_else(|| sources.tuning(COLOR, choice)).unwrap_or(default_color),
-        cache: cache.map(absolute),
+        cache,
         agent_id: flags.agent_id.or_else(|| sources.tuning(AGENT_ID, parse::agent_id)),
         task_name: flags
             .task_name
@@ -213,6 +177,63 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
         env_file,
     };
     Ok(config.masked())
+}
+
+/// Where a task's messages are to go.
+struct Aim {
+    target: Target,
+    channel: Option<String>,
+    default_channel: Option<String>,
+    thread: Option<Thread>,
+}
+
+/// A flag speaks of this task; the environment and the file speak of all that say nothing else. What cannot be read
+/// leaves the messages waiting: elsewhere would be another place than was asked for.
+fn aim(flags: &Flags, target: Target, sources: &mut Sources<'_>) -> Aim {
+    let (channel, default_channel, target) = match &flags.channel {
+        Some(channel) => (Some(channel.clone()), Some(channel.clone()), target),
+        None => match sources.destination(CHANNEL, parse::channel) {
+            Ok(channel) => (None, Some(channel.unwrap_or_else(|| DEFAULT_CHANNEL.to_owned())), target),
+            Err(Unusable) => (None, None, target.broken()),
+        },
+    };
+    match (&flags.thread, &flags.channel) {
+        (Some(thread), _) => Aim { target, channel, default_channel, thread: Some(thread.clone()) },
+        (None, Some(_)) => Aim { target, channel, default_channel, thread: None },
+        (None, None) => match sources.destination(THREAD, parse::thread) {
+            Ok(thread) => Aim { target, channel, default_channel, thread },
+            Err(Unusable) => {
+                Aim { target: target.broken(), channel: None, default_channel: None, thread: None }
+            }
+        },
+    }
+}
+
+/// The file that holds the state; `None` when there is no home directory to keep it in.
+fn cache_path(
+    global: &GlobalArgs,
+    dirs: Option<&ProjectDirs>,
+    env: Environment<'_>,
+    sources: &mut Sources<'_>,
+) -> Option<PathBuf> {
+    let default = || {
+        let dirs = dirs?;
+        let path = dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).join("cache.db");
+        Some(path).filter(|path| path.is_absolute())
+    };
+    let path = match &global.cache {
+        Some(path) => Some(path.clone()),
+        None => sources.tuning(CACHE, |text| Ok(PathBuf::from(text))).or_else(default),
+    };
+    let home = env("HOME").filter(|home| !home.is_empty() && Path::new(home).is_relative());
+    if let (None, Some(home)) = (&path, home) {
+        sources.problems.push(Problem {
+            message: format!("HOME: '{}' is not an absolute path", one_line(&home.to_string_lossy())),
+            hint: "make it one, or name a file with --cache".to_owned(),
+            harmless: true,
+        });
+    }
+    path.map(absolute)
 }
 
 /// Masks the secrets in the environment, for what is said before there is a [`Config`].

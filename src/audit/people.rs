@@ -18,8 +18,8 @@ use crate::checkpoint::id::TaskId;
 use crate::checkpoint::question::{Answer, Question, RequestId};
 use crate::checkpoint::time::Moment;
 
-/// How many acts of people are looked at at once, the latest ones: whoever can write rows could write any number.
-const ACTS_MAX: i64 = 200;
+/// How many acts of people are looked at at once: whoever can write rows could write any number.
+pub(crate) const ACTS_MAX: usize = 200;
 
 /// A question that the database knows of.
 #[derive(Debug, Clone)]
@@ -103,30 +103,49 @@ pub(crate) fn pass_on(client: &mut Client, act: &PassedOn, deadline: Instant) ->
     many(client, sql, &parameters, deadline, |_| Ok(())).map(|_| ())
 }
 
-/// What was passed on to these tasks and waits, in the order in which it was; what cannot be read is left alone.
+/// Something that was passed on and waits.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) id: Uuid,
+    /// When, in microseconds since 1970 by the server's clock.
+    pub(crate) at: i64,
+    /// `None` where it cannot be read: it is left alone.
+    pub(crate) act: Option<PassedOn>,
+}
+
+/// What was passed on to these tasks and waits, [`ACTS_MAX`] at most, by the order of ids: those after this one first, then
+/// from the beginning.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
 pub(crate) fn waiting(
     client: &mut Client,
     tasks: &[TaskId],
+    after: Uuid,
     deadline: Instant,
-) -> Result<Vec<PassedOn>, Trouble> {
+) -> Result<Vec<Waiting>, Trouble> {
     let sql = format!(
-        "SELECT id::text, task_id::text, agent_id::text, user_id::text, action_details::text FROM human_interventions
+        "SELECT id::text, task_id::text, agent_id::text, user_id::text, action_details::text,
+             CASE WHEN isfinite(created_at) THEN (extract(epoch FROM created_at) * 1000000)::bigint END
+         FROM human_interventions
          WHERE task_id = ANY ($1::text[]::uuid[]) AND strpos(action_details, '{WAITS}') > 0
-         ORDER BY created_at DESC, id DESC LIMIT {ACTS_MAX}"
+         ORDER BY id <= $2::text::uuid, id LIMIT {ACTS_MAX}"
     );
-    let tasks: Vec<String> = tasks.iter().map(TaskId::to_string).collect();
-    let rows = many(client, &sql, &[(&tasks, Type::TEXT_ARRAY)], deadline, passed_on)?;
-    Ok(rows.into_iter().rev().flatten().collect())
+    let (tasks, after) = (tasks.iter().map(TaskId::to_string).collect::<Vec<_>>(), after.to_string());
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&tasks, Type::TEXT_ARRAY), (&after, Type::TEXT)];
+    many(client, &sql, &parameters, deadline, |row| {
+        let id = row.try_get::<_, Option<&str>>(0)?.and_then(|id| Uuid::parse_str(id).ok());
+        let id = id.unwrap_or_default();
+        let at = row.try_get::<_, Option<i64>>(5)?.unwrap_or(i64::MAX);
+        Ok(Waiting { id, at, act: passed_on(row, id)? })
+    })
 }
 
-fn passed_on(row: &Row) -> Result<Option<PassedOn>, Error> {
+fn passed_on(row: &Row, id: Uuid) -> Result<Option<PassedOn>, Error> {
     let text = |index| row.try_get::<_, Option<&str>>(index);
-    let uuid = |index| Ok(text(index)?.and_then(|text| Uuid::parse_str(text).ok()));
+    let task = text(1)?.and_then(|text| Uuid::parse_str(text).ok());
     let act = text(4)?.and_then(|text| serde_json::from_str(text).ok());
-    let (Some(id), Some(task), Some(act)) = (uuid(0)?, uuid(1)?, act) else { return Ok(None) };
+    let (Some(task), Some(act)) = (task, act) else { return Ok(None) };
     Ok(Some(PassedOn {
         id,
         task: TaskId(task),

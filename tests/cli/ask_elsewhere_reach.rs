@@ -47,7 +47,7 @@ impl World<'_> {
 fn a_stream_hears_of_a_cancel_from_another_machine_while_it_tells_the_database() {
     let world = World::new();
     world.ours.sandbox.env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
-    let mut talk = Talk::start(world.ours.sandbox.cmd(["stream", "--json"]));
+    let mut talk = Talk::start(world.ours.sandbox.cmd(["stream", "--json", "--no-post"]));
     let line = |agent: &str| json!({ "agent_id": agent, "status": "blocked" });
     for agent in ["bot", "other"] {
         assert!(talk.ask(&line(agent)).get("requests").is_none());
@@ -118,6 +118,28 @@ fn show_tells_on_another_machine_what_was_asked_and_who_wants_the_agent_to_stop(
     // The id that it tells is the one to give.
     let wrong = world.other.cmd(["answer", "bot"]).run().code(64);
     wrong.stderr_has("agent-checkpoint show AGENT --fleet");
+}
+
+#[test]
+fn however_much_is_written_there_that_is_nothing_an_answer_is_found_among_it() {
+    let world = World::new();
+    let asker = world.ask(&[]);
+    // Dated ahead, with ids before and after every other: what cannot be read, what is not what it says, and what proves
+    // nothing.
+    let click = json!({ "request_id": asker.id, "word": "approve", "source": "click", "heard": "x", "passed_on": "waiting" });
+    world.sql(&format!(
+        "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, action_details, created_at)
+         SELECT (lpad(to_hex(n::bigint * 2860000), 8, '0') || '-0000-7000-8000-000000000000')::uuid, task_id, agent_id, 'approve',
+             CASE WHEN n % 2 = 0 THEN '{click}' ELSE '\"passed_on\":\"waiting\"' END, now() + n * interval '1 hour'
+         FROM agent_checkpoints, generate_series(1, 1500) AS n WHERE id = '{}'",
+        asker.id
+    ));
+    let id = asker.id.clone();
+    let approve = ["answer", &id, "--approve"];
+    let answering = world.other.cmd(approve).spawn();
+    let told = asker.end();
+    assert_eq!((told.code, told.stdout.as_str()), (Some(0), "approved\n"), "{}", told.stderr);
+    answering.wait_with_output().expect("an end");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 pub(in crate::cmd) use self::session::Session;
 use super::interact::elsewhere::Rules;
 use super::now;
@@ -63,6 +65,8 @@ pub(super) struct Forwarder {
     rules: Rules,
     /// When this process last told everything.
     passed_at: Cell<Option<Moment>>,
+    /// Up to which of what people did elsewhere it has looked.
+    heard_up_to: Cell<Option<Uuid>>,
 }
 
 /// A place among the few processes of a cache that speak with the database at once.
@@ -134,6 +138,7 @@ impl Forwarder {
             owner: Owner::current(now()),
             rules: Rules::of(config),
             passed_at: Cell::new(None),
+            heard_up_to: Cell::new(None),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use uuid::Uuid;
+
 use super::{CONNECT_MAX, Forwarder, Session, Stop};
 use crate::audit::connect::{Client, connect};
 use crate::cmd::interact::elsewhere::{self, Rules};
@@ -18,6 +20,15 @@ impl Forwarder {
         &self.rules
     }
 
+    /// Up to which of what waits this process has looked; at first anywhere, so that each begins elsewhere.
+    pub(in crate::cmd) fn heard_up_to(&self) -> Uuid {
+        self.heard_up_to.get().unwrap_or_else(Uuid::new_v4)
+    }
+
+    pub(in crate::cmd) fn hear_up_to(&self, last: Uuid) {
+        self.heard_up_to.set(Some(last));
+    }
+
     /// The office of whoever looks for what was passed on to this cache.
     pub(in crate::cmd) fn ears(&self) -> String {
         format!("{}|people", self.name)
@@ -29,7 +40,7 @@ impl Session<'_> {
     pub(in crate::cmd) fn hear_people(&mut self, store: &mut Store) -> Result<(), Stop> {
         let tasks = std::mem::take(&mut self.waits_for);
         if !tasks.is_empty() {
-            elsewhere::take(store, &self.forwarder.rules, &mut self.client, &tasks, self.deadline)?;
+            elsewhere::take(store, self.forwarder, &mut self.client, &tasks, self.deadline)?;
         }
         Ok(())
     }

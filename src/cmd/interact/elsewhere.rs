@@ -7,6 +7,7 @@
 
 mod looker;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -37,6 +38,9 @@ use crate::store::{Store, StoreError, Tx};
 const PASS_ON: Duration = Duration::from_secs(2);
 /// How long after its time a question is taken to have ended although nobody has said so.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How many pages of what waits are looked at at once; mostly there is one with next to nothing on it.
+const PAGES: usize = 5;
 
 /// How much of a name is kept that whoever can write rows may have made up.
 const NAME_MAX: usize = 100;
@@ -289,20 +293,20 @@ impl Rules {
 /// Takes what was passed on to these tasks of ours, and says what came of it.
 pub(in crate::cmd) fn take(
     store: &mut Store,
-    rules: &Rules,
+    forwarder: &Forwarder,
     client: &mut Client,
     tasks: &[(TaskKey, TaskId)],
     deadline: Instant,
 ) -> Result<Vec<Taken>, Stop> {
     let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
     let (mut taken, mut refused) = (Vec::new(), Vec::new());
-    for passed in people::waiting(client, &ids, deadline)? {
+    for passed in waiting(forwarder, client, &ids, deadline)? {
         let Some((task, _)) = tasks.iter().find(|(_, id)| *id == passed.task) else { continue };
         // At an earlier look: the database has yet to be told.
         if store.read(|tx| tx.is_passed_on(*task, passed.id, TAKEN))? {
             continue;
         }
-        match store.write(|tx| rule(tx, rules, *task, &passed, now()))? {
+        match store.write(|tx| rule(tx, forwarder.rules(), *task, &passed, now()))? {
             Ruled::NotOurs => {}
             Ruled::Noted(words) => taken.push(Taken { task: *task, user_id: passed.user_id, words }),
             Ruled::Refused(reason) => refused.push(passed.refused(reason)),
@@ -310,6 +314,35 @@ pub(in crate::cmd) fn take(
     }
     people::refuse(client, &refused, deadline)?;
     Ok(taken)
+}
+
+/// What waits for these tasks, the first first. Of very much it is a part, and what follows the next time: however much
+/// somebody writes there, no word of a person is hidden by it for good, and each look is short.
+fn waiting(
+    forwarder: &Forwarder,
+    client: &mut Client,
+    tasks: &[TaskId],
+    deadline: Instant,
+) -> Result<Vec<PassedOn>, Stop> {
+    let mut found: Vec<(i64, PassedOn)> = Vec::new();
+    let mut seen = HashSet::new();
+    for _ in 0..PAGES {
+        let page = people::waiting(client, tasks, forwarder.heard_up_to(), deadline)?;
+        let is_full = page.len() >= people::ACTS_MAX;
+        if let Some(last) = page.last() {
+            forwarder.hear_up_to(last.id);
+        }
+        let before = seen.len();
+        let count = page.len();
+        // Whoever wrote one there that is not what it says is none of us.
+        let fresh = page.into_iter().filter(|one| seen.insert(one.id));
+        found.extend(fresh.filter_map(|one| Some((one.at, one.act.filter(PassedOn::is_its_own)?))));
+        if !is_full || seen.len() < before + count {
+            break;
+        }
+    }
+    found.sort_by_key(|(at, passed)| (*at, passed.id));
+    Ok(found.into_iter().map(|(_, passed)| passed).collect())
 }
 
 fn rule(
@@ -320,8 +353,6 @@ fn rule(
     now: Moment,
 ) -> Result<Ruled, StoreError> {
     match (passed.act.request_id, passed.act.word) {
-        // Whoever wrote it there is none of us.
-        _ if !passed.is_its_own() => Ok(Ruled::NotOurs),
         (Some(request), Some(word)) => rule_on_answer(tx, rules, passed, (request, word), now),
         (None, None) => rule_on_cancel(tx, rules, task, passed, now),
         _ => Ok(Ruled::NotOurs),

@@ -124,7 +124,7 @@ impl Looker {
         deadline: Instant,
     ) -> Result<Vec<Taken>, Stop> {
         if let Some(client) = &mut self.client {
-            match take(store, self.forwarder.rules(), client, tasks, deadline) {
+            match take(store, &self.forwarder, client, tasks, deadline) {
                 Ok(taken) => return Ok(taken),
                 // The server or a pooler may have ended it meanwhile, which says nothing of another one.
                 Err(Stop::Database(_)) => self.client = None,
@@ -132,7 +132,7 @@ impl Looker {
             }
         }
         let asked = self.forwarder.call(deadline).and_then(|mut client| {
-            let taken = take(store, self.forwarder.rules(), &mut client, tasks, deadline)?;
+            let taken = take(store, &self.forwarder, &mut client, tasks, deadline)?;
             Ok((client, taken))
         });
         let (client, taken) = self.forwarder.remember(store, asked)?;

@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::ui::Ui;
 use report::{Report, Verdict};
 
-/// The app that the README's set-up makes: what each scope is for stands in [`slack::SCOPES`].
+/// The app that the README's set-up makes: what each scope is for stands in [`slack`].
 const MANIFEST: &str = include_str!("manifest.json");
 
 pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit> {

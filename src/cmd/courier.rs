@@ -5,8 +5,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::args::{BackgroundChoice, CourierArgs, GlobalArgs};
 use crate::checkpoint::outbox::{Job, Link};
 use crate::checkpoint::time::Moment;
 use crate::config::{Config, Flags, Target};
-use crate::exit::Exit;
+use crate::exit::{Exit, cause};
 use crate::store::{Claim, Owner, Scope, Store, StoreError, Tx, Why};
 use crate::ui::Ui;
 
@@ -125,22 +126,43 @@ pub(super) fn have_sent(config: &Config, ui: &Ui) {
 
 /// Starts the appointed courier, which shares nothing with us but the environment.
 pub(super) fn start(config: &Config, office: &Office) -> anyhow::Result<Child> {
+    let mut command = this_program(config, &["courier", "--office", &office.0])?;
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+}
+
+/// This program, to be called with these words, the same cache and the same settings.
+///
+/// # Errors
+/// It cannot be found, or its settings cannot be read a second time.
+pub(super) fn this_program(config: &Config, words: &[&str]) -> io::Result<Command> {
     // By this name the program is found even if its file was replaced since we started.
     let this = PathBuf::from("/proc/self/exe");
     let program = if this.exists() { this } else { std::env::current_exe()? };
     let mut command = Command::new(program);
-    command.arg0("agent-checkpoint").args(["courier", "--office", &office.0]);
+    command.arg0("agent-checkpoint").args(words);
     for (flag, path) in
         [("--cache", &config.cache), ("--config", &config.config_file), ("--env-file", &config.env_file)]
     {
         if let Some(path) = path {
-            if flag != "--cache" && !path.is_file() {
-                anyhow::bail!("its settings came by a pipe, which can be read only once");
+            if flag != "--cache" {
+                is_readable_again(path)?;
             }
             command.args([OsStr::new(flag), path.as_os_str()]);
         }
     }
-    Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    Ok(command)
+}
+
+/// Whether settings can be read by another process as we have read them.
+fn is_readable_again(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(file) if file.is_file() => Ok(()),
+        Ok(_) => Err(io::Error::other("its settings came by a pipe, which can be read only once")),
+        Err(error) => {
+            let (path, cause) = (path.display(), cause(&error));
+            Err(io::Error::other(format!("its settings in {path} cannot be read any more: {cause}")))
+        }
+    }
 }
 
 pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exit> {

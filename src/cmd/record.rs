@@ -126,8 +126,13 @@ pub(super) fn bury_all(store: &mut Store, config: &Config, ui: &Ui) {
     }
 }
 
+/// The same for a process that lives for long and looks now and then; says whether anything was found, which it has to
+/// have sent.
+pub(super) fn bury_found(store: &mut Store, config: &Config) -> Result<bool, StoreError> {
+    Ok(has_lost(store)? && store.write(|tx| bury(tx, &policy(config), usize::MAX, now()))? > 0)
+}
+
 /// Whether there is anything to bury: nobody need be kept from writing to find out.
-#[cfg(feature = "serve")]
 pub(super) fn has_lost(store: &mut Store) -> Result<bool, StoreError> {
     store.read(|tx| Ok(!tx.orphans(usize::MAX)?.is_empty() || !tx.forsaken(usize::MAX, now())?.is_empty()))
 }

@@ -244,6 +244,32 @@ fn a_killed_askers_question_is_closed_by_the_next_call() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_killed_askers_question_is_closed_by_whoever_lives_on() {
+    let mut rows: Vec<&[&str]> = vec![
+        &["ask", "-a", "other", "And this?"],
+        &["run", "-a", "other", "--heartbeat", "300ms", "--", "cat"],
+    ];
+    if cfg!(feature = "serve") {
+        rows.push(&["serve", "--listen", "127.0.0.1:0"]);
+    }
+    side_by_side(rows, |words| {
+        let scene = Scene::bot();
+        scene.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+        let mut asker = Asker::start(&scene, &["Go on?"]);
+        let message = Asker::message(&scene);
+        let mut other = scene.sandbox.cmd(words).spawn();
+        signal(&asker.process, Signal::SIGKILL);
+        asker.process.wait().expect("an end");
+        let decided = edited(&scene, &message.ts);
+        let withdrawn = format!("withdrawn: process {} on ", asker.process.id());
+        assert!(decided.text.contains(&withdrawn), "{words:?}: {}", decided.text);
+        other.kill().expect("a live process");
+        other.wait().expect("an end");
+    });
+}
+
+#[test]
 fn without_waiting_the_id_is_printed_and_anybody_may_wait_later() {
     let scene = Scene::bot();
     let id = scene.sandbox.cmd(["ask", "-a", "bot", "Go on?", "--no-wait"]).run().success().stdout;

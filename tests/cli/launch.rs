@@ -391,6 +391,31 @@ fn nothing_is_started_that_was_approved_by_nobody_whom_the_server_knows() {
 }
 
 #[test]
+fn an_agent_whose_settings_came_by_a_pipe_is_not_started_with_others() {
+    let scene = Scene::people();
+    let settings = scene.sandbox.path().join("settings");
+    nix::unistd::mkfifo(&settings, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let writer = std::thread::spawn({
+        let (settings, text) =
+            (settings.clone(), format!("launch = \"true\"\napprovers = \"{COLLEAGUE}\"\n"));
+        move || fs::write(settings, text).expect("a reader")
+    });
+    let run = scene.sandbox.cmd(["serve", "--listen", "127.0.0.1:0"]);
+    let run = run.env("AGENT_CHECKPOINT_CONFIG", &settings).env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+    let server = Server::of(run);
+    writer.join().expect("no panic");
+    scene.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
+    let desk = Desk { notes: scene.sandbox.path().join("notes"), scene, server };
+    assert!(desk.scene.slack.mention(CHANNEL, None, HUMAN, "fix it").1.acked);
+    // A courier could not read them either.
+    desk.scene.sandbox.cmd(["flush"]).run().success();
+    desk.approve(&desk.questions(1)[0]);
+    let task = desk.task(|task| text(task, "state") == "failed");
+    let words = "could not start it: its settings came by a pipe, which can be read only once";
+    assert_eq!(text(&task, "error"), words);
+}
+
+#[test]
 fn a_program_that_is_not_there_is_told_in_the_thread() {
     let desk = Desk::with(
         Way::Http,

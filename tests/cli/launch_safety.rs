@@ -148,7 +148,7 @@ fn a_wrapper_that_cannot_begin_is_told_in_the_thread_and_takes_up_no_place() {
     desk.server = Server::of(run.env("SLACK_SIGNING_SECRET", SIGNING_SECRET));
     desk.scene.slack.interactivity(&format!("http://{}", desk.server.address), SIGNING_SECRET);
     let question = desk.asked("build it");
-    fs::remove_file(&settings).expect("a file");
+    desk.scene.sandbox.write("serve.env", "nonsense\n");
     desk.approve(&question);
     let task = desk.task(|task| text(task, "state") == "failed");
     let words = "could not start it: it ended without a word: exit status: 64";

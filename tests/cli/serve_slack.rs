@@ -77,6 +77,16 @@ fn whoever_reads_finds_out_that_a_question_is_over_and_its_buttons_go() {
 }
 
 #[test]
+fn a_server_that_nobody_asks_finds_out_as_well() {
+    let scene = Scene::people();
+    scene.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
+    let _server = Server::start(&scene.sandbox);
+    scene.sandbox.cmd(["ask", "-a", "bot", "--no-wait", "--timeout", "1s", "Go on?"]).run().success();
+    let message = Asker::message(&scene);
+    wait_for("the edit", || scene.slack.buttons(&message.ts).is_empty().then_some(()));
+}
+
+#[test]
 fn what_slack_says_twice_counts_once() {
     let (scene, _server) = set_up();
     let asker = Asker::start(&scene, &["Go on?", "--quorum", "2"]);

@@ -31,6 +31,8 @@ use crate::ui::Ui;
 const LOOK: Duration = Duration::from_millis(50);
 /// How often to look into it although it has not: time passes by itself.
 const LOOK_ANYWAY: Duration = Duration::from_secs(1);
+/// How often to look for what others left behind: nobody else may live who could.
+const TIDY: Duration = Duration::from_secs(5);
 /// After how long somebody who asks is told that Slack does not have the question.
 const UNSHOWN: Duration = Duration::from_secs(5);
 
@@ -90,6 +92,7 @@ pub(in crate::cmd) struct Vigil<'a> {
     is_asker: bool,
     /// It was said that Slack does not have the question.
     is_unshown: bool,
+    tidied: Instant,
 }
 
 impl<'a> Vigil<'a> {
@@ -107,7 +110,7 @@ impl<'a> Vigil<'a> {
             // No agent floods its thread.
             .map(|every| every.max(config.min_interval))
             .map(|every| (every, put.asked.question.asked_at.plus(every)));
-        Self { config, ui, store, put, worker, remind, is_asker, is_unshown: false }
+        Self { config, ui, store, put, worker, remind, is_asker, is_unshown: false, tidied: Instant::now() }
     }
 
     /// Waits for the end.
@@ -162,6 +165,7 @@ impl<'a> Vigil<'a> {
             self.wake();
         }
         (*seen, *looked) = (version, Instant::now());
+        self.tidy();
         self.look()
     }
 
@@ -178,6 +182,18 @@ impl<'a> Vigil<'a> {
             Err(error) => {
                 self.ui.warn(&format!("the next call only will withdraw the question: {error}"), None);
             }
+        }
+    }
+
+    /// Ends the questions and tasks of others that have ended without a word.
+    fn tidy(&mut self) {
+        if self.tidied.elapsed() < TIDY {
+            return;
+        }
+        self.tidied = Instant::now();
+        // What cannot be done now is done by whoever comes next.
+        if let Ok(true) = record::bury_found(&mut self.store, self.config) {
+            self.wake();
         }
     }
 

@@ -220,6 +220,8 @@ impl<'a> Reporter<'a> {
             let key = tx.watched(&self.me)?.map_or(first, |(key, _)| key);
             tx.beat(key, now())
         });
+        // Nobody else may live who could say that others have ended; what cannot be said now is said by whoever comes next.
+        let _ = record::bury_found(store, &self.settings.config);
         if let (Ok(()), Some(worker)) = (beaten, &self.worker) {
             worker.wake();
         }

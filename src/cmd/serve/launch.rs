@@ -1,12 +1,12 @@
 //! Starts the agents that were asked for in Slack and approved there, whoever heard of that: each once, in its thread,
-//! under `run`, which outlives us.
+//! under `run`, which outlives us. Beside that, ends what nobody else ends.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,15 +46,14 @@ const WITHHELD: &[&str] = &[
     wrapper::TASK_ENV,
 ];
 
-/// Starts approved agents for as long as this process lives, where there is a command for it and a list of approvers.
+/// Starts approved agents for as long as this process lives, where there is a command for it and a list of approvers; ends
+/// what nobody else ends in any case.
 ///
 /// # Errors
 /// There is no room for a thread.
 pub(super) fn begin(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
-    if config.launch.command.is_empty() || config.named_approvers().is_empty() {
-        return Ok(());
-    }
     let mut launcher = Launcher {
+        launches: !config.launch.command.is_empty() && !config.named_approvers().is_empty(),
         config: Arc::clone(config),
         ui: ui.clone(),
         me: Watcher::current(),
@@ -75,6 +74,7 @@ pub(super) fn repo(config: &Config) -> Option<String> {
 }
 
 struct Launcher {
+    launches: bool,
     config: Arc<Config>,
     ui: Ui,
     me: Watcher,
@@ -125,11 +125,12 @@ impl Launcher {
                     round = Instant::now() + ROUND;
                 }
             }
-            thread::sleep(LOOK);
+            thread::sleep(if self.launches { LOOK } else { ROUND });
         }
     }
 
-    /// Ends what nobody else ends: requests whose time is over, and starts that were lost with whoever had taken them.
+    /// Ends what nobody else ends: questions and requests whose time is over, those whose asker has ended without a word,
+    /// and starts that were lost with whoever had taken them.
     fn tidy(&mut self, store: &mut Store) -> Result<(), StoreError> {
         self.couriers.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         let mut ended = Vec::new();
@@ -146,14 +147,16 @@ impl Launcher {
                 self.fail(store, task, &format!("it ended without a word: {status}"))?;
             }
         }
-        let policy = record::policy(&self.config);
-        if record::has_lost(store)? && store.write(|tx| record::bury(tx, &policy, usize::MAX, now()))? > 0 {
+        if record::bury_found(store, &self.config)? {
             self.deliver(store);
         }
         Ok(())
     }
 
     fn look(&mut self, store: &mut Store) -> Result<(), StoreError> {
+        if !self.launches {
+            return Ok(());
+        }
         for start in store.read(|tx| tx.starts())? {
             let is_new = !self.told.contains(&start.task);
             let step = store.write(|tx| decide(tx, &self.config, &start, (&self.me, is_new), now()))?;
@@ -195,18 +198,7 @@ impl Launcher {
 
     fn start(&self, errand: &Errand) -> io::Result<Child> {
         let config = &self.config;
-        // As a courier is found.
-        let this = PathBuf::from("/proc/self/exe");
-        let program = if this.exists() { this } else { std::env::current_exe()? };
-        let mut command = Command::new(program);
-        command.arg0("agent-checkpoint").arg("run");
-        for (flag, path) in
-            [("--cache", &config.cache), ("--config", &config.config_file), ("--env-file", &config.env_file)]
-        {
-            if let Some(path) = path {
-                command.args([OsStr::new(flag), path.as_os_str()]);
-            }
-        }
+        let mut command = courier::this_program(config, &["run"])?;
         command.args(words(errand, &config.launch.command, config.supervision.timeout.is_some()));
         for name in WITHHELD {
             command.env_remove(name);

@@ -190,7 +190,9 @@ fn rows(
     let left =
         deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), STATEMENT_MAX);
     let (deadline, left) = (Instant::now() + left, left.as_millis());
-    let begin = format!("BEGIN; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {left}");
+    // A little sooner, so that there is time to hear that it was a lock.
+    let locked = (left - left / 10).max(1);
+    let begin = format!("BEGIN; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {locked}");
     client.run(deadline, async |client| {
         let all = join3(
             client.batch_execute(&begin),

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use super::Trouble;
 use super::connect::Client;
-use super::schema::{STEPS, VERSIONS};
+use super::schema::{self, STEPS, VERSIONS};
 
 /// The advisory lock under which steps are applied: a number that means nothing but this.
 const LOCK: i64 = 0x6167_656e_7463_6b70;
@@ -81,6 +82,23 @@ pub(crate) fn version(client: &mut Client, deadline: Instant) -> Result<i32, Tro
         Err(trouble) if trouble.code == Some(SqlState::UNDEFINED_TABLE) => Ok(0),
         found => found,
     }
+}
+
+/// Columns that tables of ours lack, each as `table.column`: somebody has renamed or dropped them.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn missing_columns(client: &mut Client, deadline: Instant) -> Result<Vec<String>, Trouble> {
+    let sql = "SELECT w.t || '.' || w.c FROM unnest($1::text[], $2::text[]) AS w (t, c)
+         WHERE to_regclass(w.t) IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_attribute
+             WHERE attrelid = to_regclass(w.t) AND attname = w.c AND attnum > 0 AND NOT attisdropped)";
+    let (tables, columns): (Vec<&str>, Vec<&str>) = schema::columns().into_iter().unzip();
+    client.run(deadline, async |client| {
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&tables, Type::TEXT_ARRAY), (&columns, Type::TEXT_ARRAY)];
+        let rows = client.query_typed(sql, &parameters).await?;
+        rows.iter().map(|row| row.try_get(0)).collect()
+    })
 }
 
 /// Applies the next step; says at what version the database stood, and whether there was none to apply.

@@ -265,7 +265,9 @@ fn read<T>(
         // The server is not told when a query is given up, so that it has to know by itself.
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let left = left.as_millis().min(i32::MAX.unsigned_abs().into());
-        transaction.batch_execute(&format!("SET LOCAL statement_timeout = {left}")).await?;
+        let locked = (left - left / 10).max(1);
+        let limits = format!("SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {locked}");
+        transaction.batch_execute(&limits).await?;
         let now = Moment(transaction.query_typed_one(CLOCK, &[]).await?.try_get(0)?);
         let value = work(&transaction, now).await?;
         transaction.commit().await?;

@@ -105,6 +105,16 @@ pub(crate) fn version() -> i32 {
     i32::try_from(STEPS.len()).unwrap_or(i32::MAX)
 }
 
+/// The columns of the four tables, each with its table.
+pub(crate) fn columns() -> Vec<(&'static str, &'static str)> {
+    let tables = STEPS.iter().flat_map(|step| step.split("CREATE TABLE IF NOT EXISTS ").skip(1));
+    let parts = tables.filter_map(|table| table.split_once("\n);")?.0.split_once(" (\n"));
+    let first = |(table, lines): (&'static str, &'static str)| {
+        lines.lines().filter_map(move |line| Some((table, line.split_whitespace().next()?)))
+    };
+    parts.flat_map(first).collect()
+}
+
 /// All of it, for `psql`: it may be run as often as one likes.
 pub(crate) fn text() -> String {
     let mut text = String::from("-- The audit trail of agent-checkpoint, for PostgreSQL 13 or newer.\n");
@@ -116,4 +126,18 @@ pub(crate) fn text() -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_known_with_its_table() {
+        let columns = columns();
+        let of = |table| columns.iter().filter(|(its, _)| *its == table).count();
+        let counts = ["agent_tasks", "agent_checkpoints", "human_interventions", "task_artifacts"].map(of);
+        assert_eq!(counts, [19, 14, 7, 9], "{columns:?}");
+        assert_eq!(columns[1], ("agent_tasks", "agent_id"));
+    }
 }

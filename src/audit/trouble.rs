@@ -142,11 +142,14 @@ impl Trouble {
         self.code == Some(SqlState::UNIQUE_VIOLATION)
     }
 
-    /// Whether the tables are not there, or not as they should be.
+    /// Whether the tables are not there.
     pub(crate) fn is_about_schema(&self) -> bool {
-        let codes =
-            [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_COLUMN_REFERENCE];
-        self.code.as_ref().is_some_and(|code| codes.contains(code))
+        self.code == Some(SqlState::UNDEFINED_TABLE)
+    }
+
+    /// Whether somebody held a lock for longer than there was time.
+    pub(crate) fn is_locked_out(&self) -> bool {
+        self.code == Some(SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// Whether it stays as it is until somebody mends it.
@@ -339,6 +342,21 @@ fn refused(at: &At, code: &SqlState, said: &str) -> Trouble {
             Kind::Refused,
             format!("{place} does not let user '{user}' do that in database '{database}': {said}"),
             "use the tables' owner, or have granted what agent-checkpoint doctor names".to_owned(),
+        ),
+        code if *code == SqlState::READ_ONLY_SQL_TRANSACTION => (
+            Kind::Refused,
+            format!("{place} lets nobody write, as a standby does: {said}"),
+            "name the primary's host; with several hosts, add target_session_attrs=read-write".to_owned(),
+        ),
+        code if *code == SqlState::QUERY_CANCELED => (
+            Kind::Refused,
+            format!("{place} was not done within the time that there was: {said}"),
+            "see in pg_stat_activity what the server is busy with, and try again".to_owned(),
+        ),
+        code if *code == SqlState::UNDEFINED_COLUMN => (
+            Kind::Refused,
+            format!("{place}: a table of the audit trail is not as db migrate makes it: {said}"),
+            "agent-checkpoint doctor names the columns that are missing".to_owned(),
         ),
         code if *code == SqlState::INVALID_COLUMN_REFERENCE => (
             Kind::Refused,

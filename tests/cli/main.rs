@@ -11,6 +11,8 @@ mod ask_socket;
 mod audit;
 #[cfg(feature = "postgres")]
 mod audit_outage;
+#[cfg(feature = "postgres")]
+mod audit_trouble;
 mod bad_input;
 mod cache;
 mod cancel;

@@ -67,7 +67,7 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
             report.ok("database", format!("{place}, TLS; the certificate's authority and name are checked"));
         }
     }
-    if let Err(trouble) = check_tables(report, &mut client, deadline) {
+    if let Err(trouble) = check_tables(report, &mut client, read_only, deadline) {
         report.fail("schema", trouble.message, trouble.hint);
     }
     if read_only {
@@ -81,13 +81,25 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
 
 /// Whether the tables are as this program writes them, and may be read and written.
 #[cfg(feature = "postgres")]
-fn check_tables(report: &mut Report, client: &mut Client, deadline: Instant) -> Result<(), Trouble> {
+fn check_tables(
+    report: &mut Report,
+    client: &mut Client,
+    read_only: bool,
+    deadline: Instant,
+) -> Result<(), Trouble> {
     let Rights { lacks, may_read_version, are_there } = privileges::check(client, deadline)?;
     let hidden = !are_there && !lacks.is_empty();
     if may_read_version && !hidden {
-        check_schema(report, migrate::version(client, deadline)?);
+        let version = migrate::version(client, deadline)?;
+        let missing = migrate::missing_columns(client, deadline)?;
+        if version == schema::version() && !missing.is_empty() {
+            let message = format!("version {version}, but columns are missing: {}", missing.join(", "));
+            report.fail("schema", message, "give them back; agent-checkpoint db schema prints them all");
+        } else {
+            check_schema(report, version);
+        }
     }
-    if lacks.is_empty() && are_there {
+    if lacks.is_empty() && are_there && !read_only {
         report.ok("privileges", "all that are needed");
     }
     for lack in lacks {

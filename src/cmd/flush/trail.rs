@@ -88,6 +88,10 @@ impl TrailFlush {
 
     /// Tries until nothing is left, the deadline is over, or somebody has to mend something first.
     pub(super) fn tell_all(&mut self, store: &mut Store, ui: &Ui) -> Result<(), StoreError> {
+        // Another attempt without time would only hide why the one before failed.
+        if self.stop.is_some() && self.by().saturating_duration_since(Instant::now()) < ATTEMPT_MIN {
+            return Ok(());
+        }
         loop {
             self.tell(store, ui)?;
             match &self.stop {
@@ -96,9 +100,13 @@ impl TrailFlush {
                 Some(_) => {}
             }
             let wait = retry::network_rest(self.failures, now()).since(now());
-            // An attempt without time would only hide why the one before failed.
             if wait + ATTEMPT_MIN >= self.by().saturating_duration_since(Instant::now()) {
                 return Ok(());
+            }
+            if self.failures == 0
+                && let Some((message, _)) = self.stop.as_ref().and_then(Stop::words)
+            {
+                ui.note(&format!("waiting for the audit trail's database: {message}"));
             }
             self.failures += 1;
             thread::sleep(wait);

@@ -80,7 +80,7 @@ impl Session<'_> {
         let rows = (task.row(&self.trail.cache, self.offset), told.row(self.offset));
         let told = match advance(&mut self.client, &rows, &clocks, asks, self.deadline) {
             // Whatever the server has against it, it will say of the rows as they are told otherwise.
-            Err(trouble) if trouble.code.is_some() => None,
+            Err(trouble) if trouble.code.is_some() && !trouble.is_locked_out() => None,
             told => told?,
         };
         let is_told = told.is_some();

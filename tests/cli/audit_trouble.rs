@@ -1,0 +1,78 @@
+//! What is wrong with the audit trail's database is said as it is, and with what mends it.
+
+use serde_json::json;
+
+use crate::audit::{Machine, database, trail};
+use crate::cluster::Cluster;
+use crate::db::with_lock;
+
+/// What `doctor` says of the database, as it prints it.
+#[track_caller]
+fn doctor(machine: &Machine) -> String {
+    machine.sandbox.cmd(["doctor"]).run().code(78).stdout
+}
+
+#[test]
+fn a_server_that_lets_nobody_write_is_named_as_such() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let sign = if url.contains('?') { '&' } else { '?' };
+    let read_only = format!("{url}{sign}options=-c%20default_transaction_read_only%3Don");
+    let machine = Machine::of(&read_only);
+    let (said, hint) = ("lets nobody write, as a standby does", "target_session_attrs=read-write");
+    let emit = machine.sandbox.cmd(["emit", "-a", "bot", "one"]).run().success();
+    emit.stderr_has(said).stderr_has(hint);
+    let flush = machine.sandbox.cmd(["flush", "--deadline", "1s"]).run().code(75);
+    flush.stderr_has(said).stderr_has(hint);
+    let told = doctor(&machine);
+    assert!(told.contains("FAIL privileges   nothing can be written"), "{told}");
+    assert!(!told.contains("all that are needed"), "{told}");
+    machine.sandbox.env("DATABASE_URL", &url);
+    assert_eq!(machine.flush()["audit"]["waiting"], 0);
+    assert_eq!(trail(cluster, &database), ["one|0"]);
+}
+
+#[test]
+fn a_column_that_somebody_renamed_is_named_and_rows_wait_until_it_is_back() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "one"]);
+    cluster.sql_in(&database, "ALTER TABLE agent_checkpoints RENAME action_description TO said");
+    let emit = machine.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "two"]).run().success();
+    let said = "not as db migrate makes it: column \"action_description\"";
+    emit.stderr_has(said).stderr_has("hint: agent-checkpoint doctor names the columns");
+    machine.sandbox.cmd(["flush"]).run().code(78).stderr_has(said).lacks("run agent-checkpoint db migrate");
+    let told = doctor(&machine);
+    let fail = "FAIL schema       version 1, but columns are missing: agent_checkpoints.action_description\n";
+    assert!(told.contains(fail), "{told}");
+    cluster.sql_in(&database, "ALTER TABLE agent_checkpoints RENAME said TO action_description");
+    assert_eq!(machine.flush()["audit"], json!({ "sent": 1, "rejected": 0, "waiting": 0 }));
+    assert_eq!(trail(cluster, &database), ["one|0", "two|0"]);
+}
+
+#[test]
+fn whoever_waits_for_a_locked_table_is_told_that_it_is_one() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "one"]);
+    let (said, hint) = ("somebody holds a table", "see pg_stat_activity");
+    with_lock(cluster, &database, || {
+        let emit = ["emit", "-a", "bot", "--deadline", "3s", "-s", "blocked", "two"];
+        machine.sandbox.cmd(emit).run().success().stderr_has(said).stderr_has(hint);
+        let flush = machine.sandbox.cmd(["flush", "--deadline", "2s"]).run().code(75);
+        flush.stderr_has(said).stderr_has(hint);
+        let tasks = machine.sandbox.cmd(["tasks", "--fleet", "--deadline", "1s"]).run().code(1);
+        tasks.stderr_has(said).stderr_has(hint);
+    });
+    assert_eq!(machine.flush()["audit"], json!({ "sent": 1, "rejected": 0, "waiting": 0 }));
+}
+
+#[test]
+fn flush_says_what_it_waits_for() {
+    let machine = Machine::of("postgres://ana@127.0.0.1:1/nowhere");
+    machine.emit(["one"]);
+    let flush = machine.sandbox.cmd(["flush", "--deadline", "3s"]).run().code(75);
+    flush.stderr_has("waiting for the audit trail's database: 127.0.0.1:1 refused the connection");
+}

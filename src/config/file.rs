@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use toml::de::{DeTable, DeValue};
+
 use crate::exit::cause;
 use crate::input::read_file;
 
@@ -103,7 +105,7 @@ fn read(path: &Path, what: &str) -> Result<(String, bool), Unreadable> {
 /// Reads `config.toml`: flag names in snake case at the top level.
 pub(super) fn read_config_file(path: &Path) -> Result<Layer, Unreadable> {
     let (text, readable_by_others) = read(path, "config file")?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+    let table = DeTable::parse(&text).map_err(|error| {
         // The error's own display quotes the line, which may hold a secret.
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
         Unreadable {
@@ -116,12 +118,20 @@ pub(super) fn read_config_file(path: &Path) -> Result<Layer, Unreadable> {
         }
     })?;
     let mut values = BTreeMap::new();
-    for (key, value) in table {
-        let text = match value {
-            toml::Value::String(text) => text,
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::Float(number) => number.to_string(),
-            toml::Value::Boolean(switch) => switch.to_string(),
+    for (key, value) in table.into_inner() {
+        let key = key.into_inner().into_owned();
+        let text = match value.into_inner() {
+            DeValue::String(text) => text.into_owned(),
+            // A number that is out of range is for whoever reads the setting to refuse.
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => number.to_string(),
+                Err(_) => number.to_string(),
+            },
+            DeValue::Float(number) => match number.as_str().parse::<f64>() {
+                Ok(number) => number.to_string(),
+                Err(_) => number.to_string(),
+            },
+            DeValue::Boolean(switch) => switch.to_string(),
             // No setting is one: it must not be taken for a text, such as the name of a channel.
             other if KEYS.iter().any(|known| known.file == key) => {
                 let kind = if other.is_array() { "list" } else { other.type_str() };

@@ -8,10 +8,12 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+
+use crate::checkpoint::time::Moment;
 /// How often to look whether another process is done.
 const POLL: Duration = Duration::from_millis(2);
 
@@ -75,12 +77,19 @@ fn move_away(path: &Path) -> io::Result<PathBuf> {
 
 /// `PATH.corrupt-TIME`, with a number behind it if that name is taken.
 fn free_name(path: &Path) -> PathBuf {
-    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    let first = with_suffix(path, &format!(".corrupt-{time}"));
+    let first = with_suffix(path, &format!(".corrupt-{}", stamp(SystemTime::now())));
     (1..)
         .map(|n| if n == 1 { first.clone() } else { with_suffix(&first, &format!("-{n}")) })
         .find(|candidate| !candidate.exists())
         .unwrap_or(first)
+}
+
+/// A time in a file's name, such as `20260301T093000Z`.
+fn stamp(at: SystemTime) -> String {
+    let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let text = Moment(0).plus(at).rfc3339();
+    let (seconds, _) = text.split_once('.').unwrap_or((&text, ""));
+    seconds.replace(['-', ':'], "") + "Z"
 }
 
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

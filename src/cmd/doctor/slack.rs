@@ -1,6 +1,6 @@
 //! Whether Slack answers, and what the bot may do there.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::super::now;
 #[cfg(feature = "serve")]
@@ -87,8 +87,8 @@ fn check_clock(report: &mut Report, answer: &Answer) {
 
 /// The moment that an HTTP `Date` header names (RFC 9110, 5.6.7).
 fn http_date(text: &str) -> Option<Moment> {
-    let at = jiff::fmt::rfc2822::parse(&text.replace("GMT", "+0000")).ok()?;
-    Some(Moment(at.timestamp().as_millisecond()))
+    let at = httpdate::parse_http_date(text).ok()?;
+    Some(Moment(0).plus(at.duration_since(UNIX_EPOCH).ok()?))
 }
 
 fn check_channel(report: &mut Report, config: &Config, bot: &mut Bot<'_>) {

@@ -3,12 +3,14 @@
 //! What this program adds stands in `metadata` under [`OURS`]: a task's snapshot, and under `whole` what a column was too
 //! narrow for. Other programs write such rows too, so that whatever may be null or missing is taken as such.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::report::{Asked, Intervention, Listed, Made};
-use crate::checkpoint::audit::OURS;
+use crate::checkpoint::audit::{OURS, of_value};
 use crate::checkpoint::context::{self, DEFAULT_LIMIT, Thresholds};
 use crate::checkpoint::id::{CheckpointId, TaskId};
 use crate::checkpoint::metrics::{Date, Totals};
@@ -81,7 +83,7 @@ pub(super) fn listed(row: &Row) -> Result<Listed, Error> {
     let started_at = moment(row, 11)?.unwrap_or_default();
     let ended_at = moment(row, 13)?;
     let state = task_state(row.try_get(5)?, ended_at);
-    let kept = ours.get("snapshot").and_then(|kept| serde_json::from_value(kept.clone()).ok());
+    let kept = ours.get("snapshot").and_then(of_value);
     let snapshot = match kept {
         Some(snapshot) => snapshot,
         None => assembled(row, state, (started_at, ended_at))?,
@@ -154,6 +156,8 @@ pub(super) fn checkpoint(row: &Row, task: &Task) -> Result<Checkpoint, Error> {
         Some(Value::Object(ours)) => ours,
         _ => Map::new(),
     };
+    let mut said = BTreeMap::new();
+    said.extend(meta.into_iter().map(|(name, value)| (name, plain(&value))));
     Ok(Checkpoint {
         key: None,
         id: CheckpointId(uuid(row, 0)?),
@@ -165,7 +169,7 @@ pub(super) fn checkpoint(row: &Row, task: &Task) -> Result<Checkpoint, Error> {
         error: row.try_get(7)?,
         tail: string(&ours, "tail"),
         artifacts: Vec::new(),
-        meta: meta.into_iter().map(|(name, value)| (name, plain(&value))).collect(),
+        meta: said,
         elapsed_ms: number(row, 8)?.map_or(since_start, |seconds| seconds.saturating_mul(1000)),
         created_at,
         delivery: Delivery::Off,

@@ -2,6 +2,7 @@
 
 pub(crate) mod people;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -290,7 +291,9 @@ fn clean(value: &Value) -> Value {
         Value::String(text) => Value::String(storable(text)),
         Value::Array(values) => Value::Array(values.iter().map(clean).collect()),
         Value::Object(map) => {
-            Value::Object(map.iter().map(|(key, value)| (storable(key), clean(value))).collect())
+            let mut cleaned = Map::new();
+            cleaned.extend(map.iter().map(|(key, value)| (storable(key), clean(value))));
+            Value::Object(cleaned)
         }
         other => other.clone(),
     }
@@ -450,12 +453,18 @@ pub(crate) struct SharedTask {
     pub(crate) latest: Option<Latest>,
 }
 
+/// A value as one of our types. By way of its text, as the cache's are read: to read the same types of values as well would
+/// be as much code again.
+pub(crate) fn of_value<T: DeserializeOwned>(value: &Value) -> Option<T> {
+    serde_json::from_str(&value.to_string()).ok()
+}
+
 impl StoredRow {
     /// The task that it stands for.
     pub(crate) fn task(self, offset: ClockOffset) -> SharedTask {
         let metadata = self.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let metadata: Value = metadata.unwrap_or_default();
-        let known: Known = serde_json::from_value(metadata[OURS].clone()).unwrap_or_default();
+        let known: Known = of_value(&metadata[OURS]).unwrap_or_default();
         let whole = |column: &str| metadata[OURS]["whole"][column].as_str().map(str::to_owned);
         let agent_id = whole("agent_id").unwrap_or(self.agent_id);
         let local = |at: i64| Moment(at.saturating_sub(offset.0));

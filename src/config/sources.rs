@@ -1,6 +1,8 @@
 //! Where settings are looked up: environment, env-file and config file, in that order.
 
 use std::cell::RefCell;
+#[cfg(feature = "postgres")]
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -30,6 +32,10 @@ use crate::exit::{Exit, Failure, cause, one_line};
 use crate::secret::Secret;
 #[cfg(feature = "postgres")]
 use crate::trust::Authorities;
+
+/// Reads a value and puts it where it belongs. Of no type of its own, so that what is done around it, which is much more,
+/// is not there once for each kind of value.
+type Reader<'a> = &'a mut dyn FnMut(&str) -> Result<(), Invalid>;
 
 /// A value is there, but not fit for use; the problem is already noted.
 #[derive(Debug)]
@@ -177,24 +183,28 @@ impl Sources<'_> {
 
     /// A setting that has a sensible default: a wrong value falls back to it, and so does an empty one.
     pub(super) fn tuning<T>(&mut self, key: Key, read: impl Fn(&str) -> Result<T, Invalid>) -> Option<T> {
-        let (text, origin) = self.find(key)?;
-        let (text, value) = match text {
-            Ok(text) if is_unset(&text) => return None,
+        let mut value = None;
+        self.tune(key, &mut |text| {
+            value = Some(read(text)?);
+            Ok(())
+        });
+        value
+    }
+
+    /// The same, whatever the value is.
+    fn tune(&mut self, key: Key, read: Reader<'_>) {
+        let Some((text, origin)) = self.find(key) else { return };
+        let (text, outcome) = match text {
+            Ok(text) if is_unset(&text) => return,
             Ok(text) => {
-                let value = parse::free_text(&text).and_then(|text| read(&text));
-                (text, value)
+                let outcome = parse::free_text(&text).and_then(|text| read(&text));
+                (text, outcome)
             }
             Err(raw) => (raw.to_string_lossy().into_owned(), Err(not_utf8())),
         };
-        match value {
-            Ok(value) => {
-                self.note(key, &text, origin);
-                Some(value)
-            }
-            Err(invalid) => {
-                self.wrong(key, &text, &origin, &invalid, ("using the default", false));
-                None
-            }
+        match outcome {
+            Ok(()) => self.note(key, &text, origin),
+            Err(invalid) => self.wrong(key, &text, &origin, &invalid, ("using the default", false)),
         }
     }
 
@@ -215,14 +225,31 @@ impl Sources<'_> {
         consequence: &str,
         harmless: bool,
     ) -> Result<Option<T>, Unusable> {
+        let mut value = None;
+        let read: Reader<'_> = &mut |text| {
+            value = Some(read(text)?);
+            Ok(())
+        };
+        self.direct(key, read, consequence, harmless)?;
+        Ok(value)
+    }
+
+    /// The same, whatever the value is.
+    fn direct(
+        &mut self,
+        key: Key,
+        read: Reader<'_>,
+        consequence: &str,
+        harmless: bool,
+    ) -> Result<(), Unusable> {
         match self.find_for_certain(key)? {
-            None => Ok(None),
-            Some((Ok(text), _)) if is_unset(&text) => Ok(None),
+            None => Ok(()),
+            Some((Ok(text), _)) if is_unset(&text) => Ok(()),
             Some((Ok(text), origin)) => {
-                match self.reveal(key, text).and_then(|text| read(&text).map(|value| (text, value))) {
-                    Ok((text, value)) => {
+                match self.reveal(key, text).and_then(|text| read(&text).map(|()| text)) {
+                    Ok(text) => {
                         self.note(key, &text, origin);
-                        Ok(Some(value))
+                        Ok(())
                     }
                     Err(invalid) => {
                         let text = self.find(key).and_then(|(text, _)| text.ok()).unwrap_or_default();
@@ -307,10 +334,12 @@ impl Sources<'_> {
     /// `DATABASE_URL` before `NEON_DATABASE_URL`, which never replaces one that is wrong.
     #[cfg(feature = "postgres")]
     pub(super) fn audit(&mut self, authorities: &Authorities, secrets: &mut Vec<Secret>) -> Audit {
-        let variables = database::VARIABLES
-            .iter()
-            .filter_map(|(variable, _)| Some((*variable, self.plain_env(variable)?)))
-            .collect();
+        let mut variables = BTreeMap::new();
+        variables.extend(
+            database::VARIABLES
+                .iter()
+                .filter_map(|(variable, _)| Some((*variable, self.plain_env(variable)?))),
+        );
         let around = database::Surroundings {
             variables,
             home: self.plain_env("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),

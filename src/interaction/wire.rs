@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::checkpoint::parse::is_conversation_id;
 use crate::delivery::http::{host, is_loopback};
@@ -152,7 +152,9 @@ pub(crate) fn command_form(body: &[u8]) -> Result<Call, Malformed> {
     if fields.contains_key("ssl_check") {
         return Ok(Call::Nothing);
     }
-    command(&Value::Object(fields.into_iter().map(|(name, value)| (name, Value::String(value))).collect()))
+    let mut payload = Map::new();
+    payload.extend(fields.into_iter().map(|(name, value)| (name, Value::String(value))));
+    command(&Value::Object(payload))
 }
 
 /// The body of a call to the URL for events: JSON.
@@ -160,7 +162,8 @@ pub(crate) fn command_form(body: &[u8]) -> Result<Call, Malformed> {
 /// # Errors
 /// What of it cannot be read.
 pub(crate) fn event_body(body: &[u8]) -> Result<Call, Malformed> {
-    event(&serde_json::from_slice(body).map_err(|_| Malformed("the body is not JSON"))?)
+    let payload = str::from_utf8(body).ok().and_then(|text| serde_json::from_str(text).ok());
+    event(&payload.ok_or(Malformed("the body is not JSON"))?)
 }
 
 /// A payload of interactivity: of `block_actions` the button.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{ClockOffset, object};
+use super::{ClockOffset, object, of_value};
 use crate::checkpoint::id::{TaskId, act_id};
 use crate::checkpoint::question::{Answer, Decision, Question, RequestId, Word};
 use crate::checkpoint::time::Moment;
@@ -43,7 +43,7 @@ pub(crate) fn read_question(text: &str, offset: ClockOffset) -> Option<Question>
     hear_moment(&mut told, ("asked_at", "asked_at_ms"), offset)?;
     hear_moment(&mut told, ("expires_at", "expires_at_ms"), offset)?;
     told.insert("nonce".to_owned(), json!(""));
-    serde_json::from_value(Value::Object(told)).ok()
+    of_value(&Value::Object(told))
 }
 
 /// What was decided as it is read back, by this machine's clock; `None` for another question's.
@@ -51,7 +51,7 @@ pub(crate) fn read_answer(text: &str, request: RequestId, offset: ClockOffset) -
     let mut told: Map<String, Value> = serde_json::from_str(text).ok()?;
     hear_moment(&mut told, ("at", "at_ms"), offset)?;
     let is_its = told.get("request_id") == Some(&json!(request));
-    serde_json::from_value(Value::Object(told)).ok().filter(|_| is_its)
+    of_value(&Value::Object(told)).filter(|_| is_its)
 }
 
 /// What was decided, from the intervention that decided it: its details, whose it is, and when.
@@ -62,7 +62,7 @@ pub(crate) fn read_deciding(
     at: Moment,
 ) -> Option<Answer> {
     let details: Value = serde_json::from_str(details).ok()?;
-    let decision: Decision = serde_json::from_value(details["decision"].clone()).ok()?;
+    let decision: Decision = of_value(&details["decision"])?;
     let text = |name: &str| details[name].as_str().map(str::to_owned);
     (details["request_id"] == json!(request)).then(|| Answer {
         decision,

@@ -15,7 +15,7 @@ pub(crate) struct TaskId(pub(crate) Uuid);
 pub(crate) struct CheckpointId(pub(crate) Uuid);
 
 /// A task's row in this machine's cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TaskKey(pub(crate) i64);
 
 /// A checkpoint's row in this machine's cache; grows with time.

@@ -97,8 +97,11 @@ pub(crate) struct Masker {
 impl Masker {
     /// A masker that knows these values, such as the configured token, beside the well-known shapes.
     pub(crate) fn new<'a>(own: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut own: Vec<String> =
-            own.into_iter().filter(|secret| secret.len() >= OWN_SECRET_MIN).map(str::to_owned).collect();
+        Self::of(own.into_iter().map(str::to_owned).collect())
+    }
+
+    fn of(mut own: Vec<String>) -> Self {
+        own.retain(|secret| secret.len() >= OWN_SECRET_MIN);
         // The longest first, so that one secret inside another leaves no rest behind.
         own.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self { own }

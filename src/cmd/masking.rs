@@ -1,5 +1,7 @@
 //! Masking of what a caller says, before anything is recorded.
 
+use std::collections::BTreeMap;
+
 use crate::checkpoint::mask::{MASK, Masker};
 use crate::render::text::plain;
 
@@ -22,4 +24,11 @@ pub(super) fn said_pair(masker: &Masker, name: &str, value: &str) -> (String, St
         Some((name, value)) => (name.to_owned(), value.to_owned()),
         None => (pair, MASK.to_owned()),
     }
+}
+
+/// Such pairs; of two by the same name the last counts.
+pub(super) fn said_pairs(masker: &Masker, pairs: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut said = BTreeMap::new();
+    said.extend(pairs.iter().map(|(name, value)| said_pair(masker, name, value)));
+    said
 }

@@ -124,13 +124,16 @@ impl Bot<'_> {
             };
             // The thread's first message comes with every page, whatever was asked for.
             let is_new = |said: &Said| said.ts != thread_ts && order(&said.ts) > order(oldest);
-            found.extend(page.messages.into_iter().filter(is_new));
+            for said in page.messages.into_iter().filter(is_new) {
+                // Slack has them in order, or nearly.
+                let place = found.partition_point(|before: &Said| order(&before.ts) <= order(&said.ts));
+                found.insert(place, said);
+            }
             cursor = page.response_metadata.next_cursor;
             if !page.has_more || cursor.is_empty() {
                 break;
             }
         }
-        found.sort_by_key(|said| order(&said.ts));
         found.dedup_by(|one, other| one.ts == other.ts);
         Ok(Ok(found))
     }

@@ -196,7 +196,6 @@ impl Tx<'_> {
             batch.interventions.push(told);
             self.add_task(&mut batch, task)?;
         }
-        batch.in_order();
         Ok(batch)
     }
 
@@ -266,7 +265,6 @@ impl Tx<'_> {
                 self.add_task(&mut again, task)?;
             }
         }
-        again.in_order();
         Ok(again)
     }
 
@@ -306,7 +304,7 @@ impl Tx<'_> {
 
     fn add_task(&self, batch: &mut Batch, key: TaskKey) -> Result<(), StoreError> {
         if batch.tasks.iter().all(|known| known.task.key != Some(key)) {
-            batch.tasks.push(self.audit_task(key)?);
+            batch.add(self.audit_task(key)?);
         }
         Ok(())
     }
@@ -422,9 +420,12 @@ impl Tx<'_> {
 impl Batch {
     /// Tasks always in the same order, so that two who write the same ones never wait for each other; each once, the
     /// latest of those that turned out to be one.
-    fn in_order(&mut self) {
-        self.tasks.sort_by_key(|told| (told.task.id.0, std::cmp::Reverse(told.task.key.map(|key| key.0))));
-        self.tasks.dedup_by_key(|told| told.task.id);
+    fn add(&mut self, told: AuditTask) {
+        match self.tasks.binary_search_by_key(&told.task.id.0, |known| known.task.id.0) {
+            Err(place) => self.tasks.insert(place, told),
+            Ok(place) if self.tasks[place].task.key < told.task.key => self.tasks[place] = told,
+            Ok(_) => {}
+        }
     }
 
     /// What stands for each of its rows where it has to be set aside: a checkpoint's key, an intervention's below zero.

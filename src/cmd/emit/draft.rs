@@ -66,7 +66,7 @@ pub(in crate::cmd) fn draft(
                 None => Artifact { name: None, target: mask(target) },
             })
             .collect(),
-        meta: args.meta.iter().map(|(key, value)| masking::said_pair(&masker, key, value)).collect(),
+        meta: masking::said_pairs(&masker, &args.meta),
         channel: config.channel.clone(),
         thread: config.thread.clone(),
         force: args.force,

@@ -10,7 +10,7 @@ use crate::checkpoint::mask::{MASK, Masker};
 use crate::checkpoint::parse;
 use crate::checkpoint::status::Status;
 use crate::checkpoint::{Draft, Parent};
-use crate::cmd::masking::{said, said_pair};
+use crate::cmd::masking::{said, said_pairs};
 use crate::cmd::{environment, now};
 use crate::config::Config;
 use crate::config::identity::surroundings;
@@ -148,7 +148,7 @@ pub(super) fn start(
         repo: masked(&config.repo),
         repo_default: masked(&around.repo),
         action: Some(format!("$ {line}")),
-        meta: args.meta.iter().map(|(key, value)| said_pair(masker, key, value)).collect(),
+        meta: said_pairs(masker, &args.meta),
         channel: config.channel.clone(),
         thread: config.thread.clone(),
         new: args.identity.new,

@@ -1,7 +1,7 @@
 //! Starts the agents that were asked for in Slack and approved there, whoever heard of that: each once, in its thread,
 //! under `run`, which outlives us. Beside that, ends what nobody else ends.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -57,7 +57,7 @@ pub(super) fn begin(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
         config: Arc::clone(config),
         ui: ui.clone(),
         me: Watcher::current(),
-        told: HashSet::new(),
+        told: BTreeSet::new(),
         runs: Vec::new(),
         couriers: Vec::new(),
     };
@@ -79,7 +79,7 @@ struct Launcher {
     ui: Ui,
     me: Watcher,
     /// The tasks in whose threads it stands that there is no room.
-    told: HashSet<TaskKey>,
+    told: BTreeSet<TaskKey>,
     runs: Vec<(TaskKey, Child)>,
     couriers: Vec<Child>,
 }

@@ -8,7 +8,7 @@ mod keeper;
 mod line;
 mod memory;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ struct Stream<'a> {
     couriers: Option<courier::Links>,
     tasks: BTreeSet<i64>,
     /// The agents whose first line opened a new task, where that was asked for.
-    opened: Option<HashSet<String>>,
+    opened: Option<BTreeSet<String>>,
     unknown: BTreeSet<String>,
     bad_lines: u64,
     /// How many checkpoints are neither recorded nor delivered.
@@ -142,7 +142,7 @@ impl<'a> Stream<'a> {
             worker,
             couriers,
             tasks: BTreeSet::new(),
-            opened: args.identity.new.then(HashSet::new),
+            opened: args.identity.new.then(BTreeSet::new),
             unknown: BTreeSet::new(),
             bad_lines: 0,
             lost: 0,

@@ -215,14 +215,18 @@ pub(super) fn read(text: &str, around: &Surroundings) -> Read {
     });
     let hosts = database.as_ref().map(|database| database.hosts.as_slice()).unwrap_or_default();
     passwords.extend(hosts.iter().filter_map(|host| Some(host.password.as_ref()?.reveal().to_owned())));
-    passwords.sort();
-    passwords.dedup();
+    let mut known = Vec::new();
+    for password in passwords {
+        if !known.contains(&password) {
+            known.push(password);
+        }
+    }
     if let Ok(Database { user, name, .. }) = &database {
         // One that is the user's or the database's name, such as `postgres`, keeps nobody out, and it is an ordinary
         // word in what agents say.
-        passwords.retain(|password| password != user && password != name);
+        known.retain(|password| password != user && password != name);
     }
-    Read { database, secrets: passwords.into_iter().map(Secret::new).collect(), warnings }
+    Read { database, secrets: known.into_iter().map(Secret::new).collect(), warnings }
 }
 
 /// The socket's directory on this machine, where a server listens there.

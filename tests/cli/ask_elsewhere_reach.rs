@@ -74,11 +74,15 @@ fn an_agent_that_leaves_the_network_to_a_courier_hears_of_a_cancel_from_another_
     let emit = || -> Value { world.ours.emit(["-s", "blocked", "Stuck"]).run().success().json() };
     assert!(emit().get("requests").is_none());
     world.wait_for_task("bot");
+    wait_for("its thread", || world.ours.show("bot")["thread_ts"].is_string().then_some(()));
     world.cancel("bot", &[HUMAN]);
     let receipt =
         wait_for("the request", || Some(emit()).filter(|receipt| receipt.get("requests").is_some()));
     assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");
     assert_eq!(refused(&world.settled(1)), [""]);
+    // Whoever asked for it hears what came of it.
+    let told = world.ours.slack.wait_ephemerals(1);
+    assert_eq!((told[0].text.as_str(), told[0].user.as_str()), ("bot is told to stop.", HUMAN));
 }
 
 #[test]

@@ -201,8 +201,9 @@ impl Forwarder {
             let told = session.tell_all(store, rejected, progress);
             let heard = session.hear(store);
             // What cannot be asked now is asked with what is told next.
-            let _ = session.hear_people(store);
+            let taken = session.hear_people(store).unwrap_or_default();
             session.close(store)?;
+            self.rules.tell(store, &taken, Some(deadline));
             let told = told?;
             heard?;
             Ok(told)

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{CONNECT_MAX, Forwarder, Session, Stop};
 use crate::audit::connect::{Client, connect};
-use crate::cmd::interact::elsewhere::{self, Rules};
+use crate::cmd::interact::elsewhere::{self, Rules, Taken};
 use crate::store::Store;
 
 impl Forwarder {
@@ -37,11 +37,11 @@ impl Forwarder {
 
 impl Session<'_> {
     /// Takes what was passed on to the tasks that were told of: the database has said of which something waits.
-    pub(in crate::cmd) fn hear_people(&mut self, store: &mut Store) -> Result<(), Stop> {
+    pub(in crate::cmd) fn hear_people(&mut self, store: &mut Store) -> Result<Vec<Taken>, Stop> {
         let tasks = std::mem::take(&mut self.waits_for);
-        if !tasks.is_empty() {
-            elsewhere::take(store, self.forwarder, &mut self.client, &tasks, self.deadline)?;
+        if tasks.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        elsewhere::take(store, self.forwarder, &mut self.client, &tasks, self.deadline)
     }
 }

@@ -6,6 +6,7 @@
 //! secret: the database has neither that secret nor anything that it could be checked by.
 
 mod looker;
+mod mouth;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 pub(in crate::cmd) use self::looker::{keep, look_once};
+use self::mouth::Mouth;
 use super::command::Spoken;
 use super::{Button, CANCEL, Heard, Hearing, Reply, button, cancel, harmless, record, vote};
 use crate::audit::connect::Client;
@@ -276,17 +278,30 @@ enum Ruled {
     Refused(&'static str),
 }
 
-/// What is needed to judge what was passed on.
+/// What is needed to judge what was passed on, and to tell people what came of it.
 #[derive(Debug)]
 pub(in crate::cmd) struct Rules {
     policy: Policy,
     pub(in crate::cmd) masker: Masker,
     approvers: Option<Vec<String>>,
+    mouth: Option<Mouth>,
 }
 
 impl Rules {
     pub(in crate::cmd) fn of(config: &Config) -> Self {
-        Self { policy: record::policy(config), masker: config.masker(), approvers: config.approvers.clone() }
+        Self {
+            policy: record::policy(config),
+            masker: config.masker(),
+            approvers: config.approvers.clone(),
+            mouth: Mouth::of(config),
+        }
+    }
+
+    /// Tells people what came of what they did.
+    pub(in crate::cmd) fn tell(&self, store: &mut Store, taken: &[Taken], by: Option<Instant>) {
+        if let Some(mouth) = &self.mouth {
+            mouth.tell(store, taken, by);
+        }
     }
 }
 

@@ -13,10 +13,7 @@ use crate::audit::connect::Client;
 use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::cmd::forward::{Forwarder, Stop};
 use crate::cmd::{BUSY_MAX, courier, jitter, now, open_quietly};
-use crate::config::{Config, Target};
-use crate::delivery::Destination;
-use crate::delivery::bot::Bot;
-use crate::delivery::http::Http;
+use crate::config::Config;
 use crate::store::{Owner, Put, Store};
 use crate::ui::Ui;
 
@@ -29,8 +26,6 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 /// How long the office lasts without a sign of life; shorter than the time between two looks that nothing hurries, so
 /// that whoever is in a hurry can have it.
 const OFFICE: Duration = Duration::from_secs(10);
-/// The longest that telling somebody something takes.
-const TELL: Duration = Duration::from_secs(10);
 /// The stack: it speaks TLS.
 const STACK: usize = 512 * 1024;
 
@@ -179,15 +174,6 @@ impl Looker {
         if leaves && !taken.is_empty() {
             courier::leave_and_go_on(store, &self.config, &self.ui);
         }
-        let Target::Slack(Destination::Bot { token, api_url }) = &self.config.target else { return };
-        let mut http = None;
-        for Taken { task, user_id, words } in taken {
-            let (Some(user), Some(words)) = (user_id, words) else { continue };
-            let Ok(task) = store.read(|tx| tx.task(*task)) else { continue };
-            let (Some(channel), thread_ts) = (task.channel_id, task.thread_ts) else { continue };
-            let http = http.get_or_insert_with(|| Http::new(self.config.network.clone()));
-            let mut bot = Bot { http, token, api_url, deadline: Instant::now() + TELL };
-            bot.whisper(&channel, thread_ts.as_deref(), user, words);
-        }
+        self.forwarder.rules().tell(store, taken, None);
     }
 }

@@ -8,7 +8,7 @@
 mod looker;
 mod mouth;
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use self::mouth::Mouth;
 use super::command::Spoken;
 use super::{Button, CANCEL, Heard, Hearing, Reply, button, cancel, harmless, record, vote};
 use crate::audit::connect::Client;
-use crate::audit::people::Known;
+use crate::audit::people::{Known, Waiting};
 use crate::audit::{forward, people};
 use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN, WAITING};
 use crate::checkpoint::audit::{ClockOffset, SharedTask};
@@ -339,25 +339,23 @@ fn waiting(
     tasks: &[TaskId],
     deadline: Instant,
 ) -> Result<Vec<PassedOn>, Stop> {
-    let mut found: Vec<(i64, PassedOn)> = Vec::new();
-    let mut seen = HashSet::new();
+    let mut found = BTreeMap::new();
     for _ in 0..PAGES {
         let page = people::waiting(client, tasks, forwarder.heard_up_to(), deadline)?;
         let is_full = page.len() >= people::ACTS_MAX;
         if let Some(last) = page.last() {
             forwarder.hear_up_to(last.id);
         }
-        let before = seen.len();
-        let count = page.len();
-        // Whoever wrote one there that is not what it says is none of us.
-        let fresh = page.into_iter().filter(|one| seen.insert(one.id));
-        found.extend(fresh.filter_map(|one| Some((one.at, one.act.filter(PassedOn::is_its_own)?))));
-        if !is_full || seen.len() < before + count {
+        let mut is_round = false;
+        for Waiting { id, at, act } in page {
+            is_round |= found.insert((at, id), act).is_some();
+        }
+        if is_round || !is_full {
             break;
         }
     }
-    found.sort_by_key(|(at, passed)| (*at, passed.id));
-    Ok(found.into_iter().map(|(_, passed)| passed).collect())
+    // Whoever wrote one there that is not what it says is none of us.
+    Ok(found.into_values().flatten().filter(PassedOn::is_its_own).collect())
 }
 
 fn rule(

@@ -190,8 +190,7 @@ fn rows(
     let left =
         deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), STATEMENT_MAX);
     let (deadline, left) = (Instant::now() + left, left.as_millis());
-    // A little sooner, so that there is time to hear that it was a lock.
-    let locked = (left - left / 10).max(1);
+    let locked = lock_limit(left);
     let begin = format!("BEGIN; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {locked}");
     client.run(deadline, async |client| {
         let all = join3(
@@ -205,6 +204,11 @@ fn rows(
         ended?;
         Ok(rows)
     })
+}
+
+/// How long a lock is waited for, of so many milliseconds: a little less, so that there is time to hear that it was one.
+pub(super) fn lock_limit(left: u128) -> u128 {
+    (left - (left / 10).max(100).min(left / 2)).max(1)
 }
 
 fn stored(row: &Row, at: usize) -> Result<StoredRow, Error> {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Trouble;
 use super::connect::Client;
+use super::forward::lock_limit;
 use super::rows;
 use crate::checkpoint::audit::ClockOffset;
 use crate::checkpoint::audit::people::{read_answer, read_deciding, read_question};
@@ -265,7 +266,7 @@ fn read<T>(
         // The server is not told when a query is given up, so that it has to know by itself.
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let left = left.as_millis().min(i32::MAX.unsigned_abs().into());
-        let locked = (left - left / 10).max(1);
+        let locked = lock_limit(left);
         let limits = format!("SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {locked}");
         transaction.batch_execute(&limits).await?;
         let now = Moment(transaction.query_typed_one(CLOCK, &[]).await?.try_get(0)?);

@@ -1,7 +1,5 @@
 //! What is wrong with the audit trail's database is said as it is, and with what mends it.
 
-use serde_json::json;
-
 use crate::audit::{Machine, database, trail};
 use crate::cluster::Cluster;
 use crate::db::with_lock;
@@ -47,7 +45,7 @@ fn a_column_that_somebody_renamed_is_named_and_rows_wait_until_it_is_back() {
     let fail = "FAIL schema       version 1, but columns are missing: agent_checkpoints.action_description\n";
     assert!(told.contains(fail), "{told}");
     cluster.sql_in(&database, "ALTER TABLE agent_checkpoints RENAME said TO action_description");
-    assert_eq!(machine.flush()["audit"], json!({ "sent": 1, "rejected": 0, "waiting": 0 }));
+    assert_eq!(machine.flush()["audit"]["waiting"], 0);
     assert_eq!(trail(cluster, &database), ["one|0", "two|0"]);
 }
 
@@ -59,14 +57,16 @@ fn whoever_waits_for_a_locked_table_is_told_that_it_is_one() {
     machine.emit(["-s", "starting", "one"]);
     let (said, hint) = ("somebody holds a table", "see pg_stat_activity");
     with_lock(cluster, &database, || {
-        let emit = ["emit", "-a", "bot", "--deadline", "3s", "-s", "blocked", "two"];
+        let emit = ["emit", "-a", "bot", "--deadline", "9s", "-s", "blocked", "two"];
         machine.sandbox.cmd(emit).run().success().stderr_has(said).stderr_has(hint);
-        let flush = machine.sandbox.cmd(["flush", "--deadline", "2s"]).run().code(75);
+        let flush = machine.sandbox.cmd(["flush", "--deadline", "4s"]).run().code(75);
         flush.stderr_has(said).stderr_has(hint);
-        let tasks = machine.sandbox.cmd(["tasks", "--fleet", "--deadline", "1s"]).run().code(1);
+        let tasks = machine.sandbox.cmd(["tasks", "--fleet", "--deadline", "4s"]).run().code(1);
         tasks.stderr_has(said).stderr_has(hint);
     });
-    assert_eq!(machine.flush()["audit"], json!({ "sent": 1, "rejected": 0, "waiting": 0 }));
+    // A courier may have been quicker.
+    assert_eq!(machine.flush()["audit"]["waiting"], 0);
+    assert_eq!(trail(cluster, &database), ["one|0", "two|0"]);
 }
 
 #[test]

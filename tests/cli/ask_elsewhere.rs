@@ -472,6 +472,14 @@ fn an_emit_that_speaks_with_the_database_hears_of_a_cancel_from_elsewhere() {
     let receipt = world.ours.emit(["On it"]).run().success().json();
     assert!(receipt.get("requests").is_none(), "{receipt}");
     world.ours.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--obey", "Stuck"]).run().code(20);
+    // Both are told what came of it.
+    let told = world.ours.slack.wait_ephemerals(2);
+    let words_to = |user| told.iter().find(|told| told.user == user).map(|told| told.text.as_str());
+    assert!(
+        words_to(COLLEAGUE).is_some_and(|words| words.starts_with("You are not among those")),
+        "{told:?}"
+    );
+    assert!(words_to(HUMAN).is_some_and(|words| words.contains("told to stop")), "{told:?}");
     let receipt = world.ours.emit(["Again"]).run().success().json();
     assert_eq!(receipt["requests"].as_array().map(Vec::len), Some(1));
     assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");

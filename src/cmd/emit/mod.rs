@@ -13,6 +13,8 @@ use super::deliver::{PATIENCE, Sender};
 use super::forward::Forwarder;
 #[cfg(feature = "postgres")]
 use super::forward::Place;
+#[cfg(feature = "postgres")]
+use super::interact::elsewhere::Taken;
 use super::receipt::{Audited, Receipt, broken, conversation};
 use super::record::Noted;
 use super::{DAY, configure, courier, handover, now, open, record, report_problems, unpack, wrapper};
@@ -64,6 +66,8 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         forwarder: Forwarder::new(&config),
         #[cfg(feature = "postgres")]
         started,
+        #[cfg(feature = "postgres")]
+        heard: Vec::new(),
         warnings: action.cut.into_iter().collect(),
         told: None,
         audit_trouble_is_told: false,
@@ -100,6 +104,9 @@ struct Emission<'a> {
     forwarder: Option<Forwarder>,
     #[cfg(feature = "postgres")]
     started: Instant,
+    /// What people did elsewhere and was heard of.
+    #[cfg(feature = "postgres")]
+    heard: Vec<Taken>,
     warnings: Vec<String>,
     /// Whether the database took the checkpoint when it was told of it; false if it refused it for good.
     told: Option<bool>,
@@ -169,6 +176,7 @@ impl Emission<'_> {
         #[cfg(feature = "postgres")]
         if outset.is_told {
             self.share_thread(&mut store, outset.recorded.task);
+            self.tell_people(&mut store);
         }
         let office = match delivered.and_then(|()| self.appoint(&mut store)) {
             Ok(office) => outset.courier.or(office),

@@ -37,7 +37,7 @@ impl Emission<'_> {
             let shared = self.reconcile(store, &mut session, &mut outset);
             if shared.is_ok() && self.hears() {
                 // What others want of the agent; what cannot be asked now is asked with the next one.
-                let _ = session.hear_people(store);
+                self.heard = session.hear_people(store).unwrap_or_default();
             }
             session.close(store)?;
             shared
@@ -70,6 +70,14 @@ impl Emission<'_> {
         });
         let shared = forwarder.remember(store, shared);
         self.report(shared);
+    }
+
+    /// Tells those whose word was passed on from another machine what came of it: after our own message, which is what we
+    /// were called for.
+    pub(super) fn tell_people(&self, store: &mut Store) {
+        let Some(forwarder) = self.forwarder.as_ref().filter(|_| !self.heard.is_empty()) else { return };
+        let by = self.started + self.config.deadline.min(crate::cmd::DAY);
+        forwarder.rules().tell(store, &self.heard, Some(by));
     }
 
     /// `None` when the time is over: what is not even tried says nothing of the database, and holds nobody else back.

@@ -6,7 +6,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::rows;
-use super::{Owner, StoreError, Tx};
+use super::{StoreError, Tx};
 use crate::checkpoint::audit::{
     AuditCheckpoint, AuditIntervention, AuditTask, ClockOffset, Request, SharedTask,
 };
@@ -326,94 +326,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The database refuses a checkpoint for good, and why.
-    pub(crate) fn refuse_audit(
-        &self,
-        database: &str,
-        checkpoint: CheckpointKey,
-        reason: &str,
-        now: Moment,
-    ) -> Result<(), StoreError> {
-        self.connection.execute(
-            "INSERT INTO audit_refusals (database, checkpoint, reason, created_at_ms) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (database, checkpoint) DO UPDATE SET reason = ?3",
-            params![database, checkpoint.0, reason, now.0],
-        )?;
-        Ok(())
-    }
-
-    /// What a database refused: checkpoints and why, the oldest first.
-    pub(crate) fn audit_refusals(
-        &self,
-        database: &str,
-        limit: u64,
-    ) -> Result<Vec<(CheckpointKey, String)>, StoreError> {
-        let sql =
-            "SELECT checkpoint, reason FROM audit_refusals WHERE database = ?1 ORDER BY checkpoint LIMIT ?2";
-        let mut statement = self.connection.prepare(sql)?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let found = statement
-            .query_map(params![database, limit], |row| Ok((CheckpointKey(row.get(0)?), row.get(1)?)))?
-            .collect::<Result<_, _>>()?;
-        Ok(found)
-    }
-
-    /// Why a database refused a checkpoint, if it did.
-    pub(crate) fn audit_refusal(
-        &self,
-        database: &str,
-        checkpoint: CheckpointKey,
-    ) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT reason FROM audit_refusals WHERE database = ?1 AND checkpoint = ?2";
-        let found = self.connection.query_row(sql, params![database, checkpoint.0], |row| row.get(0));
-        Ok(found.optional()?)
-    }
-
-    /// A refused checkpoint is told after all, or is no longer there.
-    pub(crate) fn forget_refusal(&self, database: &str, checkpoint: CheckpointKey) -> Result<(), StoreError> {
-        let sql = "DELETE FROM audit_refusals WHERE database = ?1 AND checkpoint = ?2";
-        self.connection.execute(sql, params![database, checkpoint.0])?;
-        Ok(())
-    }
-
     /// Whether the database has a checkpoint.
     pub(crate) fn is_audited(&self, database: &str, checkpoint: CheckpointKey) -> Result<bool, StoreError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM audits WHERE database = ?1 AND after >= ?2)
                        AND NOT EXISTS (SELECT 1 FROM audit_refusals WHERE database = ?1 AND checkpoint = ?2)";
         Ok(self.connection.query_row(sql, params![database, checkpoint.0], |row| row.get(0))?)
-    }
-
-    /// Takes one of a few places: so many processes speak with the database at once, and no more. It is given up as any
-    /// office is.
-    pub(crate) fn take_seat(
-        &self,
-        database: &str,
-        seats: u32,
-        owner: &Owner,
-        (now, until): (Moment, Moment),
-    ) -> Result<Option<String>, StoreError> {
-        for name in seat_names(database, seats) {
-            if self.appoint_courier(&name, owner, now, until)? {
-                return Ok(Some(name));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether there is a place that nobody has; to look costs the others nothing.
-    pub(crate) fn has_free_seat(
-        &self,
-        database: &str,
-        seats: u32,
-        owner: &Owner,
-        now: Moment,
-    ) -> Result<bool, StoreError> {
-        for name in seat_names(database, seats) {
-            if self.is_vacant(&name, owner, now)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 
@@ -486,10 +403,6 @@ impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.tasks.is_empty() && self.checkpoints.is_empty() && self.interventions.is_empty()
     }
-}
-
-fn seat_names(database: &str, seats: u32) -> impl Iterator<Item = String> {
-    (0..seats).map(move |seat| format!("{database}|{seat}"))
 }
 
 fn trail(row: &rusqlite::Row<'_>) -> rusqlite::Result<Trail> {

@@ -1,7 +1,7 @@
 //! The cache: tasks, checkpoints and the outbox in one SQLite file that any number of processes share.
 //!
 //! The rules that keep it safe: WAL with `synchronous=FULL`, so that what was committed survives power loss; every
-//! writer begins `IMMEDIATE`, so that writers queue instead of failing half-way; no transaction is ever held across
+//! writer begins `IMMEDIATE`, so that writers queue instead of failing half-way; no transaction ever waits for
 //! the network. Callers compose what they need inside one [`Store::write`].
 
 #[cfg(feature = "postgres")]
@@ -20,6 +20,8 @@ mod metrics;
 mod prune;
 mod questions;
 mod record;
+#[cfg(feature = "postgres")]
+mod refusals;
 mod repair;
 mod report;
 mod requests;
@@ -27,6 +29,8 @@ mod requests;
 mod roll;
 mod rows;
 mod schema;
+#[cfg(feature = "postgres")]
+mod seats;
 mod seen;
 mod settle;
 #[cfg(feature = "postgres")]

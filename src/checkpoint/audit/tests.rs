@@ -4,6 +4,7 @@ use super::*;
 use crate::checkpoint::id::CheckpointId;
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::parse::Artifact;
+use crate::checkpoint::status::TaskState;
 
 fn checkpoint(action: &str, meta: &[(&str, &str)]) -> AuditCheckpoint {
     let at = Moment(1_772_357_400_000);

@@ -107,7 +107,7 @@ pub(crate) fn pass_on(client: &mut Client, act: &PassedOn, deadline: Instant) ->
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) id: Uuid,
-    /// When, in microseconds since 1970 by the server's clock.
+    /// When, in microseconds since 1970 by the server's clock; the end of time where nobody's clock can have said so.
     pub(crate) at: i64,
     /// `None` where it cannot be read: it is left alone.
     pub(crate) act: Option<PassedOn>,
@@ -126,7 +126,7 @@ pub(crate) fn waiting(
 ) -> Result<Vec<Waiting>, Trouble> {
     let sql = format!(
         "SELECT id::text, task_id::text, agent_id::text, user_id::text, action_details::text,
-             CASE WHEN isfinite(created_at) THEN (extract(epoch FROM created_at) * 1000000)::bigint END
+             CASE WHEN created_at BETWEEN '0001-01-01' AND '9999-12-31' THEN (extract(epoch FROM created_at) * 1000000)::bigint END
          FROM human_interventions
          WHERE task_id = ANY ($1::text[]::uuid[]) AND strpos(action_details, '{WAITS}') > 0
          ORDER BY id <= $2::text::uuid, id LIMIT {ACTS_MAX}"

@@ -4,6 +4,8 @@
 
 use std::thread;
 
+use serde_json::json;
+
 use crate::audit::{Machine, trail};
 use crate::cluster::Cluster;
 use crate::db::migrate;
@@ -63,4 +65,16 @@ fn an_engine_without_some_functions_and_comparisons_takes_rows_and_answers() {
     {
         machine.sandbox.cmd([words, &["--fleet"]].concat()).run().success().stdout_has(said);
     }
+    // What people do on other machines is heard, whenever they say that it was.
+    assert_eq!(machine.emit(["-s", "starting", "four"])["audit"], "sent");
+    let heard = "018bcfe5-6800-7000-8000-000000000000";
+    let details = json!({ "source": "command", "heard": heard, "passed_on": "waiting" });
+    let cancel = format!(
+        "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details, created_at)
+         SELECT '{heard}', id, agent_id, 'cancel', 'U0HUMAN', '{details}', '294276-12-31' FROM agent_tasks
+         WHERE status = 'running'"
+    );
+    cluster.sql_in(&database, &cancel);
+    let receipt = machine.emit(["-s", "blocked", "five"]);
+    assert_eq!(receipt["requests"][0]["user_id"], "U0HUMAN", "{receipt}");
 }

@@ -86,6 +86,28 @@ fn an_agent_that_leaves_the_network_to_a_courier_hears_of_a_cancel_from_another_
 }
 
 #[test]
+fn whoever_was_heard_is_told_so_although_the_database_does_not_take_what_came_of_others() {
+    let world = World::new();
+    world.ours.sandbox.env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
+    let asker = world.ask(&[]);
+    world.sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+         CREATE TRIGGER refuse BEFORE UPDATE ON human_interventions FOR EACH ROW
+             WHEN (NEW.action_details LIKE '%forged%') EXECUTE FUNCTION refuse()",
+    );
+    let heard = "018bcfe5-6800-7000-8000-000000000100";
+    let click = json!({ "request_id": asker.id, "word": "approve", "source": "click", "heard": heard, "passed_on": "waiting" });
+    world.sql(&format!(
+        "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, action_details)
+         SELECT '{heard}', id, agent_id, 'approve', '{click}' FROM agent_tasks"
+    ));
+    world.cancel("bot", &[COLLEAGUE]);
+    assert_eq!(world.ours.slack.wait_ephemerals(1)[0].user, COLLEAGUE);
+    world.ours.sandbox.cmd(["answer", &asker.id, "--approve"]).run().success();
+    assert_eq!(asker.end().code, Some(0));
+}
+
+#[test]
 fn show_tells_on_another_machine_what_was_asked_and_who_wants_the_agent_to_stop() {
     let world = World::new();
     let asker =

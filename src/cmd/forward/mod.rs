@@ -202,8 +202,9 @@ impl Forwarder {
             let heard = session.hear(store);
             // What cannot be asked now is asked with what is told next.
             let taken = session.hear_people(store).unwrap_or_default();
-            session.close(store)?;
+            let closed = session.close(store);
             self.rules.tell(store, &taken, Some(deadline));
+            closed?;
             let told = told?;
             heard?;
             Ok(told)

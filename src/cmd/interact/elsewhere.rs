@@ -305,7 +305,8 @@ impl Rules {
     }
 }
 
-/// Takes what was passed on to these tasks of ours, and says what came of it.
+/// Takes what was passed on to these tasks of ours, and says what came of it. Each is taken once: what was taken is said
+/// whatever becomes of the rest, which comes again.
 pub(in crate::cmd) fn take(
     store: &mut Store,
     forwarder: &Forwarder,
@@ -313,22 +314,37 @@ pub(in crate::cmd) fn take(
     tasks: &[(TaskKey, TaskId)],
     deadline: Instant,
 ) -> Result<Vec<Taken>, Stop> {
+    let mut taken = Vec::new();
+    let done = take_each(store, forwarder, client, tasks, deadline, &mut taken);
+    if taken.is_empty() {
+        done?;
+    }
+    Ok(taken)
+}
+
+fn take_each(
+    store: &mut Store,
+    forwarder: &Forwarder,
+    client: &mut Client,
+    tasks: &[(TaskKey, TaskId)],
+    deadline: Instant,
+    taken: &mut Vec<Taken>,
+) -> Result<(), Stop> {
     let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
-    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    let mut refused = Vec::new();
     for passed in waiting(forwarder, client, &ids, deadline)? {
-        let Some((task, _)) = tasks.iter().find(|(_, id)| *id == passed.task) else { continue };
+        let Some(&(task, _)) = tasks.iter().find(|(_, id)| *id == passed.task) else { continue };
         // At an earlier look: the database has yet to be told.
-        if store.read(|tx| tx.is_passed_on(*task, passed.id, TAKEN))? {
+        if store.read(|tx| tx.is_passed_on(task, passed.id, TAKEN))? {
             continue;
         }
-        match store.write(|tx| rule(tx, forwarder.rules(), *task, &passed, now()))? {
+        match store.write(|tx| rule(tx, forwarder.rules(), task, &passed, now()))? {
             Ruled::NotOurs => {}
-            Ruled::Noted(words) => taken.push(Taken { task: *task, user_id: passed.user_id, words }),
+            Ruled::Noted(words) => taken.push(Taken { task, user_id: passed.user_id, words }),
             Ruled::Refused(reason) => refused.push(passed.refused(reason)),
         }
     }
-    people::refuse(client, &refused, deadline)?;
-    Ok(taken)
+    Ok(people::refuse(client, &refused, deadline)?)
 }
 
 /// What waits for these tasks, the first first. Of very much it is a part, and what follows the next time: however much

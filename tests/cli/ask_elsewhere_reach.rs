@@ -86,6 +86,25 @@ fn an_agent_that_leaves_the_network_to_a_courier_hears_of_a_cancel_from_another_
 }
 
 #[test]
+fn a_cancel_waits_for_the_machine_on_which_the_agent_goes_on() {
+    let world = World::new();
+    for machine in [&world.ours.sandbox, &world.other] {
+        machine.env("AGENT_CHECKPOINT_APPROVERS", HUMAN).env("AGENT_CHECKPOINT_BACKGROUND", "never");
+    }
+    let there =
+        || world.other.cmd(["emit", "-a", "bot", "-s", "blocked", "--json", "There"]).run().success().json();
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    world.ours.emit(["-s", "working", "Held back"]).run().success();
+    assert!(there().get("requests").is_none());
+    world.cancel("bot", &[HUMAN]);
+    // It tells what it held back, of a task that goes on elsewhere.
+    world.ours.flush();
+    assert_eq!(world.sql("SELECT count(*) FROM agent_checkpoints"), "3");
+    let receipt = there();
+    assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");
+}
+
+#[test]
 fn whoever_was_heard_is_told_so_although_the_database_does_not_take_what_came_of_others() {
     let world = World::new();
     world.ours.sandbox.env("AGENT_CHECKPOINT_APPROVERS", HUMAN);

@@ -10,6 +10,7 @@ use crate::audit::{Trouble, schema};
 use crate::checkpoint::audit::{AuditCheckpoint, ClockOffset, SharedTask, StoredRow};
 use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::time::{Moment, millis};
+use crate::cmd::interact::elsewhere::Called;
 use crate::cmd::now;
 use crate::store::{Batch, Store, StoreError, Trail};
 
@@ -27,7 +28,7 @@ pub(in crate::cmd) struct Session<'a> {
     /// What [`Self::advance`] told; it is written down at the end.
     pub(super) advanced: Option<Batch>,
     /// Tasks that were told of and for which what people did elsewhere waits.
-    pub(super) waits_for: Vec<(TaskKey, TaskId)>,
+    pub(super) waits_for: Vec<Called>,
     /// By when we must know that it is a server that we can use.
     pub(super) greet_by: Instant,
     pub(super) deadline: Instant,
@@ -74,7 +75,8 @@ impl Session<'_> {
         let Some((task, told)) = batch.alone().filter(|(_, told)| told.key == checkpoint) else {
             return Ok(false);
         };
-        let key = task.task.key.map(|key| (key, task.task.id));
+        // That it goes on here is what it is told upon.
+        let called = task.task.key.map(|key| Called { key, id: task.task.id, goes_on_elsewhere: false });
         let clocks =
             Clocks { here: now().0, offset: self.offset.0, noise: CLOCK_NOISE, latency: self.latency };
         let rows = (task.row(&self.trail.cache, self.offset), told.row(self.offset));
@@ -85,7 +87,7 @@ impl Session<'_> {
         };
         let is_told = told.is_some();
         if let Some(waits) = told {
-            self.waits_for.extend(key.filter(|_| waits));
+            self.waits_for.extend(called.filter(|_| waits));
             self.advanced = Some(batch);
         }
         Ok(is_told)
@@ -231,8 +233,14 @@ impl Session<'_> {
             forward::tell(&mut self.client, &rows, self.deadline)?.into_iter().unzip();
         for (row, _) in rows.iter().zip(waits).filter(|(_, waits)| *waits) {
             let its_own = batch.tasks.iter().find(|told| told.task.id.0 == row.id);
-            let waits_for = its_own.and_then(|told| Some((told.task.key?, told.task.id)));
-            self.waits_for.extend(waits_for.filter(|found| !self.waits_for.contains(found)));
+            let Some((key, id)) = its_own.and_then(|told| Some((told.task.key?, told.task.id))) else {
+                continue;
+            };
+            let latest = row.clone().task(offset).latest;
+            let goes_on_elsewhere = latest.is_some_and(|latest| latest.cache != self.trail.cache);
+            // What was heard last counts.
+            self.waits_for.retain(|called| called.key != key);
+            self.waits_for.push(Called { key, id, goes_on_elsewhere });
         }
         Ok(rows)
     }

@@ -260,6 +260,16 @@ pub(in crate::cmd) fn end_of(known: &Known, at: Moment) -> Option<Answer> {
     known.answer.clone().or_else(|| is_over.then(|| Answer::bare(Decision::TimedOut, expires_at)))
 }
 
+/// A task of ours for which something may have been passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cmd) struct Called {
+    pub(in crate::cmd) key: TaskKey,
+    /// As databases know it.
+    pub(in crate::cmd) id: TaskId,
+    /// Another machine told the latest of it: whoever is to stop is there.
+    pub(in crate::cmd) goes_on_elsewhere: bool,
+}
+
 /// Something that was passed on and noted, and what the person is told.
 #[derive(Debug)]
 pub(in crate::cmd) struct Taken {
@@ -311,7 +321,7 @@ pub(in crate::cmd) fn take(
     store: &mut Store,
     forwarder: &Forwarder,
     client: &mut Client,
-    tasks: &[(TaskKey, TaskId)],
+    tasks: &[Called],
     deadline: Instant,
 ) -> Result<Vec<Taken>, Stop> {
     let mut taken = Vec::new();
@@ -326,19 +336,20 @@ fn take_each(
     store: &mut Store,
     forwarder: &Forwarder,
     client: &mut Client,
-    tasks: &[(TaskKey, TaskId)],
+    tasks: &[Called],
     deadline: Instant,
     taken: &mut Vec<Taken>,
 ) -> Result<(), Stop> {
-    let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
+    let ids: Vec<TaskId> = tasks.iter().map(|called| called.id).collect();
     let mut refused = Vec::new();
     for passed in waiting(forwarder, client, &ids, deadline)? {
-        let Some(&(task, _)) = tasks.iter().find(|(_, id)| *id == passed.task) else { continue };
+        let Some(called) = tasks.iter().find(|called| called.id == passed.task) else { continue };
+        let task = called.key;
         // At an earlier look: the database has yet to be told.
         if store.read(|tx| tx.is_passed_on(task, passed.id, TAKEN))? {
             continue;
         }
-        match store.write(|tx| rule(tx, forwarder.rules(), task, &passed, now()))? {
+        match store.write(|tx| rule(tx, forwarder.rules(), called, &passed, now()))? {
             Ruled::NotOurs => {}
             Ruled::Noted(words) => taken.push(Taken { task, user_id: passed.user_id, words }),
             Ruled::Refused(reason) => refused.push(passed.refused(reason)),
@@ -377,13 +388,13 @@ fn waiting(
 fn rule(
     tx: &Tx<'_>,
     rules: &Rules,
-    task: TaskKey,
+    called: &Called,
     passed: &PassedOn,
     now: Moment,
 ) -> Result<Ruled, StoreError> {
     match (passed.act.request_id, passed.act.word) {
         (Some(request), Some(word)) => rule_on_answer(tx, rules, passed, (request, word), now),
-        (None, None) => rule_on_cancel(tx, rules, task, passed, now),
+        (None, None) => rule_on_cancel(tx, rules, called, passed, now),
         _ => Ok(Ruled::NotOurs),
     }
 }
@@ -441,14 +452,17 @@ fn rule_on_answer(
 fn rule_on_cancel(
     tx: &Tx<'_>,
     rules: &Rules,
-    key: TaskKey,
+    called: &Called,
     passed: &PassedOn,
     now: Moment,
 ) -> Result<Ruled, StoreError> {
+    let key = called.key;
     let (task, act) = (tx.task(key)?, &passed.act);
     let is_ours = match act.source.as_str() {
         // Another cache may have the same task, with a button of its own.
         "click" => task.cancel.as_ref().is_some_and(|cancel| has_proof(passed, &cancel.nonce)),
+        // It waits for that machine.
+        "command" | "mention" if called.goes_on_elsewhere => false,
         // Nothing proves it but that whoever wrote it may write there: it only ever stops something.
         "command" | "mention" => passed.user_id.as_deref().is_some_and(|id| user_id(id).is_ok()),
         _ => false,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Taken, take};
+use super::{Called, Taken, take};
 use crate::audit::connect::Client;
 use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::cmd::forward::{Forwarder, Stop};
@@ -118,8 +118,11 @@ impl Looker {
         tasks: &[(TaskKey, TaskId)],
         deadline: Instant,
     ) -> Result<Vec<Taken>, Stop> {
+        // Some process here answers for each.
+        let called = |&(key, id)| Called { key, id, goes_on_elsewhere: false };
+        let tasks: Vec<Called> = tasks.iter().map(called).collect();
         if let Some(client) = &mut self.client {
-            match take(store, &self.forwarder, client, tasks, deadline) {
+            match take(store, &self.forwarder, client, &tasks, deadline) {
                 Ok(taken) => return Ok(taken),
                 // The server or a pooler may have ended it meanwhile, which says nothing of another one.
                 Err(Stop::Database(_)) => self.client = None,
@@ -127,7 +130,7 @@ impl Looker {
             }
         }
         let asked = self.forwarder.call(deadline).and_then(|mut client| {
-            let taken = take(store, &self.forwarder, &mut client, tasks, deadline)?;
+            let taken = take(store, &self.forwarder, &mut client, &tasks, deadline)?;
             Ok((client, taken))
         });
         let (client, taken) = self.forwarder.remember(store, asked)?;

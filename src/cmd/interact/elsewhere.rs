@@ -51,6 +51,9 @@ const NAME_MAX: usize = 100;
 const PASSED_ON: &str = "Passed on to the machine that this is for.";
 const AWAY: &str =
     "This is not known here, and the database that may know it is away: please try again later.";
+/// What a person is told who wants to stop an agent that may run on another machine.
+const NOT_HERE: &str =
+    "No such agent runs here, and the database that knows of other machines is away: please try again later.";
 
 /// What a button is for.
 enum Meant {
@@ -115,7 +118,7 @@ pub(super) fn pass_on(
 }
 
 /// Passes on that an agent is to end that runs on another machine, which may have begun here; `None` if it runs here, or
-/// the database knows of none that is open.
+/// the database knows of none that is open. While that is away nobody is told that there is none.
 pub(super) fn pass_on_cancel(
     store: &mut Store,
     config: &Config,
@@ -123,14 +126,17 @@ pub(super) fn pass_on_cancel(
     spoken: &Spoken,
 ) -> Result<Option<Reply>, StoreError> {
     let Some(forwarder) = Forwarder::new(config) else { return Ok(None) };
-    let (is_running, ours, is_for_us) = store.read(|tx| {
+    let (is_running, ours, was_heard, is_held) = store.read(|tx| {
         let is_running = tx.find(agent_id)?.is_some_and(|found| found.task.state == TaskState::Running);
         let ours = tx.known_trail(forwarder.name())?.map(|trail| trail.cache);
-        let is_for_us = tx.was_heard(&spoken.id)? || forwarder.held_until(tx, now())?.is_some();
-        Ok((is_running, ours, is_for_us))
+        let is_held = forwarder.held_until(tx, now())?.is_some();
+        Ok((is_running, ours, tx.was_heard(&spoken.id)?, is_held))
     })?;
-    if is_for_us {
-        return Ok(None);
+    let away = || (!is_running).then(|| Reply { words: Some(NOT_HERE.to_owned()), ..Reply::default() });
+    match () {
+        () if was_heard => return Ok(None),
+        () if is_held => return Ok(away()),
+        () => {}
     }
     let deadline = Instant::now() + PASS_ON;
     let passed = forwarder.call(deadline).and_then(|mut client| {
@@ -167,7 +173,8 @@ pub(super) fn pass_on_cancel(
             Ok(Some(Reply { words: Some(PASSED_ON.to_owned()), ..Reply::default() }))
         }
         Err(Stop::Cache(error)) => Err(error),
-        Ok(false) | Err(_) => Ok(None),
+        Ok(false) => Ok(None),
+        Err(_) => Ok(away()),
     }
 }
 

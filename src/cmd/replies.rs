@@ -1,5 +1,8 @@
 //! `replies`: what people wrote in the agent's thread since it last looked.
 
+#[cfg(feature = "postgres")]
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,6 +60,8 @@ pub(super) fn run(global: &GlobalArgs, args: &RepliesArgs) -> anyhow::Result<Exi
     }
     let agent_id = agent(&mut store, &config);
     let credential = destination.credential();
+    #[cfg(feature = "postgres")]
+    elsewhere::join(&config, &mut store, &agent_id, &credential)?;
     let patience = args.wait.map(|wait| Instant::now() + wait.min(DAY));
     let mut reader = Reader { config: &config, ui: &ui, names: HashMap::new(), me: None };
     loop {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{Machine, database};
 use crate::cluster::Cluster;
-use crate::fake_slack::FakeSlack;
+use crate::fake_slack::{CHANNEL, FakeSlack, HUMAN};
 use crate::support::wait_for;
 
 /// Two machines with one database and one Slack.
@@ -65,6 +65,43 @@ fn an_agent_that_continues_on_another_machine_finds_its_task_and_its_thread() {
         thread[1].text
     );
     assert_eq!(pair.checkpoints(), "4|1");
+}
+
+#[test]
+fn what_people_wrote_is_read_on_a_machine_where_the_agent_has_said_nothing_yet() {
+    let pair = Pair::new();
+    let replies = |agent: &str| pair.other.sandbox.cmd(["replies", "-a", agent]).run();
+    let first = pair.ours.emit(["-s", "starting", "Begin"]);
+    pair.slack.person_replies(
+        CHANNEL,
+        first["thread_ts"].as_str().expect("a thread"),
+        HUMAN,
+        "Mind the cache",
+    );
+    replies("nobody").code(1).stderr_has("no agent 'nobody'");
+    let told = replies("bot").success().stdout;
+    assert!(told.ends_with(": Mind the cache\n"), "{told}");
+    replies("bot").success().stdout_is("");
+    // The agent goes on there as if it had not looked first.
+    let second = pair.other.emit(["-s", "blocked", "Stuck"]);
+    assert_eq!((place(&second), &second["audit"]), (place(&first), &json!("sent")));
+    pair.ours.emit(["-s", "complete", "Done"]);
+    let third = pair.other.emit(["-s", "starting", "Again", "-f"]);
+    assert_ne!(third["task_id"], first["task_id"]);
+    assert_eq!(pair.tasks().len(), 2);
+}
+
+#[test]
+fn without_the_database_replies_says_where_the_agent_may_be() {
+    let pair = Pair::new();
+    pair.other.sandbox.env("DATABASE_URL", "postgres://127.0.0.1:1/nothing");
+    let line = ["replies", "-a", "bot"];
+    pair.other
+        .sandbox
+        .cmd(line)
+        .run()
+        .code(1)
+        .stderr_has("'bot' is not in the cache, and the database cannot be");
 }
 
 #[test]

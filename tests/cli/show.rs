@@ -141,6 +141,13 @@ fn an_unknown_agent_is_not_found() {
     }
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn with_a_database_an_unknown_agent_may_be_another_machines() {
+    let output = Sandbox::new().cmd(["show", "nobody"]).env("DATABASE_URL", "postgres://127.0.0.1:1/x").run();
+    output.code(1).stderr_has("hint: agent-checkpoint tasks lists them; with --fleet ");
+}
+
 #[test]
 fn the_last_lines_of_a_command_keep_their_indentation() {
     let sandbox = Sandbox::new();

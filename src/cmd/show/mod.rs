@@ -36,8 +36,13 @@ fn show(config: &Config, ui: &Ui, args: &ShowArgs) -> anyhow::Result<Exit> {
         Ok(Some((report, checkpoints)))
     })?;
     let Some((report, checkpoints)) = found else {
+        // It may be one of another machine.
+        let hint = match config.has_audit() {
+            true => "agent-checkpoint tasks lists them; with --fleet both commands tell of all machines",
+            false => "agent-checkpoint tasks lists them",
+        };
         return Err(Failure::new(Exit::Failed, format!("no agent or task '{}'", args.agent))
-            .hint("agent-checkpoint tasks lists them")
+            .hint(hint)
             .into());
     };
     // Calls of emit hardly ever read these, so that damage to them would be met here first.

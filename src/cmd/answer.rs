@@ -128,6 +128,11 @@ fn login() -> Option<String> {
     name("USER").or_else(|| name("LOGNAME"))
 }
 
+/// What whoever answers here is called. Nothing proves the name, so that it says where it comes from.
+fn at_terminal() -> String {
+    format!("{} (at a terminal)", login().unwrap_or_else(|| "somebody".to_owned()))
+}
+
 fn comment(args: &AnswerArgs) -> Option<String> {
     args.comment.as_ref().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
@@ -144,7 +149,7 @@ fn decide(
     let heard = Heard {
         id: None,
         source: "terminal",
-        voter: Voter { kind: Kind::Here, user_id: None, user_name: login() },
+        voter: Voter { kind: Kind::Here, user_id: None, user_name: Some(at_terminal()) },
         request: put.asked.question.id,
         button: None,
         word,

@@ -116,10 +116,10 @@ fn a_question_stands_in_the_thread_and_in_the_channel_with_all_that_is_approved(
     let told = asker.end();
     assert_eq!((told.code, told.stdout.as_str()), (Some(0), "approved\n"), "{}", told.stderr);
     let decided = edited(&scene, &message.ts);
-    assert!(decided.text.contains("✅ approved by @tester"), "{}", decided.text);
+    assert!(decided.text.contains("✅ approved by tester (at a terminal)"), "{}", decided.text);
     let shown = scene.show("bot");
     assert_eq!((text(&shown, "status"), text(&shown, "state")), ("working", "running"));
-    assert_eq!(text(&shown, "action"), "approved by @tester");
+    assert_eq!(text(&shown, "action"), "approved by tester (at a terminal)");
     wait_for("the card", || scene.root().text.contains("– WORKING\n").then_some(()));
 }
 
@@ -159,7 +159,7 @@ fn each_answer_has_its_word_its_exit_code_and_its_json() {
                 assert_eq!(at.len(), "2026-03-01T09:30:00.000Z".len());
                 let expected = json!({
                     "request_id": id, "decision": decision, "choice": choice, "user_id": null,
-                    "user_name": "tester", "comment": comment, "answered_at": at,
+                    "user_name": "tester (at a terminal)", "comment": comment, "answered_at": at,
                     "waited_seconds": json["waited_seconds"],
                 });
                 assert_eq!(json, expected);
@@ -330,7 +330,7 @@ fn an_answer_before_the_message_leaves_no_buttons() {
     assert_eq!(asker.end().code, Some(0));
     scene.flush();
     let messages = scene.slack.thread(&scene.root().ts);
-    assert!(messages[1].text.contains("approved by @tester"), "{messages:#?}");
+    assert!(messages[1].text.contains("approved by tester (at a terminal)"), "{messages:#?}");
     assert!(messages[1].edits.iter().all(|text| !text.contains("--approve")), "{:?}", messages[1].edits);
     assert_eq!(scene.slack.buttons(&messages[1].ts), Vec::<String>::new());
 }

@@ -190,7 +190,7 @@ fn an_answer_at_another_machines_terminal_ends_the_wait() {
     world.other.cmd(words).env("USER", "ana").run().code(10).stdout_is("rejected\n");
     let told = asker.end();
     assert_eq!((told.code, told.stdout.as_str()), (Some(10), "rejected\n"), "{}", told.stderr);
-    assert!(told.stderr.contains("@ana on ") && told.stderr.contains("Not on Friday"), "{}", told.stderr);
+    assert!(told.stderr.contains("by ana on ") && told.stderr.contains("Not on Friday"), "{}", told.stderr);
     let acts = world.settled(1);
     let details = &acts[0]["details"];
     assert_eq!((text(details, "source"), text(details, "decision")), ("terminal", "rejected"));

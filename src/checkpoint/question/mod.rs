@@ -219,9 +219,11 @@ impl Answer {
         Self { comment: Some(reason.to_owned()), ..Self::bare(Decision::Withdrawn, at) }
     }
 
-    /// Who decided, as far as that is known, as people read it.
+    /// Who decided, as far as that is known, as people read it. A name without an id is none of Slack's, and must not look
+    /// like one: whoever runs commands is called what they like.
     pub(crate) fn who(&self) -> Option<String> {
-        let name = self.user_name.as_ref().map(|name| format!("@{name}"));
+        let sign = if self.user_id.is_some() { "@" } else { "" };
+        let name = self.user_name.as_ref().map(|name| format!("{sign}{name}"));
         name.or_else(|| self.user_id.clone())
     }
 
@@ -333,6 +335,7 @@ mod tests {
         for (answer, words) in [
             (answer(Decision::Approved), "approved by @maria"),
             (Answer { user_name: None, ..answer(Decision::Approved) }, "approved by U1"),
+            (Answer { user_id: None, ..answer(Decision::Approved) }, "approved by maria"),
             (commented, "rejected by @maria: too risky"),
             (chosen, "'eu-west' was chosen by @maria"),
             (Answer::bare(Decision::TimedOut, Moment(0)), "nobody answered in time"),

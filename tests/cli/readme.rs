@@ -499,6 +499,21 @@ fn the_recipe_of_agents_that_start_agents_makes_four_threads_with_links() {
 }
 
 #[test]
+fn the_launch_recipe_says_the_agents_answer_in_its_thread() {
+    let (slack, sandbox) = set_up();
+    let words = section("### Commands and agents from Slack").split('`');
+    let recipe = words.clone().find(|words| words.starts_with("claude -p \"$1\"")).expect("the recipe");
+    let program = format!("#!/bin/sh\nclaude() {{ echo \"Did $2\"; }}\n{recipe}\n");
+    let file = sandbox.work().join("launch");
+    fs::write(&file, program).expect("a program");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("an executable program");
+    line(&sandbox, "agent-checkpoint run --agent-id bot -- ./launch 'all of it'").run().success();
+    let said = latest(&slack).text;
+    assert!(said.contains("– COMPLETE") && said.contains("Last Action: Did all of it"), "{said}");
+    assert_eq!(slack.roots().len(), 1);
+}
+
+#[test]
 fn the_deploy_recipe_deploys_what_was_approved_and_nothing_else() {
     let recipe = blocks("## Asking a person", "sh")[0];
     for (reaction, code, said) in

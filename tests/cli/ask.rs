@@ -124,6 +124,26 @@ fn a_question_stands_in_the_thread_and_in_the_channel_with_all_that_is_approved(
 }
 
 #[test]
+fn whoever_answers_at_a_terminal_reads_there_what_is_asked_and_all_of_it() {
+    let scene = Scene::bot();
+    let words = ["--command", "make\n  deploy", "--details", "one\n\ntwo", "--timeout", "1m"];
+    let asker = Asker::start(
+        &scene,
+        &[&["Where?", "--choice", "eu-west", "--choice", "US East"], &words[..]].concat(),
+    );
+    Asker::message(&scene);
+    let lines = ["Where?", "", "$ make", "  deploy", "", "one", "", "two", "choices: eu-west, US East"];
+    let lines = lines.map(|line| format!("{:>10}{line}", "").trim_end().to_owned()).join("\n");
+    let shown = || scene.sandbox.cmd(["show", "bot"]).run().success();
+    shown().stdout_has(&format!("\n{lines}\n"));
+    let question = &scene.show("bot")["questions"][0];
+    assert_eq!((text(question, "command"), text(question, "details")), ("make\n  deploy", "one\n\ntwo"));
+    scene.sandbox.cmd(["answer", &asker.id, "--choice", "us east"]).run().success();
+    assert_eq!(asker.end().code, Some(0));
+    shown().stdout_has("\n          Where?\n").lacks("make");
+}
+
+#[test]
 fn each_answer_has_its_word_its_exit_code_and_its_json() {
     type Row<'a> = (&'a [&'a str], &'a [&'a str], i32, &'a str, Value);
     let rows: [Row<'_>; 4] = [

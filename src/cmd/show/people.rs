@@ -40,6 +40,7 @@ impl People {
             let mut json = question.json(answer.as_ref(), self.at);
             json["question"] = json!(question.text);
             json["command"] = json!(question.command);
+            json["details"] = json!(question.details);
             json["choices"] = json!(question.choices);
             json["approvers"] = json!(question.approvers);
             json["quorum"] = json!(question.quorum);
@@ -60,7 +61,14 @@ impl People {
                 None => format!("open for another {}", question.time_left(self.at)),
             };
             lines.push(format!("request {}  {}", question.id, plain(&state, false)));
-            lines.push(format!("{:>10}{}", "", plain(&question.text, false)));
+            // Whoever answers at a terminal reads here what that approves, all of it, and what there is to choose from.
+            let text = if answer.is_none() { question.whole() } else { plain(&question.text, false) };
+            let each = plain(&text, true);
+            lines.extend(each.lines().map(|line| format!("{:>10}{line}", "").trim_end().to_owned()));
+            if answer.is_none() && !question.choices.is_empty() {
+                let choices = question.choices.iter().map(|choice| plain(choice, false)).collect::<Vec<_>>();
+                lines.push(format!("{:>10}choices: {}", "", choices.join(", ")));
+            }
         }
         lines.extend(self.interventions.iter().filter_map(cancel_line));
         if !lines.is_empty() {

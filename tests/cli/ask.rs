@@ -473,8 +473,17 @@ fn a_webhook_posts_the_question_and_says_how_to_answer() {
 fn an_answer_that_comes_when_the_time_is_over_is_none_although_nobody_has_noted_that() {
     let scene = Scene::bot();
     let mut asker = Asker::start(&scene, &["Go on?", "--timeout", "4s"]);
-    // It lives, and cannot close its question.
-    signal(&asker.process, Signal::SIGSTOP);
+    // It lives, and cannot close its question; it is stopped where it does not keep others from writing.
+    let cache = Connection::open(scene.sandbox.cache_path()).expect("a cache");
+    cache.busy_timeout(std::time::Duration::ZERO).expect("a time");
+    wait_for("a moment in which it writes nothing", || {
+        signal(&asker.process, Signal::SIGSTOP);
+        let is_free = cache.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok();
+        if !is_free {
+            signal(&asker.process, Signal::SIGCONT);
+        }
+        is_free.then_some(())
+    });
     wait_for("the end of its time", || {
         (scene.show("bot")["questions"][0]["waited_seconds"].as_u64() >= Some(4)).then_some(())
     });

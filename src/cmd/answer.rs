@@ -79,6 +79,15 @@ fn tell_over(config: &Config, ui: &Ui, question: &Question) -> anyhow::Result<Ex
     tell(config, ui, question, &Answer::bare(Decision::TimedOut, question.expires_at))
 }
 
+/// Why what is said now changes nothing.
+fn too_late(answer: &Answer) -> &'static str {
+    match answer.decision {
+        Decision::TimedOut => "its time is over",
+        Decision::Withdrawn => "it was withdrawn before",
+        Decision::Approved | Decision::Rejected | Decision::Chosen => "it was answered before",
+    }
+}
+
 /// Says that nobody has decided yet.
 fn tell_open(config: &Config, ui: &Ui, question: &Question) -> anyhow::Result<Exit> {
     if config.json {
@@ -165,7 +174,7 @@ fn decide(
         Some(Ok(verdict)) => match verdict.ruling {
             Ruling::Decides(answer) => answer,
             Ruling::Refused(Refusal::Late(answer)) => {
-                ui.wrong("it was answered before", None);
+                ui.wrong(too_late(&answer), None);
                 return tell(config, ui, question, &answer);
             }
             Ruling::Refused(Refusal::Over) => return tell_over(config, ui, question),

@@ -470,6 +470,15 @@ fn a_webhook_posts_the_question_and_says_how_to_answer() {
 }
 
 #[test]
+fn an_answer_after_the_end_of_the_time_hears_that_and_not_that_somebody_answered() {
+    let scene = Scene::bot();
+    scene.sandbox.cmd(["ask", "Go on?", "-a", "bot", "--timeout", "1s"]).run().code(124);
+    let id = text(&scene.show("bot")["questions"][0], "request_id").to_owned();
+    let late = scene.sandbox.cmd(["answer", &id, "--approve"]).run().code(124);
+    late.stdout_is("timed_out\n").stderr_has("its time is over").lacks("answered before");
+}
+
+#[test]
 fn an_answer_that_comes_when_the_time_is_over_is_none_although_nobody_has_noted_that() {
     let scene = Scene::bot();
     let mut asker = Asker::start(&scene, &["Go on?", "--timeout", "4s"]);

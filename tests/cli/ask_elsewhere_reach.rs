@@ -188,6 +188,16 @@ fn however_much_is_written_there_that_is_nothing_an_answer_is_found_among_it() {
 }
 
 #[test]
+fn an_answer_from_another_machine_after_the_end_of_the_time_hears_that() {
+    let world = World::new();
+    world.ours.sandbox.cmd(["ask", "Go on?", "-a", "bot", "--timeout", "1s"]).run().code(124);
+    let id = text(&world.ours.show("bot")["questions"][0], "request_id").to_owned();
+    world.ours.flush();
+    let late = world.other.cmd(["answer", &id, "--approve"]).run().code(124);
+    late.stdout_is("timed_out\n").stderr_has("its time is over").lacks("answered before");
+}
+
+#[test]
 fn an_answer_from_another_machine_that_comes_too_late_is_written_down() {
     let world = World::new();
     let asker = world.ask(&[]);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::ask::{Signals, tell};
 use super::super::interact::elsewhere::{end_of, said_here};
 use super::super::{DAY, about_cache, environment, jitter, masking, now};
-use super::{comment, login, tell_open, tell_over, word};
+use super::{comment, login, tell_open, tell_over, too_late, word};
 use crate::args::AnswerArgs;
 use crate::audit::connect::Client;
 use crate::audit::people::{self, Known};
@@ -55,7 +55,7 @@ pub(super) fn answer(
     Ok(Some(match (end, said) {
         (Some(end), said) => {
             if let Some(word) = said {
-                ui.wrong("it was answered before", None);
+                ui.wrong(too_late(&end), None);
                 leave(config, ui, store, &mut line, &known, (word, args));
             }
             tell(config, ui, &known.question, &end)?
@@ -233,7 +233,7 @@ fn refuse(
     let end = again.as_ref().and_then(|again| end_of(again, now()));
     let (words, hint) = match (refused, end) {
         ("late", Some(end)) => {
-            ui.wrong("it was answered before", None);
+            ui.wrong(too_late(&end), None);
             return tell(config, ui, question, &end);
         }
         ("again", _) => {

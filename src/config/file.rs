@@ -107,7 +107,8 @@ pub(super) fn read_config_file(path: &Path) -> Result<Layer, Unreadable> {
     let (text, readable_by_others) = read(path, "config file")?;
     let table = DeTable::parse(&text).map_err(|error| {
         // The error's own display quotes the line, which may hold a secret.
-        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let before = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count() + 1;
         Unreadable {
             message: format!(
                 "could not read config file: {}: line {line}: {}",

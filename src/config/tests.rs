@@ -225,6 +225,7 @@ fn a_file_that_a_flag_names_must_be_good() {
     for (config, env_file, problem) in [
         ("agent_id = \"s3cret", "", "config.toml: line 1: "),
         ("\n\nagent_id =", "", "config.toml: line 3: "),
+        ("agent_id = 's3cret'\nagent_id = 's3cret'", "", "config.toml: line 2: duplicate key"),
         ("", "SLACK_CHANNEL=#a\nno assignment s3cret", "env: line 2 is not KEY=VALUE"),
         ("min_interval = [1]", "", "config.toml: min_interval is a list"),
     ] {

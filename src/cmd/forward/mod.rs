@@ -32,6 +32,8 @@ const SEATS: u32 = 4;
 /// How soon to look whether one of them is done, and how often in the end.
 const POLL: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_millis(40);
+/// Whoever waited for a place and has less time left than this does not begin to connect.
+const HURRY: Duration = Duration::from_millis(100);
 /// How much longer than its work a seat is kept, should its holder die.
 const SEAT_MARGIN: Duration = Duration::from_secs(5);
 /// How many checkpoints a batch has at most, and about how many bytes.
@@ -338,13 +340,19 @@ impl Forwarder {
     }
 
     fn take_place(&self, store: &mut Store, deadline: Instant) -> Result<Place, Stop> {
+        let mut waited = false;
         loop {
-            let is_late = deadline.saturating_duration_since(Instant::now()).is_zero();
+            let left = deadline.saturating_duration_since(Instant::now());
+            // A connection that others leave no time for says nothing of the database.
+            if waited && left < HURRY {
+                return Err(Stop::Crowded);
+            }
             match store.write_relaxed(|tx| self.place(tx, now(), deadline))? {
                 Some(place) => return Ok(place),
-                None if is_late => return Err(Stop::Crowded),
+                None if left.is_zero() => return Err(Stop::Crowded),
                 None => self.await_seat(store, deadline)?,
             }
+            waited = true;
         }
     }
 
@@ -359,5 +367,40 @@ impl Forwarder {
             poll = (poll * 2).min(POLL_MAX);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::args::GlobalArgs;
+    use crate::config::{Flags, resolve};
+
+    #[test]
+    fn whoever_gets_a_place_in_the_last_moment_says_nothing_of_the_database() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("postgres://u@{}/d?sslmode=disable", silent.local_addr().expect("its address"));
+        let env = |name: &str| (name == "DATABASE_URL").then(|| OsString::from(&url));
+        let config = resolve(&GlobalArgs::default(), Flags::default(), &env).expect("settings");
+        let forwarder = Forwarder::new(&config).expect("a database");
+        let dir = tempfile::tempdir().expect("a directory");
+        let opened = Store::open_at(&dir.path().join("cache.db"), Duration::from_secs(5));
+        let mut store = opened.expect("a cache").store;
+        let other = Owner::current(Moment(0));
+        let (began, at) = (Instant::now(), now());
+        let until = at.plus(Duration::from_millis(1000));
+        let all = store.write_relaxed(|tx| {
+            for seat in 0..SEATS {
+                tx.appoint_courier(&format!("{}|{seat}", forwarder.name), &other, at, until)?;
+            }
+            Ok(())
+        });
+        all.expect("every place");
+        let stop =
+            forwarder.enter(&mut store, began + Duration::from_millis(1090)).err().expect("no session");
+        assert!(matches!(stop, Stop::Crowded), "{stop:?}");
     }
 }

@@ -66,7 +66,6 @@ pub(crate) struct Dial {
     /// Taken out only at the end.
     runtime: Option<Runtime>,
     found: MaybeDone<Search>,
-    began: Instant,
 }
 
 type Search = Pin<Box<dyn Future<Output = Result<Found, Trouble>>>>;
@@ -84,7 +83,6 @@ pub(crate) fn connect(database: &Arc<Database>, deadline: Instant) -> Result<Cli
 
 impl Dial {
     fn new(database: &Arc<Database>, deadline: Instant) -> Result<Self, Trouble> {
-        let began = Instant::now();
         let encrypted = database.encryption.tls != Tls::Never
             && database.hosts.iter().any(|host| matches!(host.place, Place::Tcp { .. }));
         let tls = if encrypted { tls::connector(&database.encryption, deadline)? } else { tls::unused() };
@@ -92,7 +90,7 @@ impl Dial {
         let runtime = runtime.map_err(|error| Trouble::no_runtime(&error))?;
         let database = Arc::clone(database);
         let found: Search = Box::pin(async move { first(&database, &tls, deadline).await });
-        Ok(Self { runtime: Some(runtime), found: maybe_done(found), began })
+        Ok(Self { runtime: Some(runtime), found: maybe_done(found) })
     }
 
     /// Begins to connect and does not wait: what needs the time of a server passes while the caller does something else.
@@ -119,6 +117,7 @@ impl Dial {
     /// # Errors
     /// As [`connect`].
     pub(crate) fn finish(mut self) -> Result<Client, Trouble> {
+        let began = Instant::now();
         let runtime = self.runtime.take().expect("it is taken once");
         let found = wait(&runtime, async {
             let mut found = Pin::new(&mut self.found);
@@ -128,14 +127,7 @@ impl Dial {
         match found {
             Ok(Found { client, connection, server_version, at, protection }) => {
                 let open = Some(Open { runtime, client, connection });
-                Ok(Client {
-                    open,
-                    at,
-                    protection,
-                    server_version,
-                    took: self.began.elapsed(),
-                    is_spoilt: false,
-                })
+                Ok(Client { open, at, protection, server_version, took: began.elapsed(), is_spoilt: false })
             }
             Err(trouble) => {
                 // A name that is still being looked up is not waited for.
@@ -197,7 +189,7 @@ impl Client {
         &self.at.place
     }
 
-    /// From the beginning until it could be used.
+    /// How long was waited for it: for one word to the server and its answer at least.
     pub(crate) fn took(&self) -> Duration {
         self.took
     }

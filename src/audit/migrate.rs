@@ -155,7 +155,16 @@ fn lacks_locks(trouble: &Trouble) -> bool {
 /// Whether somebody else was quicker with the same step, so that it has to be begun again. An engine may say so whether
 /// there are locks or not.
 fn was_overtaken(trouble: &Trouble, locks: bool) -> bool {
-    let codes = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_TABLE];
-    let known = if locks { &codes[..1] } else { &codes[..] };
+    let codes = [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::DUPLICATE_COLUMN,
+        // PostgreSQL's word for two that change the same row of its catalogue.
+        SqlState::INTERNAL_ERROR,
+    ];
+    let known = if locks { &codes[..2] } else { &codes[..] };
     trouble.code.as_ref().is_some_and(|code| known.contains(code))
 }

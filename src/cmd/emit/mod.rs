@@ -176,7 +176,6 @@ impl Emission<'_> {
         #[cfg(feature = "postgres")]
         if outset.is_told {
             self.share_thread(&mut store, outset.recorded.task);
-            self.tell_people(&mut store);
         }
         let office = match delivered.and_then(|()| self.appoint(&mut store)) {
             Ok(office) => outset.courier.or(office),
@@ -193,6 +192,8 @@ impl Emission<'_> {
             self.warn(format!("could not start a courier: {error}"), Some(LEFT_ALONE));
             self.is_left_alone = true;
         }
+        #[cfg(feature = "postgres")]
+        self.tell_people(&mut store);
         let mut receipt = self.receipt(&mut store, &outset.recorded, &outset.plan);
         if self.config.json || self.obeys {
             receipt.requests = store.read(|tx| tx.requests(outset.recorded.task)).unwrap_or_default();

@@ -47,6 +47,22 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The command that agents call all the time, by itself: to describe all the others takes clap longer than to read it.
+/// What it does not understand is read as [`Cli`], which knows all there is to say of it.
+#[derive(Debug, Parser)]
+#[command(name = "agent-checkpoint", disable_help_subcommand = true)]
+struct Frequent {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: FrequentCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum FrequentCommand {
+    Emit(Box<EmitArgs>),
+}
+
 const AFTER_HELP: &str =
     "Settings come from flags, then the environment, then --env-file, then the config file, then
 defaults. SLACK_BOT_TOKEN or SLACK_WEBHOOK_URL says where to post; without either, checkpoints are
@@ -253,6 +269,12 @@ pub(crate) struct DeliveryArgs {
 /// # Errors
 /// A failure with the exit code 64 for a wrong one. Help and version come back as text for standard output.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Result<Cli, String>, Failure> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|word| word == "emit")
+        && let Ok(Frequent { global, command: FrequentCommand::Emit(emit) }) = Frequent::try_parse_from(&args)
+    {
+        return Ok(Ok(Cli { global, command: Command::Emit(emit) }));
+    }
     match Cli::try_parse_from(args) {
         Ok(cli) => Ok(Ok(cli)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
@@ -272,6 +294,43 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_emit_is_read_as_it_is_among_all_commands() {
+        let lines = [
+            "emit x",
+            "emit -s working --progress 50 --json -vv x",
+            "emit --cache a.db -a me -f --no-color -- -x",
+            "emit -q --artifact a=b --meta k=v --thread C1:1.2 x",
+            "emit",
+            "emit --help",
+            "emit --version",
+            "emit help",
+            "emit --status nothing x",
+            "emit --progress",
+            "emit --no-such x",
+            "-q emit x",
+            "tasks",
+            "",
+        ];
+        let said = |answer: Result<Cli, clap::Error>| match answer {
+            Ok(cli) => format!("{cli:?}"),
+            Err(error) => match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.render().to_string(),
+                _ => format!("{:?}", wrong::describe(&error)),
+            },
+        };
+        for line in lines {
+            let args =
+                || std::iter::once("agent-checkpoint").chain(line.split_whitespace()).map(OsString::from);
+            let quickly = match parse(args()) {
+                Ok(Ok(cli)) => format!("{cli:?}"),
+                Ok(Err(help)) => help,
+                Err(failure) => format!("{failure:?}"),
+            };
+            assert_eq!(quickly, said(Cli::try_parse_from(args())), "{line}");
+        }
     }
 
     #[test]

@@ -10,18 +10,17 @@
 //! belong into the transaction (`SET LOCAL statement_timeout`): when [`Client::run`] gives a query up, the server is not
 //! told.
 
-use std::future::poll_fn;
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::{MaybeDone, maybe_done};
 use tokio::net::lookup_host;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task;
 use tokio::time::timeout_at;
 use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
 use tokio_postgres::{Config, Error, SimpleQueryMessage};
@@ -49,7 +48,7 @@ pub(crate) struct Client {
 struct Open {
     runtime: Runtime,
     client: tokio_postgres::Client,
-    connection: JoinHandle<Result<(), Error>>,
+    connection: task::JoinHandle<Result<(), Error>>,
 }
 
 /// How a connection is protected.
@@ -61,14 +60,25 @@ pub(crate) enum Protection {
     Tls(Proof),
 }
 
-/// A connection that is being opened.
-pub(crate) struct Dial {
-    /// Taken out only at the end.
-    runtime: Option<Runtime>,
-    found: MaybeDone<Search>,
-}
+/// A connection that is being opened in a thread of its own, while the caller does something else.
+pub(crate) struct Dial(JoinHandle<Result<Client, Trouble>>);
 
-type Search = Pin<Box<dyn Future<Output = Result<Found, Trouble>>>>;
+impl Dial {
+    /// Begins to connect, as [`connect`] does, and does not wait. `None` where there is no thread to be had.
+    pub(crate) fn begin(database: &Arc<Database>, deadline: Instant) -> Option<Self> {
+        let database = Arc::clone(database);
+        let dials = move || connect(&database, deadline);
+        thread::Builder::new().name("dial".to_owned()).spawn(dials).ok().map(Self)
+    }
+
+    /// Waits until it is open.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub(crate) fn finish(self) -> Result<Client, Trouble> {
+        self.0.join().unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
 
 /// Opens a connection to the first host that is as wanted.
 ///
@@ -77,72 +87,22 @@ type Search = Pin<Box<dyn Future<Output = Result<Found, Trouble>>>>;
 ///
 /// # Errors
 /// What failed at each host, and how to mend it; never a password.
-pub(crate) fn connect(database: &Arc<Database>, deadline: Instant) -> Result<Client, Trouble> {
-    Dial::new(database, deadline)?.finish()
-}
-
-impl Dial {
-    fn new(database: &Arc<Database>, deadline: Instant) -> Result<Self, Trouble> {
-        let encrypted = database.encryption.tls != Tls::Never
-            && database.hosts.iter().any(|host| matches!(host.place, Place::Tcp { .. }));
-        let tls = if encrypted { tls::connector(&database.encryption, deadline)? } else { tls::unused() };
-        let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(|error| Trouble::no_runtime(&error))?;
-        let database = Arc::clone(database);
-        let found: Search = Box::pin(async move { first(&database, &tls, deadline).await });
-        Ok(Self { runtime: Some(runtime), found: maybe_done(found) })
-    }
-
-    /// Begins to connect and does not wait: what needs the time of a server passes while the caller does something else.
-    /// `None` where even the beginning takes time of our own, such as to read files.
-    pub(crate) fn begin(database: &Arc<Database>, deadline: Instant) -> Option<Self> {
-        let encryption = &database.encryption;
-        if encryption.proof != Proof::Nothing || encryption.identity.is_some() {
-            return None;
+pub(crate) fn connect(database: &Database, deadline: Instant) -> Result<Client, Trouble> {
+    let began = Instant::now();
+    let encrypted = database.encryption.tls != Tls::Never
+        && database.hosts.iter().any(|host| matches!(host.place, Place::Tcp { .. }));
+    let tls = if encrypted { tls::connector(&database.encryption, deadline)? } else { tls::unused() };
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = runtime.map_err(|error| Trouble::no_runtime(&error))?;
+    match wait(&runtime, first(database, &tls, deadline)) {
+        Ok(Found { client, connection, server_version, at, protection }) => {
+            let open = Some(Open { runtime, client, connection });
+            Ok(Client { open, at, protection, server_version, took: began.elapsed(), is_spoilt: false })
         }
-        let mut dial = Self::new(database, deadline).ok()?;
-        let Self { runtime, found, .. } = &mut dial;
-        wait(runtime.as_ref()?, async {
-            // It is connected then, where that is near, and has been asked the first thing.
-            for _ in 0..2 {
-                let _ = poll_fn(|context| Poll::Ready(Pin::new(&mut *found).poll(context))).await;
-                yield_now().await;
-            }
-        });
-        Some(dial)
-    }
-
-    /// Waits until it is open.
-    ///
-    /// # Errors
-    /// As [`connect`].
-    pub(crate) fn finish(mut self) -> Result<Client, Trouble> {
-        let began = Instant::now();
-        let runtime = self.runtime.take().expect("it is taken once");
-        let found = wait(&runtime, async {
-            let mut found = Pin::new(&mut self.found);
-            found.as_mut().await;
-            found.take_output().expect("it was waited for")
-        });
-        match found {
-            Ok(Found { client, connection, server_version, at, protection }) => {
-                let open = Some(Open { runtime, client, connection });
-                Ok(Client { open, at, protection, server_version, took: began.elapsed(), is_spoilt: false })
-            }
-            Err(trouble) => {
-                // A name that is still being looked up is not waited for.
-                runtime.shutdown_background();
-                Err(trouble)
-            }
-        }
-    }
-}
-
-impl Drop for Dial {
-    /// A name that is still being looked up is not waited for.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        Err(trouble) => {
+            // A name that is still being looked up is not waited for.
             runtime.shutdown_background();
+            Err(trouble)
         }
     }
 }
@@ -231,7 +191,7 @@ fn wait<T>(runtime: &Runtime, work: impl Future<Output = T>) -> T {
 /// A connection that is as wanted.
 struct Found {
     client: tokio_postgres::Client,
-    connection: JoinHandle<Result<(), Error>>,
+    connection: task::JoinHandle<Result<(), Error>>,
     server_version: String,
     at: At,
     protection: Protection,
@@ -446,20 +406,12 @@ mod tests {
             listener.local_addr().expect("it is bound")
         );
         let deadline = Instant::now() + Duration::from_secs(60);
-        let dial = Dial::begin(&Arc::new(Database::of(&url)), deadline).expect("it reads no files");
+        let dial = Dial::begin(&Arc::new(Database::of(&url)), deadline).expect("there is a thread");
         // The server, which has not said a word, is asked already whether it speaks TLS.
         let mut asked = [0; 8];
         let (mut server, _) = listener.accept().expect("somebody connects");
         server.read_exact(&mut asked).expect("it asks");
         assert_eq!(asked, [0, 0, 0, 8, 4, 210, 22, 47]);
         drop(dial);
-    }
-
-    #[test]
-    fn what_has_files_to_read_is_not_begun_beside_something_else() {
-        let url = "postgres://someone@127.0.0.1/trail?sslmode=verify-full";
-        assert!(
-            Dial::begin(&Arc::new(Database::of(url)), Instant::now() + Duration::from_secs(60)).is_none()
-        );
     }
 }

@@ -177,6 +177,7 @@ impl Store {
         connection.busy_timeout(busy_timeout)?;
         // The last process to close would otherwise move the log and sync twice, on every single call.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        statements::settle_plans(&connection)?;
         // Where a plain sync leaves the drive's own cache unwritten, as on macOS, SQLite must ask for more.
         connection.execute_batch("PRAGMA fullfsync = ON")?;
         let found = schema::version_of(&connection)?;
@@ -205,7 +206,8 @@ impl Store {
 
     /// From now on statements are prepared once and kept: for a process that writes again and again.
     pub(crate) fn keep_statements(&mut self) {
-        self.keeps = statements::make_room(&self.connection).is_ok();
+        statements::make_room(&self.connection);
+        self.keeps = true;
     }
 
     /// Runs `work` in one transaction that is durable when this returns.

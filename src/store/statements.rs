@@ -15,12 +15,15 @@ pub(super) struct Statements<'a> {
     kept: bool,
 }
 
-/// Has the connection keep all of them as they are. SQLite would otherwise prepare one anew for other parameters, in
-/// case another plan suits these better.
-pub(super) fn make_room(connection: &Connection) -> rusqlite::Result<()> {
+/// Has each prepared once. SQLite would otherwise do it anew for some when their parameters are known, in case another
+/// plan suits these better.
+pub(super) fn settle_plans(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+}
+
+/// Has the connection keep all of them.
+pub(super) fn make_room(connection: &Connection) {
     connection.set_prepared_statement_cache_capacity(KEPT);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    Ok(())
 }
 
 impl<'a> Statements<'a> {

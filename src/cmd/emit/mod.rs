@@ -206,16 +206,19 @@ impl Emission<'_> {
         let at = now();
         let policy = record::policy(self.config);
         store.write(|tx| {
+            let is_reachable = match &self.forwarder {
+                Some(forwarder) => forwarder.held_until(tx, at)?.is_none(),
+                None => false,
+            };
+            // The way is long: it is begun as soon as it is known that it will be gone.
+            #[cfg(feature = "postgres")]
+            let early = if is_reachable && self.tells_anyway() { self.set_out(tx, at)? } else { None };
             let noted = record::record(tx, self.draft, &policy, at)?;
             let mut outset = self.begin(tx, noted, at)?;
-            if let Some(forwarder) = &self.forwarder {
-                outset.is_told = self.tells(&outset.plan) && forwarder.held_until(tx, at)?.is_none();
-            }
+            outset.is_told = is_reachable && self.tells(&outset.plan);
             #[cfg(feature = "postgres")]
-            if let (true, Some(forwarder), Some(deadline)) =
-                (outset.is_told, &self.forwarder, self.audit_deadline())
-            {
-                outset.place = forwarder.set_out(tx, at, deadline)?;
+            if outset.is_told {
+                outset.place = if early.is_some() { early } else { self.set_out(tx, at)? };
             }
             if !outset.is_told && matches!(outset.claim, Claim::Nothing) {
                 let way = (self.link.as_ref(), self.forwarder.as_ref());
@@ -252,10 +255,16 @@ impl Emission<'_> {
     /// somebody. All else goes with the next of these, or with the courier.
     fn tells(&self, plan: &Plan) -> bool {
         let append = &plan.append;
-        let is_urgent =
-            append.task.key.is_none() || append.checkpoint.status.is_immediate() || self.draft.force;
+        let begins = append.task.key.is_none();
         let is_posted = append.checkpoint.delivery == Delivery::Queued;
-        self.config.background != BackgroundChoice::Always && (is_urgent || is_posted)
+        let is_told_now = self.config.background != BackgroundChoice::Always && (begins || is_posted);
+        is_told_now || self.tells_anyway()
+    }
+
+    /// The same of what is told at once whatever becomes of it.
+    fn tells_anyway(&self) -> bool {
+        let is_urgent = self.draft.status.is_immediate() || self.draft.force;
+        self.config.background != BackgroundChoice::Always && is_urgent
     }
 
     /// The courier that must be started for what is left.

@@ -11,7 +11,8 @@ use crate::checkpoint::id::TaskKey;
 use crate::checkpoint::outbox::Settlement;
 use crate::checkpoint::reconcile::{Verdict, judge};
 use crate::checkpoint::status::TaskState;
-use crate::cmd::forward::{Session, Stop, resolve};
+use crate::checkpoint::time::Moment;
+use crate::cmd::forward::{Place, Session, Stop, resolve};
 use crate::cmd::{now, record};
 use crate::exit::one_line;
 use crate::store::{Claim, Store, StoreError, Tx};
@@ -22,6 +23,14 @@ const SHARE: u32 = 3;
 const SHARE_MIN: Duration = Duration::from_millis(200);
 
 impl Emission<'_> {
+    /// Begins to connect while the checkpoint is recorded. `None` where others have all places, or there is no time.
+    pub(super) fn set_out(&self, tx: &Tx<'_>, at: Moment) -> Result<Option<Place>, StoreError> {
+        match (&self.forwarder, self.audit_deadline()) {
+            (Some(forwarder), Some(deadline)) => forwarder.set_out(tx, at, deadline),
+            _ => Ok(None),
+        }
+    }
+
     /// Tells the database of the checkpoint, and plans it anew where that shows it to belong elsewhere.
     pub(super) fn share(&mut self, store: &mut Store, mut outset: Outset) -> Outset {
         if !outset.is_told {

@@ -312,6 +312,8 @@ impl Forwarder {
     ) -> Result<Session<'_>, Stop> {
         let now = Instant::now();
         let greet_by = deadline.min(now + CONNECT_MAX);
+        // Read while the server gets ready.
+        let waiting = dial.as_ref().and_then(|_| store.read(|tx| Session::along(tx, &trail)).ok());
         let client = match dial {
             // What is not even tried says nothing of the database.
             _ if now >= deadline => Err(Stop::Crowded),
@@ -327,6 +329,7 @@ impl Forwarder {
                 offset: trail.offset.unwrap_or(ClockOffset(0)),
                 trail,
                 judged: None,
+                waiting,
                 advanced: None,
                 waits_for: Vec::new(),
                 greet_by,

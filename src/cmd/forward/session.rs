@@ -12,7 +12,7 @@ use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::time::{Moment, millis};
 use crate::cmd::interact::elsewhere::Called;
 use crate::cmd::now;
-use crate::store::{Batch, Store, StoreError, Trail};
+use crate::store::{Batch, Store, StoreError, Trail, Tx};
 
 /// A connection while rows are told.
 pub(in crate::cmd) struct Session<'a> {
@@ -25,6 +25,8 @@ pub(in crate::cmd) struct Session<'a> {
     pub(in crate::cmd) trail: Trail,
     /// A checkpoint that was planned with what the database has of its agent.
     pub(super) judged: Option<CheckpointKey>,
+    /// What waited for the database before it was connected to.
+    pub(super) waiting: Option<Batch>,
     /// What [`Self::advance`] told; it is written down at the end.
     pub(super) advanced: Option<Batch>,
     /// Tasks that were told of and for which what people did elsewhere waits.
@@ -47,6 +49,11 @@ fn offset(clock: i64, (asked, answered): (Moment, Moment), before: Option<ClockO
 }
 
 impl Session<'_> {
+    /// What a call takes along that has something of its own to tell.
+    pub(super) fn along(tx: &Tx<'_>, trail: &Trail) -> Result<Batch, StoreError> {
+        tx.audit_batch(trail, ALONG.0, ALONG.1)
+    }
+
     /// Compares clocks and schemas, and asks for an agent's latest task.
     pub(in crate::cmd) fn greet(&mut self, agent_id: Option<&str>) -> Result<Option<SharedTask>, Trouble> {
         let asked = now();
@@ -71,7 +78,10 @@ impl Session<'_> {
         checkpoint: CheckpointKey,
         asks: bool,
     ) -> Result<bool, Stop> {
-        let batch = store.read(|tx| tx.audit_batch(&self.trail, ALONG.0, ALONG.1))?;
+        let batch = match self.waiting.take() {
+            Some(batch) => batch,
+            None => store.read(|tx| Self::along(tx, &self.trail))?,
+        };
         let Some((task, told)) = batch.alone().filter(|(_, told)| told.key == checkpoint) else {
             return Ok(false);
         };
@@ -140,7 +150,7 @@ impl Session<'_> {
         checkpoint: CheckpointKey,
     ) -> Result<bool, Stop> {
         let batch = store.read(|tx| {
-            let batch = tx.audit_batch(&self.trail, ALONG.0, ALONG.1)?;
+            let batch = Self::along(tx, &self.trail)?;
             let has_it = batch.checkpoints.iter().any(|told| told.key == checkpoint);
             if has_it { Ok(batch) } else { tx.audit_of(&self.trail, checkpoint) }
         })?;

@@ -10,6 +10,7 @@ mod claim;
 mod couriers;
 #[cfg(feature = "postgres")]
 mod elsewhere;
+mod error;
 mod family;
 mod flush;
 mod interventions;
@@ -47,16 +48,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{error, fmt};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
-use rustix::process::{Resource, getrlimit};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::exit::cause;
 #[cfg(feature = "postgres")]
 pub(crate) use audit::{Batch, Trail, Unsent};
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
+use error::{Failure, is_busy, unusable};
+pub(crate) use error::{OpenError, StoreError};
 pub(crate) use interventions::Intervention;
 #[cfg(feature = "serve")]
 pub(crate) use launches::Start;
@@ -79,6 +80,9 @@ const WAL_MAX: u64 = 64 * 4120;
 
 /// How often a writer looks whether the others are done: they take a few milliseconds each.
 const BUSY_POLL: Duration = Duration::from_millis(5);
+
+/// How much of the file a process keeps that reads all of it once, in KiB.
+const READ_THROUGH_KIB: u32 = 512;
 
 /// How many links are followed, as many as Linux does.
 const LINKS_MAX: u32 = 40;
@@ -103,25 +107,6 @@ pub(crate) struct Store {
 #[derive(Debug)]
 pub(crate) struct Tx<'a> {
     connection: Statements<'a>,
-}
-
-/// Something that went wrong between us and the cache file.
-#[derive(Debug)]
-pub(crate) struct StoreError {
-    /// The file's content is damaged: setting it aside helps.
-    pub(crate) corrupt: bool,
-    /// Other processes were writing all the time.
-    pub(crate) busy: bool,
-    message: String,
-}
-
-/// Why a cache cannot be used at all.
-#[derive(Debug)]
-pub(crate) enum OpenError {
-    /// A newer program wrote it; it was not touched.
-    Newer { path: PathBuf, found: i64 },
-    /// Missing rights, a full disk, another program's file, and the like.
-    Unusable { path: PathBuf, reason: String },
 }
 
 /// An opened cache, and what had to be done to open it.
@@ -208,6 +193,13 @@ impl Store {
     pub(crate) fn keep_statements(&mut self) {
         statements::make_room(&self.connection);
         self.keeps = true;
+    }
+
+    /// From now on little of what was read is kept: for a process that reads everything once, so that it needs no more
+    /// memory for more rows.
+    pub(crate) fn read_through(&self) {
+        // What cannot be set costs memory and nothing else.
+        let _ = self.connection.execute_batch(&format!("PRAGMA cache_size = -{READ_THROUGH_KIB}"));
     }
 
     /// Runs `work` in one transaction that is durable when this returns.
@@ -413,92 +405,3 @@ fn sync_directory(path: &Path) -> std::io::Result<()> {
 fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master)", [], |row| row.get(0))
 }
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
-}
-
-fn unusable(path: &Path, reason: &str) -> OpenError {
-    OpenError::Unusable { path: path.to_owned(), reason: reason.to_owned() }
-}
-
-/// How opening failed, before it is decided what that means.
-enum Failure {
-    Corrupt(String),
-    Newer(i64),
-    Io(std::io::Error),
-    Other(String),
-}
-
-impl Failure {
-    fn into_open_error(self, path: &Path) -> OpenError {
-        match self {
-            Self::Newer(found) => OpenError::Newer { path: path.to_owned(), found },
-            Self::Io(error) => unusable(path, &cause(&error)),
-            Self::Corrupt(reason) | Self::Other(reason) => unusable(path, &reason),
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Failure {
-    fn from(error: rusqlite::Error) -> Self {
-        let StoreError { corrupt, message, .. } = StoreError::from(error);
-        if corrupt { Self::Corrupt(message) } else { Self::Other(message) }
-    }
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        let corrupt = match &error {
-            rusqlite::Error::SqliteFailure(failure, _) => {
-                matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            }
-            // A value of the wrong kind can only be damage: this program alone writes the file.
-            rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..) => true,
-            _ => false,
-        };
-        let message = match &error {
-            busy if is_busy(busy) => "it is kept busy by other processes".to_owned(),
-            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DiskFull => {
-                "the disk is full".to_owned()
-            }
-            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::ReadOnly => {
-                "it is read-only".to_owned()
-            }
-            rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::SystemIoFailure => {
-                match getrlimit(Resource::Fsize).current {
-                    Some(bytes) => format!("{error} (here a file may hold {bytes} bytes: ulimit -f)"),
-                    None => error.to_string(),
-                }
-            }
-            other => other.to_string(),
-        };
-        Self { corrupt, busy: is_busy(&error), message }
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl error::Error for StoreError {}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Newer { path, found } => write!(
-                f,
-                "could not use cache {}: it has schema {found}, written by a newer agent-checkpoint (this one knows {})",
-                path.display(),
-                schema::version()
-            ),
-            Self::Unusable { path, reason } => write!(f, "could not use cache {}: {reason}", path.display()),
-        }
-    }
-}
-
-impl error::Error for OpenError {}

@@ -30,6 +30,7 @@ pub(super) fn run(global: &GlobalArgs, args: &FlushArgs) -> anyhow::Result<Exit>
 
 fn flush(config: &Config, ui: &Ui, args: &FlushArgs, started: Instant) -> anyhow::Result<Exit> {
     let mut store = open_or_fail(config, ui)?;
+    store.read_through();
     record::bury_all(&mut store, config, ui);
     let deadline = args.deadline.and_then(|deadline| started.checked_add(deadline));
     let mut trail = trail::TrailFlush::new(config, args.rejected, deadline);

@@ -24,7 +24,7 @@ pub(crate) use people::{AnswerArgs, AskArgs, RepliesArgs, TimeoutChoice};
 pub(crate) use record::{EmitArgs, RunArgs, StreamArgs};
 #[cfg(feature = "serve")]
 pub(crate) use upkeep::ServeArgs;
-pub(crate) use upkeep::{CompletionsArgs, CourierArgs, DoctorArgs, FlushArgs, ManArgs};
+pub(crate) use upkeep::{CompletionsArgs, CourierArgs, DoctorArgs, FlushArgs, GuardArgs, ManArgs};
 #[cfg(feature = "postgres")]
 pub(crate) use upkeep::{DbArgs, DbCommand, DbMigrateArgs};
 pub(crate) use values::progress_pattern;
@@ -144,7 +144,9 @@ pub(crate) enum Command {
     /// Put a question with buttons to a person and wait for the answer
     ///
     /// The question stands in the agent's thread, and is shown in the channel too. Exits 0 when it is
-    /// approved or a choice is made, 10 when it is rejected, 124 when nobody answers in time.
+    /// approved or a choice is made, 10 when it is rejected, 124 when nobody answers in time. Ctrl-C
+    /// withdraws it. Should ask be killed, a background process that waited for that withdraws it; with
+    /// AGENT_CHECKPOINT_BACKGROUND=never the next call does.
     #[command(verbatim_doc_comment)]
     Ask(Box<AskArgs>),
     /// Tell what became of a question, or answer it here
@@ -196,6 +198,9 @@ pub(crate) enum Command {
     /// Send what waits and end; started by emit, not by hand
     #[command(hide = true)]
     Courier(CourierArgs),
+    /// Wait for the end of whoever started it; started by ask and run, not by hand
+    #[command(hide = true)]
+    Guard(GuardArgs),
 }
 
 /// Who the agent is and what it works on.

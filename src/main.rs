@@ -29,6 +29,7 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    cmd::stand_guard();
     fault::install(|exit| std::process::exit(exit.code().into()));
     let mut ui = ui::Ui::early(None);
     let exit = match args::parse(std::env::args_os()) {

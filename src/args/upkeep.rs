@@ -1,5 +1,5 @@
-//! What was typed of the commands that keep everything going: `flush`, `db`, `serve`, `doctor`, `completions`, `man` and
-//! `courier`.
+//! What was typed of the commands that keep everything going: `flush`, `db`, `serve`, `doctor`, `completions`, `man`,
+//! `courier` and `guard`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -137,4 +137,11 @@ pub(crate) struct CourierArgs {
     /// The office that was left for this courier in the cache
     #[arg(long)]
     pub(crate) office: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GuardArgs {
+    /// The process that it is a guard over, as the cache names it
+    #[arg(long)]
+    pub(crate) over: String,
 }

@@ -293,7 +293,7 @@ fn rest(store: &Store, until: Moment, seen: i64) -> Result<(), StoreError> {
 
 /// Leaves the caller's session and closes whatever descriptors it let us inherit: a pipe that stays open would keep
 /// the caller's reader waiting.
-fn detach() {
+pub(super) fn detach() {
     // Fails only for a process that leads a group already, which a child that was just started does not.
     let _ = setsid();
     let listing = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };

@@ -17,6 +17,7 @@ mod forward;
 #[path = "forward_off.rs"]
 mod forward;
 mod generate;
+mod guard;
 mod handover;
 mod interact;
 mod masking;
@@ -35,6 +36,7 @@ mod tasks;
 mod worker;
 mod wrapper;
 
+pub(crate) use guard::stand as stand_guard;
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -84,6 +86,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
         Command::Courier(args) => courier::run(&global, &args),
+        Command::Guard(args) => guard::run(&global, &args),
     }
 }
 

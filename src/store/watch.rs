@@ -44,11 +44,11 @@ impl Watcher {
     }
 
     /// A process as the cache keeps it.
-    pub(super) fn stored(text: String) -> Self {
+    pub(crate) fn stored(text: String) -> Self {
         Self(text)
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -168,6 +168,13 @@ impl Tx<'_> {
     pub(crate) fn unwatch(&self, task: TaskKey) -> Result<(), StoreError> {
         self.connection.execute("UPDATE tasks SET watcher = NULL WHERE key = ?1", [task.0])?;
         Ok(())
+    }
+
+    /// Whether the process answers for a running task, or for an open question of its own.
+    pub(crate) fn answers_for_anything(&self, watcher: &Watcher) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tasks WHERE watcher = ?1 AND state = 'running')
+                       OR EXISTS (SELECT 1 FROM questions WHERE answer IS NULL AND asker = ?1)";
+        Ok(self.connection.query_row(sql, [&watcher.0], |row| row.get(0))?)
     }
 
     /// Whether another living process answers for the task.

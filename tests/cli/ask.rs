@@ -5,11 +5,12 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::fake_slack::{Fault, Message};
+use crate::guard::guard;
 use crate::run_child::signal;
 use crate::scene::{Scene, side_by_side, text};
 use crate::support::wait_for;
@@ -278,6 +279,8 @@ fn a_killed_askers_question_is_closed_by_whoever_lives_on() {
         scene.sandbox.env("AGENT_CHECKPOINT_BACKGROUND", "auto");
         let mut asker = Asker::start(&scene, &["Go on?"]);
         let message = Asker::message(&scene);
+        // Without whoever would be quicker.
+        kill(guard(&scene), Signal::SIGKILL).expect("a live process");
         let mut other = scene.sandbox.cmd(words).spawn();
         signal(&asker.process, Signal::SIGKILL);
         asker.process.wait().expect("an end");

@@ -133,7 +133,11 @@ fn a_signal_ends_the_wait_while_the_cache_is_busy() {
     signal(&asker.process, Signal::SIGTERM);
     let told = asker.end();
     assert_eq!(told.code, Some(143), "{}", told.stderr);
-    assert!(told.stderr.contains("the next call only will withdraw the question"), "{}", told.stderr);
+    assert!(
+        told.stderr.contains("the question is withdrawn by the next call at the latest"),
+        "{}",
+        told.stderr
+    );
     busy.execute_batch("ROLLBACK").expect("the end of it");
     scene.sandbox.cmd(["answer", &id]).run().code(1).stdout_is("withdrawn\n");
 }

@@ -36,6 +36,7 @@ mod fleet;
 mod fleet_reads;
 mod flush;
 mod generated;
+mod guard;
 mod handover;
 mod help;
 mod identity;

@@ -23,7 +23,7 @@ use crate::store::{Owner, Store, StoreError};
 use crate::ui::Ui;
 
 /// What ends sooner than that is cancelled by nobody, and Slack limits how often a socket is opened.
-const BRIEF: Duration = Duration::from_secs(1);
+pub(in crate::cmd) const BRIEF: Duration = Duration::from_secs(1);
 /// How long the lease lasts without a sign of life.
 const LEASE: Duration = Duration::from_secs(20);
 /// How often to look whether the one who listens still lives, and whether our lease is to be prolonged.

@@ -19,6 +19,7 @@ use crate::checkpoint::question::{Answer, Decision};
 use crate::checkpoint::status::Status;
 use crate::checkpoint::time::Moment;
 use crate::child::ignored_signals;
+use crate::cmd::guard::Guard;
 #[cfg(feature = "postgres")]
 use crate::cmd::interact::elsewhere;
 use crate::cmd::worker::{self, Worker};
@@ -93,6 +94,8 @@ pub(in crate::cmd) struct Vigil<'a> {
     /// It was said that Slack does not have the question.
     is_unshown: bool,
     tidied: Instant,
+    is_guarded: bool,
+    guard: Option<Guard>,
 }
 
 impl<'a> Vigil<'a> {
@@ -110,7 +113,19 @@ impl<'a> Vigil<'a> {
             // No agent floods its thread.
             .map(|every| every.max(config.min_interval))
             .map(|every| (every, put.asked.question.asked_at.plus(every)));
-        Self { config, ui, store, put, worker, remind, is_asker, is_unshown: false, tidied: Instant::now() }
+        Self {
+            config,
+            ui,
+            store,
+            put,
+            worker,
+            remind,
+            is_asker,
+            is_unshown: false,
+            tidied: Instant::now(),
+            is_guarded: false,
+            guard: None,
+        }
     }
 
     /// Waits for the end.
@@ -180,7 +195,10 @@ impl<'a> Vigil<'a> {
             // Somebody was quicker.
             Ok(false) => {}
             Err(error) => {
-                self.ui.warn(&format!("the next call only will withdraw the question: {error}"), None);
+                // The guard may have better luck.
+                self.guard = None;
+                let when = "the question is withdrawn by the next call at the latest";
+                self.ui.warn(&format!("{when}: {error}"), None);
             }
         }
     }
@@ -223,6 +241,10 @@ impl<'a> Vigil<'a> {
                 return Ok(Some(Ended::Refused(reason)));
             }
             (Some(None), Shown::Waiting) => self.tell_unshown(),
+            // Not before, so that nobody sees the question later for it.
+            (Some(None), Shown::Posted) if self.is_asker && !self.is_guarded => {
+                (self.is_guarded, self.guard) = (true, Guard::post(self.config, self.ui));
+            }
             (Some(None), _) => {}
         }
         let question = &self.put.asked.question;
@@ -288,5 +310,8 @@ impl<'a> Vigil<'a> {
             worker.finish(worker::End { by: Instant::now() + time, persistent: false, soon, scopes });
         }
         courier::leave_the_rest(&mut self.store, self.config, self.ui);
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
+        }
     }
 }

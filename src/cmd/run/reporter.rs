@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::ask::listen;
 use super::super::deliver::Sender;
 use super::super::forward::Forwarder;
+use super::super::guard::Guard;
 use super::super::record::Noted;
 use super::super::worker::{self, Worker};
 use super::super::{busy_max, courier, now, open, record, unpack, wrapper};
@@ -55,6 +56,7 @@ pub(super) fn report(
         if reporter.is_to_stop() {
             voice.say(Word::Stop);
         }
+        reporter.see_to_a_guard();
         match ears.recv_timeout(wait.min(LOOK)) {
             Ok(news @ News::Progress { .. }) => progress = Some(merged(progress, news)),
             Ok(News::Beat) => reporter.beat(),
@@ -99,6 +101,9 @@ struct Reporter<'a> {
     seen: Option<i64>,
     /// Who wants the command to end.
     canceller: Option<Request>,
+    /// When one is to be posted who takes the button from the card if we cannot.
+    guard_at: Option<Instant>,
+    guard: Option<Guard>,
 }
 
 /// What became of the end.
@@ -160,8 +165,20 @@ impl<'a> Reporter<'a> {
         let forwarder = is_online.then(|| Forwarder::new(config)).flatten();
         let worker = Worker::start((sender, forwarder), config.cache.as_deref());
         let tasks = task.key.into_iter().collect();
-        let reporter =
-            Self { settings, store, worker, start, task, tasks, me, warnings, seen: None, canceller: None };
+        let reporter = Self {
+            settings,
+            store,
+            worker,
+            start,
+            task,
+            tasks,
+            me,
+            warnings,
+            seen: None,
+            canceller: None,
+            guard_at: settings.is_cancellable.then(|| Instant::now() + listen::BRIEF),
+            guard: None,
+        };
         let _ = place.send(place_of(&reporter.task));
         if settings.is_cancellable {
             listen::keep(&settings.config, &settings.ui);
@@ -197,6 +214,13 @@ impl<'a> Reporter<'a> {
         self.seen = version;
         self.canceller = store.read(|tx| tx.cancel_of(&self.me)).ok().flatten();
         self.canceller.is_some()
+    }
+
+    fn see_to_a_guard(&mut self) {
+        if self.guard_at.is_some_and(|at| at <= Instant::now()) {
+            self.guard_at = None;
+            self.guard = Guard::post(&self.settings.config, &self.settings.ui);
+        }
     }
 
     fn draft(&self, status: Status) -> Draft {
@@ -354,6 +378,9 @@ impl<'a> Reporter<'a> {
         }
         if let Some(store) = &mut self.store {
             courier::leave_the_rest(store, config, &self.settings.ui);
+        }
+        if let Some(guard) = self.guard.take() {
+            guard.dismiss();
         }
         let loose = loose.filter(|(id, _)| *id == end.draft.id).map(|(_, outcome)| outcome);
         let receipt = self.receipt(&end, loose);

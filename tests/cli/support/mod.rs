@@ -217,11 +217,16 @@ impl Sandbox {
 
     /// The live background processes of this sandbox.
     pub(crate) fn couriers(&self) -> Vec<u32> {
+        self.background("courier")
+    }
+
+    /// The live processes of this sandbox that run this hidden command.
+    pub(crate) fn background(&self, command: &str) -> Vec<u32> {
         let program = OsStr::new("agent-checkpoint");
         let courier = |process: &Process| {
             let mut words = process.words.iter();
             let named = words.next().is_some_and(|word| Path::new(word).file_name() == Some(program));
-            named && words.any(|word| word == "courier")
+            named && words.any(|word| word == command)
         };
         self.processes().iter().filter(|process| courier(process)).map(|process| process.pid).collect()
     }

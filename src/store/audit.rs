@@ -268,12 +268,19 @@ impl Tx<'_> {
         Ok(again)
     }
 
-    /// One checkpoint and its task, whatever goes before it.
+    /// One checkpoint and its task, whatever goes before it: only what began the task goes with it if that was not told
+    /// either, since it says whether the task is one of its own at all.
     pub(crate) fn audit_of(&self, trail: &Trail, checkpoint: CheckpointKey) -> Result<Batch, StoreError> {
-        let sql = format!("{} WHERE c.key = ?1", checkpoints_with_tasks());
-        let found = self.connection.query_row(&sql, [checkpoint.0], checkpoint_with_task).optional()?;
+        let first = "SELECT min(f.key) FROM checkpoints f WHERE f.task = (SELECT task FROM checkpoints WHERE key = ?1)";
+        let sql = format!(
+            "{} WHERE c.key = ?1 OR c.key = ({first}) AND c.key > ?2 ORDER BY c.key",
+            checkpoints_with_tasks()
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let keys = params![checkpoint.0, trail.after.0];
+        let found: Vec<_> = statement.query_map(keys, checkpoint_with_task)?.collect::<Result<_, _>>()?;
         let mut batch = Batch::default();
-        if let Some((task, found)) = found {
+        for (task, found) in found {
             let gap = "SELECT EXISTS (SELECT 1 FROM checkpoints WHERE key > ?1 AND key < ?2)";
             let has_gap: bool =
                 self.connection.query_row(gap, params![trail.after.0, checkpoint.0], |row| row.get(0))?;

@@ -150,6 +150,25 @@ fn a_task_that_begins_after_another_is_its_own_although_the_end_of_that_has_yet_
 }
 
 #[test]
+fn a_retry_whose_beginning_waits_behind_much_else_goes_on_in_the_task_that_failed_elsewhere() {
+    let pair = Pair::new();
+    let failed = pair.ours.emit(["-s", "error", "--error", "exit 1", "Broken"]);
+    // So many that a call does not take all of them along.
+    let lines: String =
+        (0..250).map(|i| format!("{{\"agent_id\":\"other-{}\",\"action\":\"{i}\"}}\n", i % 5)).collect();
+    let many = pair.other.sandbox.cmd(["stream", "--no-post"]).env("DATABASE_URL", "").stdin(lines);
+    many.run().success();
+    pair.other.emit_alone(["-s", "working", "Again"]);
+    let next = pair.other.emit(["-s", "blocked", "Stuck"]);
+    assert_eq!(next["audit"], "sent");
+    assert_eq!(next["task_id"], failed["task_id"]);
+    pair.other.flush();
+    let rows = "SELECT status, (SELECT count(*) FROM agent_checkpoints c WHERE c.task_id = t.id)
+                FROM agent_tasks t WHERE agent_id = 'bot' ORDER BY created_at";
+    assert_eq!(pair.cluster.sql_in(&pair.database, rows), "running|3");
+}
+
+#[test]
 fn a_task_that_another_program_ended_is_never_revived_either() {
     let pair = Pair::new();
     let first = pair.ours.emit(["-s", "starting", "Begin"]);

@@ -23,6 +23,8 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) const SOON: Duration = Duration::from_millis(250);
 /// How long the database may keep messages to Slack waiting.
 const PASS_MAX: Duration = Duration::from_secs(5);
+/// How long messages to Slack may keep the database waiting.
+const SENDING_MAX: Duration = Duration::from_secs(1);
 /// A worker's stack: it renders messages and speaks TLS.
 const STACK: usize = 512 * 1024;
 
@@ -206,8 +208,12 @@ fn work(orders: &Orders, (mut sender, forwarder): (Option<Sender>, Option<Forwar
                 forward(store, forwarder.as_ref(), (end.by, true));
                 if let Some(sender) = &mut sender {
                     // All of them in turn: none waits for what holds another one up.
-                    let mut look =
-                        || end.scopes.iter().filter_map(|scope| send(orders, store, sender, *scope)).min();
+                    let mut look = || {
+                        end.scopes
+                            .iter()
+                            .filter_map(|scope| send(orders, store, sender, (*scope, None)))
+                            .min()
+                    };
                     while let Some(next) = look()
                         && next < end.by
                     {
@@ -221,7 +227,8 @@ fn work(orders: &Orders, (mut sender, forwarder): (Option<Sender>, Option<Forwar
             (Some(store), None) => {
                 let by = Instant::now() + PASS_MAX;
                 forward(store, forwarder.as_ref(), (by, false));
-                let sent = sender.as_mut().and_then(|sender| send(orders, store, sender, Scope::All));
+                let turn = forwarder.is_some().then(|| Instant::now() + SENDING_MAX);
+                let sent = sender.as_mut().and_then(|sender| send(orders, store, sender, (Scope::All, turn)));
                 let told = forward(store, forwarder.as_ref(), (by, false));
                 sent.into_iter().chain(told).min()
             }
@@ -312,8 +319,14 @@ fn await_turn(orders: &Orders, sender: &mut Sender, until: Instant) -> bool {
     }
 }
 
-/// Sends what is due; says when to look again, if there is a reason to.
-fn send(orders: &Orders, store: &mut Store, sender: &mut Sender, scope: Scope) -> Option<Instant> {
+/// Sends what is due, until it is somebody else's turn; says when to look again, if there is a reason to.
+fn send(
+    orders: &Orders,
+    store: &mut Store,
+    sender: &mut Sender,
+    (scope, turn): (Scope, Option<Instant>),
+) -> Option<Instant> {
+    let is_turn = || turn.is_some_and(|turn| turn <= Instant::now());
     let mut claim = store.write(|tx| sender.claim(tx, scope, PATIENCE, now())).ok()?;
     loop {
         match claim {
@@ -321,7 +334,11 @@ fn send(orders: &Orders, store: &mut Store, sender: &mut Sender, scope: Scope) -
                 let claimed = sender.attempt(store, &job, |sender: &Sender, tx: &Tx<'_>, at: Moment| {
                     // At the end, what is not ours has its own senders.
                     let is_over = scope == Scope::All && orders.is_ending();
-                    if is_over { Ok(Claim::Nothing) } else { sender.claim(tx, scope, PATIENCE, at) }
+                    if is_over || is_turn() {
+                        Ok(Claim::Nothing)
+                    } else {
+                        sender.claim(tx, scope, PATIENCE, at)
+                    }
                 });
                 claim = claimed.ok()?.1.ok()?;
             }
@@ -336,7 +353,7 @@ fn send(orders: &Orders, store: &mut Store, sender: &mut Sender, scope: Scope) -
                 };
                 return is_worth_it.then(|| Instant::now() + wait);
             }
-            Claim::Nothing => return None,
+            Claim::Nothing => return is_turn().then(Instant::now),
         }
     }
 }

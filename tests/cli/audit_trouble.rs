@@ -1,8 +1,16 @@
 //! What is wrong with the audit trail's database is said as it is, and with what mends it.
 
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
 use crate::audit::{Machine, database, trail};
 use crate::cluster::Cluster;
 use crate::db::with_lock;
+use crate::fake_slack::FakeSlack;
+use crate::stream::Talk;
+use crate::support::wait_for;
 
 /// What `doctor` says of the database, as it prints it.
 #[track_caller]
@@ -75,4 +83,29 @@ fn flush_says_what_it_waits_for() {
     machine.emit(["one"]);
     let flush = machine.sandbox.cmd(["flush", "--deadline", "3s"]).run().code(75);
     flush.stderr_has("waiting for the audit trail's database: 127.0.0.1:1 refused the connection");
+}
+
+#[test]
+fn a_stream_that_posts_without_a_pause_tells_the_database_meanwhile() {
+    const MANY: usize = 60;
+    let (cluster, slack) = (Cluster::shared(), FakeSlack::start());
+    let (database, url) = database(cluster);
+    let machine = Machine::with_slack(&url, &slack);
+    for number in 0..MANY {
+        slack.add_channel(&format!("room-{number}"), &format!("C0ROOM{number:04}"), false, false, true);
+    }
+    // A slow Slack, so that there is always something left to post.
+    slack.observe(|_| thread::sleep(Duration::from_millis(100)));
+    let mut talk = Talk::start(machine.sandbox.cmd(["stream", "--deadline", "1m"]));
+    for number in 0..MANY {
+        let (agent, channel) = (format!("agent-{number}"), format!("C0ROOM{number:04}"));
+        talk.say(&json!({ "agent_id": agent, "channel": channel, "status": "starting" }));
+    }
+    slack.wait_requests(1);
+    talk.say(&json!({ "agent_id": "late", "status": "starting", "action": "Late" }));
+    let late = "SELECT count(*) FROM agent_checkpoints WHERE agent_id = 'late'";
+    wait_for("the row", || (cluster.sql_in(&database, late) == "1").then_some(()));
+    let posted = slack.calls("chat.postMessage").len();
+    assert!(posted < MANY, "not before all else was posted");
+    assert_eq!(talk.end().0, Some(0));
 }

@@ -140,6 +140,20 @@ pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result
     Ok(rows.into_iter().next())
 }
 
+/// These tasks, as far as there are such.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn tasks(
+    client: &mut Client,
+    ids: &[String],
+    deadline: Instant,
+) -> Result<Vec<StoredRow>, Trouble> {
+    let sql =
+        format!("SELECT {STORED} FROM unnest($1::text[]) AS g (id) JOIN agent_tasks t ON t.id = g.id::uuid");
+    many(client, &sql, &[(&ids, Type::TEXT_ARRAY)], deadline, |row| stored(row, 0))
+}
+
 /// Tells the rows of a batch; says what the database has of its tasks now, and of each whether what people did elsewhere
 /// waits for it.
 ///

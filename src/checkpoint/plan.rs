@@ -201,7 +201,7 @@ pub(crate) fn supersede(task: Task, id: CheckpointId, now: Moment) -> Append {
 }
 
 /// Where a task's messages have gone so far.
-fn own_route(task: &Task) -> Route {
+pub(crate) fn own_route(task: &Task) -> Route {
     match &task.credential {
         Some(credential) => {
             Route::Slack { credential: Some(credential.clone()), default_channel: task.channel.clone() }

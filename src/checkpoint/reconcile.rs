@@ -2,9 +2,10 @@
 
 use super::audit::SharedTask;
 use super::id::{CheckpointId, TaskId};
+use super::parse::Thread;
 use super::plan::continues;
 use super::status::{Status, TaskState};
-use super::{Draft, Task};
+use super::{Checkpoint, Draft, Task};
 
 /// What the database's view of an agent means for a checkpoint that was planned without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,10 +70,44 @@ pub(crate) fn would_have_gone_on(
         && judge(previous, begun.id, theirs, &draft, cache) == Verdict::TakeOver
 }
 
+/// Whether a checkpoint that was recorded in a task belongs to another: somebody else had ended that one before, which was
+/// not known here, and what was said is no answer to anybody.
+pub(crate) fn comes_after_end(checkpoint: &Checkpoint, theirs: &SharedTask, cache: &str) -> bool {
+    let told_by_us = theirs.latest.as_ref().is_some_and(|latest| latest.cache == cache);
+    let ended_at = theirs.task.ended_at.unwrap_or(theirs.task.updated_at);
+    let is_routine = !checkpoint.status.is_immediate();
+    theirs.task.state.is_closed() && !told_by_us && is_routine && checkpoint.created_at > ended_at
+}
+
+/// What was recorded in one task, to be said in another that begins with it.
+pub(crate) fn said_again(task: &Task, checkpoint: Checkpoint) -> Draft {
+    let thread = task.channel_id.clone().zip(task.thread_ts.clone()).filter(|_| task.joined);
+    Draft {
+        progress: Some(checkpoint.progress),
+        tokens: checkpoint.tokens,
+        context_limit: Some(checkpoint.context_limit),
+        name: task.snapshot.name.clone(),
+        task_type: Some(task.task_type.clone()),
+        repo: task.snapshot.repo.clone(),
+        action: checkpoint.action,
+        error: checkpoint.error,
+        tail: checkpoint.tail,
+        artifacts: checkpoint.artifacts,
+        meta: checkpoint.meta,
+        channel: task.channel.clone().filter(|_| !task.channel_is_default),
+        thread: thread.map(|(channel, ts)| Thread { channel, ts }),
+        ..Draft::bare(checkpoint.id, task.agent_id.clone(), checkpoint.status)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::checkpoint::audit::Latest;
+    use crate::checkpoint::context::Thresholds;
+    use crate::checkpoint::plan::{Policy, Route, Stored, plan};
     use crate::checkpoint::time::Moment;
 
     fn task(id: u128, state: TaskState, updated_at: i64) -> Task {
@@ -158,6 +193,37 @@ mod tests {
             let theirs = SharedTask { task: theirs, latest };
             let said = would_have_gone_on(before.as_ref(), &begun, first, &theirs, "ours");
             assert_eq!(said, goes_on, "{before:?} {first:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_routine_and_later_than_an_end_elsewhere_belongs_to_another_task() {
+        use TaskState::{Completed, Failed, Running};
+        let policy =
+            Policy { min_interval: Duration::ZERO, thresholds: Thresholds::default(), route: Route::Off };
+        // (status, recorded at; there: state, ended at, told by us; whether it does)
+        let cases = [
+            (Status::Working, 6, (Completed, Some(5), false), true),
+            (Status::Starting, 6, (Completed, Some(5), false), true),
+            (Status::Working, 10, (Completed, None, false), true),
+            // It was said before, or nobody else ended it.
+            (Status::Working, 5, (Completed, Some(5), false), false),
+            (Status::Working, 6, (Completed, Some(5), true), false),
+            (Status::Working, 6, (Running, None, false), false),
+            (Status::Working, 6, (Failed, Some(5), false), false),
+            // What ends joins, and what is told at once was judged when it was.
+            (Status::Complete, 6, (Completed, Some(5), false), false),
+            (Status::Blocked, 6, (Completed, Some(5), false), false),
+        ];
+        for (status, at, (state, ended_at, by_us), is_later) in cases {
+            let ids = (TaskId::new(Moment(0)), CheckpointId::new(Moment(0)));
+            let plan = plan(&Stored::default(), &Draft::of("bot", status), &policy, ids, Moment(at));
+            let cache = if by_us { "ours" } else { "another" }.to_owned();
+            let latest = Some(Latest { cache, key: 1, at_ms: 5 });
+            let theirs =
+                SharedTask { task: Task { ended_at: ended_at.map(Moment), ..task(1, state, 7) }, latest };
+            let said = comes_after_end(&plan.append.checkpoint, &theirs, "ours");
+            assert_eq!(said, is_later, "{status:?} {at} {theirs:?}");
         }
     }
 }

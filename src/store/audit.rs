@@ -423,8 +423,6 @@ fn trail(row: &rusqlite::Row<'_>) -> rusqlite::Result<Trail> {
 }
 
 fn checkpoints_with_tasks() -> String {
-    let columns: Vec<String> =
-        rows::CHECKPOINT.split(',').map(|column| format!("c.{}", column.trim())).collect();
     // The id of a question's end is the question's with another version; see `RequestId::ending`.
     let question = "substr(c.id, 1, 14) || '7' || substr(c.id, 16)";
     format!(
@@ -434,7 +432,7 @@ fn checkpoints_with_tasks() -> String {
              CASE WHEN substr(c.id, 15, 1) = '8' THEN {question} END,
              CASE WHEN substr(c.id, 15, 1) = '8' THEN (SELECT answer FROM questions WHERE id = {question}) END
          FROM checkpoints c JOIN tasks t ON t.key = c.task",
-        columns.join(", ")
+        rows::qualified(rows::CHECKPOINT, "c")
     )
 }
 

@@ -22,6 +22,14 @@ pub(super) const TASK: &str = "key, coalesce(shared_id, id), agent_id, task_type
 pub(super) const CHECKPOINT: &str = "key, id, status, progress, tokens, context_limit, action, error, artifacts, meta, \
      elapsed_ms, created_at_ms, delivery, delivery_error, message_ts, tail";
 
+/// The same columns of a table that goes by this name.
+#[cfg(feature = "postgres")]
+pub(super) fn qualified(columns: &str, table: &str) -> String {
+    let columns: Vec<String> =
+        columns.split(',').map(|column| format!("{table}.{}", column.trim())).collect();
+    columns.join(", ")
+}
+
 /// An entry's state column.
 pub(super) mod state {
     pub(in crate::store) const WAITING: i64 = 0;

@@ -5,10 +5,11 @@ use rusqlite::{OptionalExtension, params};
 use super::record::to_json;
 use super::rows::{self, state};
 use super::{StoreError, Tx};
-use crate::checkpoint::Task;
 use crate::checkpoint::audit::{AuditTask, SharedTask};
-use crate::checkpoint::id::{EntryKey, TaskId, TaskKey};
+use crate::checkpoint::id::{CheckpointKey, EntryKey, TaskId, TaskKey};
+use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::time::Moment;
+use crate::checkpoint::{Checkpoint, Task};
 
 impl Tx<'_> {
     /// Takes over what the database says of a task's thread: the one that is known there goes on. Says which thread of
@@ -121,6 +122,46 @@ impl Tx<'_> {
             self.drop_outdated(EntryKey(entry))?;
         }
         Ok(())
+    }
+
+    /// Takes back the latest checkpoints of a task, those behind this one that nobody has heard of and that are to go: the
+    /// oldest first. None of a task that somebody answers for, as of a wrapped command's.
+    pub(crate) fn take_back(
+        &self,
+        key: TaskKey,
+        after: CheckpointKey,
+        goes: impl Fn(&Checkpoint) -> bool,
+    ) -> Result<Vec<Checkpoint>, StoreError> {
+        let sql = format!(
+            "SELECT {}, EXISTS (SELECT 1 FROM entries WHERE checkpoint = c.key AND state <> {})
+             FROM checkpoints c JOIN tasks t ON t.key = c.task
+             WHERE c.task = ?1 AND c.key > ?2 AND t.watcher IS NULL ORDER BY c.key DESC",
+            rows::qualified(rows::CHECKPOINT, "c"),
+            state::WAITING
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query(params![key.0, after.0])?;
+        let mut taken = Vec::new();
+        while let Some(row) = rows.next()? {
+            let checkpoint = rows::checkpoint(row)?;
+            let is_heard_of = row.get(16)? || checkpoint.message_ts.is_some();
+            let waits = matches!(
+                checkpoint.delivery,
+                Delivery::Queued | Delivery::Coalesced | Delivery::Printed | Delivery::Off
+            );
+            // The last word on a question is told in its thread.
+            let is_an_end = checkpoint.id.0.get_version_num() == 8;
+            if is_heard_of || !waits || is_an_end || !goes(&checkpoint) {
+                break;
+            }
+            taken.push(checkpoint);
+        }
+        for gone in taken.iter().filter_map(|checkpoint| checkpoint.key) {
+            self.connection.execute("DELETE FROM entries WHERE checkpoint = ?1", [gone.0])?;
+            self.connection.execute("DELETE FROM checkpoints WHERE key = ?1", [gone.0])?;
+        }
+        taken.reverse();
+        Ok(taken)
     }
 
     /// A task turns out to be one that is open already: from now on it goes by that one's id, with what that one knows.

@@ -221,7 +221,8 @@ fn a_receipt_tells_of_its_own_checkpoint_whatever_still_waits_before_it() {
     machine.sandbox.cmd(["stream"]).stdin(lines).run().success();
     machine.sandbox.env("DATABASE_URL", &url);
     assert_eq!(machine.emit(["-s", "error", "Now"])["audit"], "sent");
-    assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "1");
+    // With it goes what began the task.
+    assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "2");
     assert_eq!(machine.flush()["audit"]["waiting"], 0);
     assert_eq!(cluster.sql_in(&database, "SELECT count(*) FROM agent_checkpoints"), "301");
 }

@@ -169,6 +169,37 @@ fn a_retry_whose_beginning_waits_behind_much_else_goes_on_in_the_task_that_faile
 }
 
 #[test]
+fn what_is_held_back_after_the_end_elsewhere_begins_a_task_of_its_own() {
+    let own = ["-a", "bot", "-s", "working", "-p", "40", "Two"];
+    // By whoever tells everything, by the next call that is told at once, and by another agent's.
+    for next in [&[&own[..]][..], &[&["-a", "bot", "-s", "blocked", "Two"]], &[&own, &["-a", "other"]]] {
+        let pair = Pair::new();
+        let first = pair.ours.emit(["-s", "starting", "-t", "Deploy", "Begin"]);
+        pair.other.emit(["-s", "blocked", "Stuck"]);
+        pair.ours.emit(["-s", "complete", "Done"]);
+        let held = pair.other.emit(["-s", "working", "-p", "30", "One"]);
+        assert_eq!((&held["delivery"], &held["audit"]), (&json!("coalesced"), &json!("queued")));
+        for words in next {
+            pair.other.sandbox.cmd([&["emit"], *words].concat()).run().success();
+        }
+        pair.other.flush();
+        let rows = "SELECT status, task_name, (SELECT string_agg(action_description, ' ' ORDER BY c.created_at, c.id)
+                        FROM agent_checkpoints c WHERE c.task_id = t.id)
+                    FROM agent_tasks t WHERE agent_id = 'bot' ORDER BY created_at";
+        let expected = "completed|Deploy|Begin Stuck Done\nrunning|Deploy|One Two";
+        assert_eq!(pair.cluster.sql_in(&pair.database, rows), expected, "{next:?}");
+        let shown = pair.other.sandbox.cmd(["show", "--json", "bot"]).run().success().json();
+        assert_ne!(shown["task_id"], first["task_id"]);
+        assert_eq!((&shown["state"], &shown["action"]), (&json!("running"), &json!("Two")));
+        let roots = pair.slack.roots();
+        let roots: Vec<_> = roots.iter().filter(|root| root.text.contains("Agent `bot`")).collect();
+        assert_eq!(roots.len(), 2, "{roots:#?}");
+        assert!(roots.iter().any(|root| root.text.contains("COMPLETE")), "{roots:#?}");
+        assert!(roots.iter().any(|root| root.text.contains("Last Action: Two")), "{roots:#?}");
+    }
+}
+
+#[test]
 fn a_task_that_another_program_ended_is_never_revived_either() {
     let pair = Pair::new();
     let first = pair.ours.emit(["-s", "starting", "Begin"]);

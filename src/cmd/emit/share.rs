@@ -164,6 +164,12 @@ impl Emission<'_> {
         match judge(before.as_ref(), outset.plan.append.task.id, theirs, self.draft, &cache) {
             Verdict::Keep => {}
             Verdict::TakeOver => self.plan_anew(store, outset, |tx| {
+                // What was held back since goes before ours.
+                if let (Some(key), true) =
+                    (before.and_then(|before| before.key), theirs.task.state.is_closed())
+                {
+                    resolve::set_apart(tx, key, theirs, &session.trail, &record::policy(self.config))?;
+                }
                 let key = tx.import(theirs)?;
                 resolve::await_opener(tx, key, theirs, now())
             })?,

@@ -8,6 +8,7 @@ pub(super) mod resolve;
 mod session;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -331,6 +332,7 @@ impl Forwarder {
                 judged: None,
                 waiting,
                 advanced: None,
+                looked_at: BTreeSet::new(),
                 waits_for: Vec::new(),
                 greet_by,
                 deadline,

@@ -1,17 +1,21 @@
 //! When two machines know different things of one agent: what the database has wins, and every row is kept.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::{Session, Stop};
 use crate::audit::forward;
 use crate::checkpoint::audit::{AuditCheckpoint, AuditTask, SharedTask, inherit};
 use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskKey};
-use crate::checkpoint::plan::{self, DEFAULT_TASK_TYPE};
-use crate::checkpoint::reconcile::would_have_gone_on;
+use crate::checkpoint::outbox::Delivery;
+use crate::checkpoint::plan::{self, DEFAULT_TASK_TYPE, Policy, Route};
+use crate::checkpoint::reconcile::{comes_after_end, said_again, would_have_gone_on};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
-use crate::cmd::now;
-use crate::store::{Batch, Store, StoreError, Tx};
+use crate::cmd::{now, record};
+use crate::store::{Batch, Store, StoreError, Trail, Tx};
 
 /// How long whoever opens a task may take to open its thread, before somebody else does.
 pub(super) const OPENER: Duration = Duration::from_secs(60);
@@ -57,6 +61,37 @@ pub(in crate::cmd) fn merge(
     await_opener(tx, key, theirs, at)
 }
 
+/// What was recorded here in a task that somebody else had ended before begins a task of its own, behind what the database
+/// has already. Says whether there was anything.
+pub(in crate::cmd) fn set_apart(
+    tx: &Tx<'_>,
+    key: TaskKey,
+    theirs: &SharedTask,
+    trail: &Trail,
+    policy: &Policy,
+) -> Result<bool, StoreError> {
+    let mine = tx.task(key)?;
+    if mine.id != theirs.task.id || mine.state.is_closed() {
+        return Ok(false);
+    }
+    let taken = tx.take_back(key, trail.after, |recorded| comes_after_end(recorded, theirs, &trail.cache))?;
+    if taken.is_empty() {
+        return Ok(false);
+    }
+    tx.end_elsewhere(key, theirs)?;
+    for recorded in taken {
+        let (at, delivery) = (recorded.created_at, recorded.delivery);
+        let route = match delivery {
+            Delivery::Off => Route::Off,
+            Delivery::Printed => Route::Print,
+            _ => plan::own_route(&mine),
+        };
+        let policy = Policy { route, ..policy.clone() };
+        record::append(tx, &said_again(&mine, recorded), &policy, at)?;
+    }
+    Ok(true)
+}
+
 /// Leaves it to whoever began the task to open its thread, for a while.
 pub(in crate::cmd) fn await_opener(
     tx: &Tx<'_>,
@@ -93,6 +128,38 @@ impl Session<'_> {
 
     fn agents(&self, tasks: &[&AuditTask]) -> Vec<String> {
         tasks.iter().map(|told| told.row(&self.trail.cache, self.offset).agent_id).collect()
+    }
+
+    /// Looks before they are told whether tasks that a batch goes on with were ended by somebody else; what was recorded
+    /// after that is told in another task. Says whether there was any. Each is asked for once.
+    pub(super) fn part(&mut self, store: &mut Store, batch: &Batch) -> Result<bool, Stop> {
+        let of = |rows: &mut dyn Iterator<Item = &AuditCheckpoint>| -> BTreeSet<Uuid> {
+            rows.map(|row| row.task.0).collect()
+        };
+        let begun = of(&mut batch.checkpoints.iter().filter(|row| row.is_first));
+        let routine = of(&mut batch.checkpoints.iter().filter(|row| !row.checkpoint.status.is_immediate()));
+        let concerned: Vec<(TaskKey, Uuid)> = batch
+            .tasks
+            .iter()
+            .filter(|told| !told.task.state.is_closed())
+            .filter_map(|told| Some((told.task.key?, told.task.id.0)))
+            .filter(|(_, id)| routine.contains(id) && !begun.contains(id) && !self.looked_at.contains(id))
+            .collect();
+        self.looked_at.extend(batch.tasks.iter().map(|told| told.task.id.0));
+        if concerned.is_empty() {
+            return Ok(false);
+        }
+        let ids: Vec<String> = concerned.iter().map(|(_, id)| id.to_string()).collect();
+        let found = forward::tasks(&mut self.client, &ids, self.deadline)?;
+        let mut any = false;
+        for theirs in found.into_iter().map(|row| row.task(self.offset)) {
+            let key = concerned.iter().find(|(_, id)| *id == theirs.task.id.0).map(|(key, _)| *key);
+            if let (Some(key), true) = (key, theirs.task.state.is_closed()) {
+                let policy = self.forwarder.rules.policy();
+                any |= store.write(|tx| set_apart(tx, key, &theirs, &self.trail, policy))?;
+            }
+        }
+        Ok(any)
     }
 
     /// Gives way to the tasks that are open there.

@@ -1,6 +1,9 @@
 //! A connection while rows are told: what is asked and said over it, and what of the answers is written down.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::{ALONG, BATCH, CLOCK_NOISE, Forwarder, OVERTAKEN_MAX, Stop, Told, resolve};
 use crate::audit::advance::{Clocks, advance};
@@ -29,6 +32,8 @@ pub(in crate::cmd) struct Session<'a> {
     pub(super) waiting: Option<Batch>,
     /// What [`Self::advance`] told; it is written down at the end.
     pub(super) advanced: Option<Batch>,
+    /// Tasks of which it is known that nobody else had ended them when they were told of.
+    pub(super) looked_at: BTreeSet<Uuid>,
     /// Tasks that were told of and for which what people did elsewhere waits.
     pub(super) waits_for: Vec<Called>,
     /// By when we must know that it is a server that we can use.
@@ -114,6 +119,9 @@ impl Session<'_> {
         let mut before: Option<Batch> = None;
         loop {
             let batch = store.read(|tx| tx.audit_batch(&self.trail, BATCH.0, BATCH.1))?;
+            if self.part(store, &batch)? {
+                continue;
+            }
             // What nothing came of is left for another time.
             if batch.is_empty() || before.as_ref() == Some(&batch) {
                 return Ok(told);
@@ -149,12 +157,18 @@ impl Session<'_> {
         store: &mut Store,
         checkpoint: CheckpointKey,
     ) -> Result<bool, Stop> {
-        let batch = store.read(|tx| {
-            let batch = Self::along(tx, &self.trail)?;
+        let read = |tx: &Tx<'_>, trail: &Trail| {
+            let batch = Self::along(tx, trail)?;
             let has_it = batch.checkpoints.iter().any(|told| told.key == checkpoint);
-            if has_it { Ok(batch) } else { tx.audit_of(&self.trail, checkpoint) }
-        })?;
+            if has_it { Ok(batch) } else { tx.audit_of(trail, checkpoint) }
+        };
+        let mut batch = store.read(|tx| read(tx, &self.trail))?;
         self.judged = Some(checkpoint);
+        let own = batch.checkpoints.iter().find(|told| told.key == checkpoint);
+        self.looked_at.extend(own.map(|own| own.task.0));
+        if self.part(store, &batch)? {
+            batch = store.read(|tx| read(tx, &self.trail))?;
+        }
         let refused = self.tell(store, &batch)?;
         Ok(refused == 0)
     }

@@ -314,6 +314,11 @@ impl Rules {
         }
     }
 
+    /// The settings that planning depends on.
+    pub(in crate::cmd) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Tells people what came of what they did.
     pub(in crate::cmd) fn tell(&self, store: &mut Store, taken: &[Taken], by: Option<Instant>) {
         if let Some(mouth) = &self.mouth {

@@ -3,6 +3,7 @@
 //! checkpoint that says so.
 
 mod command;
+mod ears;
 #[cfg(feature = "postgres")]
 pub(super) mod elsewhere;
 mod launch;
@@ -15,6 +16,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
 use self::command::Spoken;
+pub(super) use self::ears::Ears;
 use self::look::Look;
 use super::{masking, record};
 use crate::checkpoint::id::{TaskKey, act_id};
@@ -114,7 +116,7 @@ impl Reply {
 ///
 /// # Errors
 /// The cache cannot be written: it is not to be acknowledged.
-pub(super) fn handle(
+fn handle(
     store: &mut Store,
     config: &Config,
     interaction: &Interaction,

@@ -5,6 +5,7 @@
 //! function that takes it has returned: by then it must be stored. What is not acknowledged Slack sends again, or the
 //! person sees that it did not work.
 
+mod hands;
 mod link;
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -25,6 +26,7 @@ use super::dial::{DIAL_MAX, Line, dial};
 use super::open::{Access, Refusal, open, switched_off};
 use super::wire::{self, Call, Interaction, Malformed};
 use crate::exit::{Failure, one_line};
+use hands::{Hands, Slip};
 use link::{Gone, Link};
 
 /// What becomes of an interaction.
@@ -87,15 +89,14 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Listens on a thread of its own, which is the one that calls both functions. `hear` takes an interaction and
-    /// returns once it is stored; it must be quick, and it must not do a thing twice when the same
-    /// `id` comes again.
+    /// Listens on a thread of its own. `hear` takes an interaction, on a thread for each, and returns once it is stored; it
+    /// must be done in less than three seconds, and it must not do a thing twice when the same `id` comes again.
     ///
     /// # Errors
     /// When there are no threads or descriptors left.
     pub(crate) fn listen(
         access: Access,
-        hear: impl FnMut(Interaction) -> Ack + Send + 'static,
+        hear: impl Fn(Interaction) -> Ack + Send + Sync + 'static,
         note: impl FnMut(Notice) + Send + 'static,
     ) -> io::Result<Self> {
         Self::listen_at(PACE, access, hear, note)
@@ -104,7 +105,7 @@ impl Socket {
     fn listen_at(
         pace: Pace,
         access: Access,
-        hear: impl FnMut(Interaction) -> Ack + Send + 'static,
+        hear: impl Fn(Interaction) -> Ack + Send + Sync + 'static,
         note: impl FnMut(Notice) + Send + 'static,
     ) -> io::Result<Self> {
         let (bell, wake) = UnixStream::pair()?;
@@ -116,6 +117,7 @@ impl Socket {
             pace,
             access: Arc::new(access),
             links: Vec::new(),
+            opened_count: 0,
             sender,
             opened,
             opening: false,
@@ -124,7 +126,7 @@ impl Socket {
             stopping: Arc::clone(&stopping),
             bell: Arc::clone(&bell),
             wake,
-            hear: Box::new(hear),
+            hands: Hands::new(Arc::new(hear), Arc::clone(&bell)),
             note: Box::new(note),
         };
         let thread = thread::Builder::new().name("socket".to_owned()).spawn(move || {
@@ -169,6 +171,8 @@ struct Listener {
     pace: Pace,
     access: Arc<Access>,
     links: Vec<Link>,
+    /// How many connections there were, each of which has a number.
+    opened_count: u64,
     sender: Sender<Result<Line, Refusal>>,
     opened: Receiver<Result<Line, Refusal>>,
     /// A connection is being opened, on a thread of its own: that may block.
@@ -180,7 +184,7 @@ struct Listener {
     /// Rung when there is something to look at.
     bell: Arc<UnixStream>,
     wake: UnixStream,
-    hear: Box<dyn FnMut(Interaction) -> Ack + Send>,
+    hands: Hands,
     note: Box<dyn FnMut(Notice) + Send>,
 }
 
@@ -208,9 +212,31 @@ impl Listener {
                     Err(gone) => self.let_go(&link, gone)?,
                 }
             }
+            self.acknowledge()?;
         }
+        // What is stored is acknowledged as well.
+        self.hands.rest();
+        self.acknowledge()?;
         for link in &mut self.links {
             let _ = link.line.socket.close(None);
+        }
+        Ok(())
+    }
+
+    /// Acknowledges what was stored, on the connection by which it came. If that is gone, it comes again.
+    fn acknowledge(&mut self) -> Result<(), Failure> {
+        while let Some((slip, ack)) = self.hands.done() {
+            let Some(index) = self.links.iter().position(|link| link.number == slip.link) else { continue };
+            let mut words = json!({ "envelope_id": slip.envelope_id });
+            match ack {
+                Ack::NotTaken => continue,
+                Ack::Taken(Some(answer)) if slip.takes_answer => words["payload"] = answer,
+                Ack::Taken(_) => {}
+            }
+            if let Err(error) = self.links[index].send(Message::text(words.to_string())) {
+                let link = self.links.remove(index);
+                self.let_go(&link, error.into())?;
+            }
         }
         Ok(())
     }
@@ -244,7 +270,8 @@ impl Listener {
             match opened {
                 Ok(line) => {
                     self.failed(now);
-                    self.links.push(Link::new(line, now));
+                    self.opened_count += 1;
+                    self.links.push(Link::new(self.opened_count, line, now));
                 }
                 Err(Refusal::Final(failure)) => return Err(failure),
                 Err(Refusal::Limited(after)) => {
@@ -393,7 +420,7 @@ impl Listener {
         }
     }
 
-    /// Hands an envelope's payload over and acknowledges it.
+    /// Hands an envelope's payload over, or acknowledges at once what is nothing to us.
     fn answer(&mut self, link: &mut Link, frame: Frame) -> Result<(), Gone> {
         let read = match &*frame.kind {
             "interactive" => wire::interaction(&frame.payload),
@@ -401,17 +428,18 @@ impl Listener {
             "events_api" => wire::event(&frame.payload),
             _ => Ok(Call::Nothing),
         };
-        let mut ack = json!({ "envelope_id": frame.envelope_id });
         match read {
-            Ok(Call::Interaction(interaction)) => match (self.hear)(*interaction) {
-                Ack::NotTaken => return Ok(()),
-                Ack::Taken(Some(answer)) if frame.accepts_response_payload => ack["payload"] = answer,
-                Ack::Taken(_) => {}
-            },
+            Ok(Call::Interaction(interaction)) => {
+                let takes_answer = frame.accepts_response_payload;
+                let slip = Slip { link: link.number, envelope_id: frame.envelope_id, takes_answer };
+                self.hands.take(*interaction, slip);
+                return Ok(());
+            }
             Ok(Call::Challenge(_) | Call::Nothing) => {}
             // It would be no better the next time.
             Err(malformed) => (self.note)(Notice::Unreadable(malformed)),
         }
+        let ack = json!({ "envelope_id": frame.envelope_id });
         Ok(link.send(Message::text(ack.to_string()))?)
     }
 

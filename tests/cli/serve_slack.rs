@@ -1,5 +1,9 @@
 //! Clicks that come to `serve`, over HTTP or by its socket.
 
+#[cfg(feature = "postgres")]
+use std::net::TcpListener;
+#[cfg(feature = "postgres")]
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -160,4 +164,43 @@ fn an_app_level_token_that_cannot_be_used_alone_is_pointed_out() {
     let server = Server::start(&scene.sandbox);
     let said = "warning: SLACK_APP_TOKEN is not used: without a bot token no clicks are heard by Socket Mode\nhint: set SLACK_BOT_TOKEN\n";
     wait_for("the warning", || server.said().contains(said).then_some(()));
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_click_is_acknowledged_at_once_while_another_one_waits_for_the_database() {
+    for by_socket in [false, true] {
+        let scene = Scene::people();
+        let hanging = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("postgres://u@{}/d?sslmode=disable", hanging.local_addr().expect("its address"));
+        if by_socket {
+            scene.sandbox.env("SLACK_APP_TOKEN", scene.slack.app_token());
+        } else {
+            scene.sandbox.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+        }
+        let server =
+            Server::of(scene.sandbox.cmd(["serve", "--listen", "127.0.0.1:0"]).env("DATABASE_URL", url));
+        if by_socket {
+            scene.slack.wait_sockets(1);
+        } else {
+            scene.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
+        }
+        let asker = Asker::start(&scene, &["Go on?"]);
+        let message = Asker::message(&scene);
+        // Of a question that only the database can know.
+        let mut elsewhere = scene.slack.click_payload(&message, "question:reject", HUMAN);
+        elsewhere["actions"][0]["value"] = json!("018bcfe5-6800-7000-8000-000000000000:secret");
+        let ours = scene.slack.click_payload(&message, "question:approve", HUMAN);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| scene.slack.interact(&elsewhere));
+            let _asked = hanging.accept().expect("a connection");
+            let heard = scene.slack.interact(&ours);
+            assert!(heard.acked && !waiting.is_finished(), "{heard:?}");
+            let heard = waiting.join().expect("no panic");
+            assert!(heard.acked && heard.took < Duration::from_secs(3), "{heard:?}");
+        });
+        assert_eq!(asker.end().code, Some(0));
+        let told = scene.slack.wait_ephemerals(1)[0].text.clone();
+        assert!(told.contains("the database that may know it is away"), "{told}");
+    }
 }

@@ -4,13 +4,13 @@
 //! it puts every click into the cache, whoever asked. When it ends, the next one takes over.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::outbox::Credential;
-use crate::cmd::interact::{self, Reply};
+use crate::cmd::interact::{self, Ears, Reply};
 use crate::cmd::{BUSY_MAX, courier, now, open_quietly};
 use crate::config::Config;
 #[cfg(feature = "postgres")]
@@ -141,29 +141,22 @@ impl Listener {
 /// Opens the socket; what it hears is in the cache before it is acknowledged.
 fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) -> io::Result<Socket> {
     let (theirs, witness) = (Arc::clone(config), ui.clone());
-    let mut store = None;
+    let ears = Ears::new(config, BUSY_MAX);
     // Mostly there is nothing to say.
-    let mut mouth: Option<Sender<(Interaction, Reply)>> = None;
+    let mouth: Mutex<Option<Sender<(Interaction, Reply)>>> = Mutex::default();
     let hear = move |interaction: Interaction| {
-        if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
-            store = open_quietly(&theirs, BUSY_MAX);
-        }
-        let Some(store) = &mut store else { return Ack::NotTaken };
-        match interact::handle(store, &theirs, &interaction, now()) {
-            Ok(mut reply) => {
-                reply.is_unattended |= is_server;
-                if reply.is_said() || reply.is_unattended && reply.task.is_some() {
-                    if mouth.is_none() {
-                        mouth = open_mouth(&theirs, &witness).ok();
-                    }
-                    if let Some(mouth) = &mouth {
-                        let _ = mouth.send((interaction, reply));
-                    }
-                }
-                Ack::Taken(None)
+        let Some(mut reply) = ears.hear(&interaction) else { return Ack::NotTaken };
+        reply.is_unattended |= is_server;
+        if reply.is_said() || reply.is_unattended && reply.task.is_some() {
+            let mut mouth = mouth.lock().unwrap_or_else(PoisonError::into_inner);
+            if mouth.is_none() {
+                *mouth = open_mouth(&theirs, &witness).ok();
             }
-            Err(_) => Ack::NotTaken,
+            if let Some(mouth) = &*mouth {
+                let _ = mouth.send((interaction, reply));
+            }
         }
+        Ack::Taken(None)
     };
     let ui = ui.clone();
     let mut is_first = true;

@@ -108,8 +108,11 @@ pub(super) fn pass_on(
     match forwarder.remember(store, passed) {
         Ok(Some(words)) => {
             // Only now: until then it may be said again.
-            store.write(|tx| tx.hear(&click.id, now()))?;
-            told(&words)
+            match store.write(|tx| tx.hear(&click.id, now()))? {
+                true => told(&words),
+                // Meanwhile it was.
+                false => Ok(Some(Reply::default())),
+            }
         }
         Ok(None) => Ok(None),
         Err(Stop::Cache(error)) => Err(error),
@@ -169,8 +172,8 @@ pub(super) fn pass_on_cancel(
     });
     match forwarder.remember(store, passed) {
         Ok(true) => {
-            store.write(|tx| tx.hear(&spoken.id, now()))?;
-            Ok(Some(Reply { words: Some(PASSED_ON.to_owned()), ..Reply::default() }))
+            let is_first = store.write(|tx| tx.hear(&spoken.id, now()))?;
+            Ok(Some(Reply { words: is_first.then(|| PASSED_ON.to_owned()), ..Reply::default() }))
         }
         Err(Stop::Cache(error)) => Err(error),
         Ok(false) => Ok(None),

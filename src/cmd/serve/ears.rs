@@ -2,19 +2,18 @@
 //! acknowledged.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::super::ask::listen;
-use super::super::interact::{self, Reply};
-use super::super::{BUSY_MIN, courier, now, open_quietly};
+use super::super::interact::{self, Ears, Reply};
+use super::super::{BUSY_MIN, courier, now};
 use crate::config::Config;
 use crate::delivery::http::Http;
 use crate::interaction::socket::Ack;
 use crate::interaction::wire::Interaction;
 use crate::serve::Slack;
-use crate::store::Store;
 use crate::ui::Ui;
 
 /// What is done once an interaction is stored, when nobody waits for it any more.
@@ -28,23 +27,15 @@ struct Rest {
 /// # Errors
 /// There is no room for a thread.
 pub(super) fn slack(config: &Arc<Config>, ui: &Ui) -> io::Result<Slack> {
-    let (rest, theirs) = (afterwards(config, ui)?, Arc::clone(config));
-    // One after another, as the cache takes them.
-    let store = Mutex::new(None);
-    let hear = move |interaction: Interaction| {
-        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-        if store.as_ref().is_none_or(|store: &Store| !store.is_in_place()) {
-            *store = open_quietly(&theirs, BUSY_MIN);
+    let rest = afterwards(config, ui)?;
+    let ears = Ears::new(config, BUSY_MIN);
+    let hear = move |interaction: Interaction| match ears.hear(&interaction) {
+        Some(reply) => {
+            // Only once this process ends there is nobody to take it.
+            let _ = rest.send(Rest { interaction, reply });
+            Ack::Taken(None)
         }
-        let Some(store) = &mut *store else { return Ack::NotTaken };
-        match interact::handle(store, &theirs, &interaction, now()) {
-            Ok(reply) => {
-                // Only once this process ends there is nobody to take it.
-                let _ = rest.send(Rest { interaction, reply });
-                Ack::Taken(None)
-            }
-            Err(_) => Ack::NotTaken,
-        }
+        None => Ack::NotTaken,
     };
     Ok(Slack { signing_secret: config.signing_secret.clone(), hear: Arc::new(hear), now })
 }

@@ -10,6 +10,8 @@ use crate::interaction::dial::{Line, socket_words};
 
 /// One connection.
 pub(super) struct Link {
+    /// Which it is of those that there were.
+    pub(super) number: u64,
     pub(super) line: Line,
     pub(super) opened: Instant,
     /// When anything came last.
@@ -26,8 +28,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(line: Line, now: Instant) -> Self {
+    pub(super) fn new(number: u64, line: Line, now: Instant) -> Self {
         Self {
+            number,
             line,
             opened: now,
             heard: now,

@@ -364,3 +364,28 @@ fn it_waits_longer_each_time_up_to_a_minute() {
     assert_eq!(wait_after(u32::MAX, &PACE), Duration::from_secs(60));
     assert!((0..100).all(|_| (0.0..=1.0).contains(&jitter())));
 }
+
+#[test]
+fn a_click_is_acknowledged_while_another_one_waits() {
+    let slack = FakeSlack::start();
+    let (inside, entered) = (Mutex::new(0), std::sync::Condvar::new());
+    let hear = move |_| {
+        let mut count = inside.lock().expect("no test panics here");
+        *count += 1;
+        entered.notify_all();
+        let alone = entered.wait_timeout_while(count, PATIENCE, |count| *count < 2);
+        if alone.expect("no test panics here").1.timed_out() { Ack::NotTaken } else { Ack::Taken(None) }
+    };
+    let (say, notices) = mpsc::channel();
+    let note = move |notice| drop(say.send(notice));
+    let _socket = Socket::listen_at(QUICK, access(&slack, APP_TOKEN), hear, note).expect("a thread");
+    assert_eq!(notices.recv_timeout(PATIENCE), Ok(Notice::Listening { connections: 1 }));
+    let ts = question(&slack);
+    let heard = thread::scope(|scope| {
+        let (slack, ts) = (&slack, &ts);
+        let click = |user| scope.spawn(move || slack.click(ts, "question:approve", user));
+        [click(HUMAN), click(COLLEAGUE)].map(|click| click.join().expect("no panic"))
+    });
+    assert!(heard.iter().all(|heard| heard.acked && heard.times == 1), "{heard:?}");
+    assert_eq!(slack.socket_complaints(), [""; 0]);
+}

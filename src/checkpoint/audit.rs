@@ -2,12 +2,14 @@
 
 pub(crate) mod people;
 mod shared;
+mod untold;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 pub(crate) use self::shared::{SharedTask, StoredRow, inherit, of_value};
+pub(crate) use self::untold::{Untold, latest, running};
 use super::id::{CheckpointKey, TaskId};
 use super::question::{Answer, Question, RequestId};
 use super::snapshot::Snapshot;

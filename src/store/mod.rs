@@ -40,6 +40,8 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod turn;
+#[cfg(feature = "postgres")]
+mod untold;
 mod watch;
 
 use std::borrow::Cow;

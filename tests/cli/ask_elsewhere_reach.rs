@@ -273,3 +273,52 @@ fn while_the_database_is_away_slack_is_told_what_the_machine_knows_that_hears_it
         assert!(told.ends_with(said), "{told}");
     }
 }
+
+#[cfg(feature = "serve")]
+#[test]
+fn who_asks_in_slack_hears_of_what_the_database_has_not_been_told_yet() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    let mut count = 0;
+    let mut typed = |words: &str| {
+        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", words).acked);
+        count += 1;
+        world.ours.slack.wait_ephemerals(count)[count - 1].text.clone()
+    };
+    let emit = |words: &[&str]| world.other.cmd([&["emit", "-a"], words].concat()).run().success();
+    // As if it had been away.
+    let untold = |words: &[&str]| {
+        world.other.cmd([&["emit", "-a"], words].concat()).env_remove("DATABASE_URL").run().success()
+    };
+    world.ours.emit(["-a", "build-bot", "-s", "starting", "Begin"]).run().success();
+    emit(&["deploy-bot", "-s", "starting", "Begin"]);
+    untold(&["test-bot", "-s", "blocked", "Stuck"]);
+    let told = typed("list");
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(told.contains("`test-bot` BLOCKED") && !told.contains("away"), "{told}");
+    assert!(typed("show test-bot").contains("Last Action: Stuck"));
+    untold(&["deploy-bot", "-s", "complete", "Done"]);
+    untold(&["test-bot", "-s", "working", "-f", "Further"]);
+    let told = typed("list");
+    assert!(told.contains("WORKING") && !told.contains("deploy-bot"), "{told}");
+    assert!(typed("show deploy-bot").contains("It is completed."));
+    assert_eq!(world.sql("SELECT count(*) FROM agent_checkpoints"), "2");
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn who_asks_in_slack_is_told_what_keeps_the_database_from_being_read() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    world.other.cmd(["emit", "-a", "deploy-bot", "-s", "blocked", "Stuck"]).run().success();
+    world.sql("ALTER TABLE agent_checkpoints RENAME TO gone");
+    for (count, words) in [(1, "list"), (2, "show deploy-bot")] {
+        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", words).acked);
+        let told = world.ours.slack.wait_ephemerals(count)[count - 1].text.clone();
+        assert!(told.contains("BLOCKED"), "{told}");
+        let (why, end) =
+            (r#"relation "agent_checkpoints" does not exist"#, "the machine knows that answers you._");
+        assert!(told.contains("\n_The database cannot be read: ") && told.contains(why), "{told}");
+        assert!(told.contains("agent-checkpoint db migrate") && told.ends_with(end), "{told}");
+    }
+}

@@ -21,7 +21,7 @@ const WORDS: &[(Kind, &[&str])] = &[
         &["refactor", "refactoring", "restructure", "rewrite", "rename", "simplify", "clean", "cleanup"],
     ),
     (Kind::Docs, &["doc", "docs", "document", "documentation", "readme", "changelog"]),
-    (Kind::Fix, &["fix", "fixes", "bug", "bugs", "repair", "debug", "broken", "crash", "hotfix"]),
+    (Kind::Fix, &["fix", "fixes", "bug", "bugs", "repair", "debug", "broken", "crash", "hotfix", "lint"]),
     (Kind::Review, &["review", "reviews", "audit", "critique"]),
     (
         Kind::Analyze,
@@ -44,6 +44,11 @@ const WORDS: &[(Kind, &[&str])] = &[
 ];
 /// Words that say little where another kind is named as well: `write docs`, `find the bug`, `add a test`.
 const VAGUE: &[&str] = &["add", "create", "write", "make", "find", "list", "show", "why"];
+
+/// Whether a word, in lower case, names a kind of request.
+pub(crate) fn is_telling(word: &str) -> bool {
+    WORDS.iter().any(|(_, words)| words.contains(&word))
+}
 
 impl Kind {
     /// As it stands in messages, and as the task's type.

@@ -1,8 +1,15 @@
 //! What people say to the app in words, after `/agent-task` as after a mention: `list`, `show AGENT`, `cancel AGENT`,
 //! `help`, and anything else, which asks for an agent. Nothing in here reads or does anything.
 
+use crate::checkpoint::errand::is_telling;
 use crate::checkpoint::parse::is_unseen;
+use crate::checkpoint::status::distance;
 use crate::render::text::plain;
+
+/// The words that we know, and how many words may follow each.
+const VERBS: [(&str, usize); 4] = [("list", 0), ("show", 1), ("cancel", 1), ("help", 0)];
+/// What others call it, where nothing else can be meant.
+const STOP: [&str; 3] = ["stop", "kill", "abort"];
 
 /// What somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,13 +18,16 @@ pub(crate) enum Wish {
     Show(String),
     Cancel(String),
     Help,
+    /// Something else than was typed, most likely: this.
+    Mistyped(String),
     /// An agent that does this.
     Launch(String),
 }
 
 /// Reads what somebody said, as Slack sends it: with its three characters escaped, and links and names in `<…>`.
 ///
-/// A word of ours followed by more than it takes is the beginning of a request: `list the failing tests`.
+/// A word of ours followed by more than it takes is the beginning of a request: `list the failing tests`. What is almost one
+/// of ours, with no more than that takes, is taken for a mistake: nobody is to be asked to start an agent for `lsit`.
 pub(crate) fn read(text: &str) -> Wish {
     let said = spoken(text);
     let Some(words) = words(&said) else { return Wish::Launch(said) };
@@ -28,7 +38,42 @@ pub(crate) fn read(text: &str) -> Wish {
         ("", _) | ("help" | "?" | "show" | "cancel", []) => Wish::Help,
         ("show", [agent]) => Wish::Show((*agent).to_owned()),
         ("cancel", [agent]) => Wish::Cancel((*agent).to_owned()),
-        _ => Wish::Launch(said),
+        (first, rest) => match mistyped(first, rest) {
+            Some(verb) => Wish::Mistyped([&[verb], rest].concat().join(" ")),
+            None => Wish::Launch(said),
+        },
+    }
+}
+
+/// The word of ours that somebody meant who typed this one and those after it, if any.
+fn mistyped(word: &str, rest: &[&str]) -> Option<&'static str> {
+    // `slow tests` are no agent.
+    if is_telling(word) || rest.iter().any(|word| is_telling(&word.to_lowercase())) {
+        return None;
+    }
+    let others = rest.len();
+    if others == 0 && STOP.contains(&word) {
+        return Some("cancel");
+    }
+    let verbs = VERBS.into_iter().filter(|(_, takes)| others == 0 || others == *takes);
+    let near = verbs.filter_map(|(verb, _)| {
+        // Among short words those that share half their letters are many: a request has two words more often than one.
+        let most = if others == 0 { 2 } else { verb.len() / 3 };
+        let far = if is_swapped(word, verb) { 1 } else { distance(word, verb) };
+        (1..=most).contains(&far).then_some((far, verb))
+    });
+    near.min().map(|(_, verb)| verb)
+}
+
+/// Whether they are the same but for two letters beside each other.
+fn is_swapped(word: &str, verb: &str) -> bool {
+    let mut differ = word.bytes().zip(verb.bytes()).enumerate().filter(|(_, (a, b))| a != b);
+    let (first, second, third) = (differ.next(), differ.next(), differ.next());
+    match (first, second, third) {
+        (Some((i, (a, b))), Some((j, (c, d))), None) => {
+            word.len() == verb.len() && j == i + 1 && a == d && b == c
+        }
+        _ => false,
     }
 }
 
@@ -161,7 +206,19 @@ mod tests {
             ("help me with the docs", "help me with the docs"),
             ("show me what broke", "show me what broke"),
             ("cancel the old deploys", "cancel the old deploys"),
-            ("lists", "lists"),
+            ("cancel the subscription tests in repo x", "cancel the subscription tests in repo x"),
+            ("fix the listing", "fix the listing"),
+            ("lsit the failing tests", "lsit the failing tests"),
+            ("lint", "lint"),
+            ("test", "test"),
+            ("ship it", "ship it"),
+            ("ship", "ship"),
+            ("stop deploys", "stop deploys"),
+            ("slow tests", "slow tests"),
+            ("list tests", "list tests"),
+            ("help docs", "help docs"),
+            ("candle x", "candle x"),
+            ("upgrade", "upgrade"),
             ("fix the \"login test", "fix the \"login test"),
             ("<@U0BOT> fix a &lt; b &amp;&amp; c &amp;lt; d", "fix a < b && c &lt; d"),
             ("look at <https://a.example/x?y=1&amp;z=2>", "look at https://a.example/x?y=1&z=2"),
@@ -176,6 +233,29 @@ mod tests {
             ("<<@U1>> x", "<@U1> x"),
         ] {
             assert_eq!(read(text), launch(said), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_almost_a_word_of_ours_is_taken_for_a_mistake() {
+        for (text, meant) in [
+            ("lsit", "list"),
+            ("<@U0BOT> lst", "list"),
+            ("LITS", "list"),
+            ("lists", "list"),
+            ("ls", "list"),
+            ("hlep", "help"),
+            ("hepl", "help"),
+            ("shwo", "show"),
+            ("cancle", "cancel"),
+            ("stop", "cancel"),
+            ("cancl x", "cancel x"),
+            ("canecl “nightly build”", "cancel nightly build"),
+            ("cancell deploy-bot", "cancel deploy-bot"),
+            ("shwo deploy-bot", "show deploy-bot"),
+            ("shw deploy-bot", "show deploy-bot"),
+        ] {
+            assert_eq!(read(text), Wish::Mistyped(meant.to_owned()), "{text:?}");
         }
     }
 }

@@ -90,6 +90,14 @@ fn nearest<'a>(wanted: &str, known: &'a [String]) -> Option<&'a str> {
     (far <= length / 2).then_some(name)
 }
 
+/// Something else was meant, most likely.
+pub(crate) fn mistyped(call: &str, meant: &str) -> String {
+    let meant = code(&format!("{} {meant}", plain(call, false)), 2 * NAME);
+    format!(
+        "Did you mean {meant}? Nothing was asked for; for an agent, say in three words or more what it is to do."
+    )
+}
+
 /// What there is to say, as typed after `call`: the slash command, or the bot's name.
 pub(crate) fn help(call: &str, launches: Result<(), &str>) -> String {
     let call = escape(&plain(call, false));

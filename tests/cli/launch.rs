@@ -166,6 +166,9 @@ fn people_list_show_and_get_help_by_a_command_and_by_a_mention() {
         assert!(desk.typed("show deploy-bto").contains("did you mean `deploy-bot`?"));
         assert!(desk.typed("help").contains("`/agent-task cancel AGENT`"));
         assert!(desk.typed("").contains("`/agent-task list`"));
+        assert!(desk.typed("lsit").starts_with("Did you mean `/agent-task list`? Nothing was asked for;"));
+        assert!(desk.mentioned(HUMAN, "cancl x").starts_with("Did you mean `@bot cancel x`?"));
+        assert!(desk.questions(0).is_empty());
         let said = desk.mentioned(FOREIGNER, "list");
         assert_eq!(said, "Only people of the workspace that runs this may do that.");
     });

@@ -69,21 +69,24 @@ mod tests {
         tasks.iter().map(|task| (task.started_at.0, task.updated_at.0)).collect()
     }
 
+    /// What the case is, the cache's task and whether it is new, and what runs then.
+    type Row<'a> = (&'a str, (i64, &'a str, TaskState, i64, bool), &'a [(i64, i64)]);
+
     #[test]
     fn what_was_not_told_yet_is_among_what_runs_and_what_has_ended_is_not() {
         use TaskState::{Completed, Running};
         let theirs = || vec![task(1, "bot", Running, 10), task(2, "other", Running, 9)];
-        let rows: [(&str, i64, &str, TaskState, i64, bool, &[(i64, i64)]); 8] = [
-            ("unknown there", 3, "new", Running, 11, true, &[(3, 11), (1, 10), (2, 9)]),
-            ("unknown and over", 3, "new", Completed, 11, true, &[(1, 10), (2, 9)]),
-            ("further here", 2, "other", Running, 12, false, &[(2, 12), (1, 10)]),
-            ("further there", 2, "other", Running, 8, false, &[(1, 10), (2, 9)]),
-            ("over here", 2, "other", Completed, 12, false, &[(1, 10)]),
-            ("over there", 4, "gone", Running, 12, false, &[(1, 10), (2, 9)]),
-            ("begun in ignorance", 5, "bot", Running, 12, true, &[(5, 12), (2, 9)]),
-            ("begun and ended in ignorance", 5, "bot", Completed, 12, true, &[(1, 10), (2, 9)]),
+        let rows: [Row<'_>; 8] = [
+            ("unknown there", (3, "new", Running, 11, true), &[(3, 11), (1, 10), (2, 9)]),
+            ("unknown and over", (3, "new", Completed, 11, true), &[(1, 10), (2, 9)]),
+            ("further here", (2, "other", Running, 12, false), &[(2, 12), (1, 10)]),
+            ("further there", (2, "other", Running, 8, false), &[(1, 10), (2, 9)]),
+            ("over here", (2, "other", Completed, 12, false), &[(1, 10)]),
+            ("over there", (4, "gone", Running, 12, false), &[(1, 10), (2, 9)]),
+            ("begun in ignorance", (5, "bot", Running, 12, true), &[(5, 12), (2, 9)]),
+            ("begun and ended in ignorance", (5, "bot", Completed, 12, true), &[(1, 10), (2, 9)]),
         ];
-        for (case, number, agent, state, at, is_new, runs) in rows {
+        for (case, (number, agent, state, at, is_new), runs) in rows {
             let ours = Untold { task: task(number, agent, state, at), is_new };
             assert_eq!(told(&running(theirs(), vec![ours])), runs, "{case}");
         }

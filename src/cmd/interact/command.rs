@@ -97,6 +97,7 @@ pub(super) fn obey(
                 Some(found) => cancel_task(tx, config, &found.task, spoken, now),
                 None => Ok(say(told::unknown(agent, &tx.latest_agents(KNOWN)?))),
             },
+            Wish::Mistyped(meant) => Ok(say(told::mistyped(&spoken.call, meant))),
             Wish::Help => {
                 let launches = launch::hindrance(config);
                 Ok(say(told::help(&spoken.call, launches.as_deref().map_or(Ok(()), Err))))

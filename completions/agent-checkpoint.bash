@@ -676,12 +676,16 @@ _agent__checkpoint() {
             return 0
             ;;
         agent__checkpoint__subcmd__doctor)
-            opts="-c -q -v -h --post --manifest --channel --deadline --json --quiet --verbose --color --config --env-file --cache --help"
+            opts="-c -q -v -h --post --manifest --url --channel --deadline --json --quiet --verbose --color --config --env-file --cache --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --channel)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then

@@ -86,6 +86,7 @@ pub(crate) struct ServeArgs {
 
 const DOCTOR_EXAMPLES: &str = "Examples:
   agent-checkpoint doctor --manifest
+  agent-checkpoint doctor --manifest --url https://agents.example.com
   agent-checkpoint doctor --channel '#agents'
   agent-checkpoint doctor --post";
 
@@ -95,9 +96,15 @@ pub(crate) struct DoctorArgs {
     /// Also send a test message
     #[arg(long)]
     pub(crate) post: bool,
-    /// Print a Slack app manifest with all that is needed, and do nothing else
+    /// Print the manifest of a Slack app with all that is needed, and do nothing else
     #[arg(long)]
     pub(crate) manifest: bool,
+    /// With --manifest: where Slack can reach serve [default: it need not]
+    ///
+    /// The public address that a proxy hands on to agent-checkpoint serve. Without it the app uses Socket Mode, which needs
+    /// none.
+    #[arg(long, value_name = "URL", requires = "manifest", value_parser = text(parse::public_url), value_hint = ValueHint::Url)]
+    pub(crate) url: Option<String>,
     /// Check this channel instead of the configured one
     #[arg(short, long, value_name = "CHANNEL", value_parser = text(parse::channel))]
     pub(crate) channel: Option<String>,

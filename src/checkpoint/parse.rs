@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 use std::{error, fmt};
 
-pub(crate) use artifact::{Artifact, artifact, is_web_url, url};
+pub(crate) use artifact::{Artifact, artifact, is_web_url, public_url, url};
 pub(crate) use place::{Thread, channel, is_conversation_id, thread};
 
 /// Why a text is not a value of its kind, and what to write instead.

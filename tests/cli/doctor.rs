@@ -1,6 +1,6 @@
 //! `doctor`: what it checks, what it says, and how it exits.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fake_slack::sockets::APP_TOKEN;
 use crate::fake_slack::{FakeSlack, Fault};
@@ -290,6 +290,33 @@ fn the_manifest_asks_for_what_is_used_and_no_more() {
         slack.set_scopes(&rest);
         sandbox.cmd(["doctor"]).run().stdout_has(&format!("{scope} is missing"));
     }
+}
+
+#[test]
+fn the_manifests_app_hears_clicks_commands_and_mentions_by_a_socket_or_at_a_public_address() {
+    let sandbox = Sandbox::new();
+    let doctor = |words: &[&str]| sandbox.cmd([&["doctor", "--manifest"], words].concat()).run();
+    let socket = doctor(&[]).success().json();
+    let public = doctor(&["--url", "https://agents.example.com/hooks/"]).success().json();
+    let heard = |manifest: &Value| {
+        let settings = &manifest["settings"];
+        assert_eq!(manifest["features"]["slash_commands"][0]["command"], "/agent-task");
+        assert_eq!(settings["event_subscriptions"]["bot_events"], json!(["app_mention"]));
+        assert_eq!(settings["interactivity"]["is_enabled"], true);
+        let urls = [
+            &manifest["features"]["slash_commands"][0]["url"],
+            &settings["event_subscriptions"]["request_url"],
+            &settings["interactivity"]["request_url"],
+        ];
+        (settings["socket_mode_enabled"].clone(), urls.map(|url| url.as_str().map(str::to_owned)))
+    };
+    assert_eq!(heard(&socket), (json!(true), [None, None, None]));
+    let at = |path: &str| Some(format!("https://agents.example.com/hooks/slack/{path}"));
+    assert_eq!(heard(&public), (json!(false), [at("commands"), at("events"), at("interactions")]));
+    assert_eq!(public["oauth_config"], socket["oauth_config"]);
+    let wrong = doctor(&["--url", "http://agents.example.com"]).code(64);
+    wrong.stderr_has("'http://agents.example.com'").stderr_has("https://agents.example.com");
+    sandbox.cmd(["doctor", "--url", "https://agents.example.com"]).run().code(64);
 }
 
 #[test]

@@ -76,6 +76,17 @@ pub(crate) fn url(text: &str) -> Result<String, Invalid> {
     Ok(text.to_owned())
 }
 
+/// Where Slack can reach us, which it does by TLS alone; a path may stand in front of ours.
+pub(crate) fn public_url(text: &str) -> Result<String, Invalid> {
+    let whole = url(text)?;
+    let is_right = whole.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+        && !whole.contains(['?', '#', '@']);
+    if is_right {
+        return Ok(whole.trim_end_matches('/').to_owned());
+    }
+    Err(Invalid::new("is not an address for Slack to call", "give one such as https://agents.example.com"))
+}
+
 /// Whether the text is an `http:` or `https:` URL.
 pub(crate) fn is_web_url(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, _)| is_web_scheme(scheme)) && url(text).is_ok()
@@ -98,6 +109,21 @@ mod tests {
         assert_eq!(read("report.txt"), Ok((None, "report.txt".into())));
         for text in ["", "PR=", "https://", "http:///x", "https://a b", "https://host:notaport/"] {
             assert!(artifact(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn slack_calls_an_address_by_tls() {
+        for (text, read) in [
+            ("https://agents.example.com", "https://agents.example.com"),
+            ("https://agents.example.com:8443/hooks/", "https://agents.example.com:8443/hooks"),
+        ] {
+            assert_eq!(public_url(text), Ok(read.to_owned()));
+        }
+        for text in
+            ["http://agents.example.com", "agents.example.com", "https://a@b", "https://a/?b", "https://"]
+        {
+            assert!(public_url(text).is_err(), "{text}");
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) fn check_scopes(report: &mut Report, config: &Config, held: &[&str]) 
     report.warn(
         "launch",
         message,
-        "add /agent-task or the event app_mention to the app and install it again",
+        "add /agent-task or the event app_mention to the app (doctor --manifest has both) and install it again",
     );
 }
 

@@ -4,6 +4,7 @@ mod cache;
 mod database;
 #[cfg(feature = "serve")]
 mod launch;
+mod manifest;
 mod post;
 mod report;
 mod slack;
@@ -24,12 +25,9 @@ use crate::exit::Exit;
 use crate::ui::Ui;
 use report::{Report, Verdict};
 
-/// The app that the README's set-up makes: what each scope is for stands in [`slack`].
-const MANIFEST: &str = include_str!("manifest.json");
-
 pub(super) fn run(global: &GlobalArgs, args: &DoctorArgs) -> anyhow::Result<Exit> {
     if args.manifest {
-        Ui::early(None).answer(MANIFEST.trim_end())?;
+        Ui::early(None).answer(&manifest::text(args.url.as_deref())?)?;
         return Ok(Exit::Done);
     }
     let flags = Flags { channel: args.channel.clone(), deadline: args.deadline, ..Flags::default() };

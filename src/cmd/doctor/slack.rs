@@ -27,6 +27,8 @@ const SCOPES: &[(&str, bool, &str)] = &[
     ("reactions:read", false, "see reactions that answer a question"),
     ("users:read", false, "tell bots from people who answer a question or write in a thread"),
     ("files:write", false, "attach the output of a failed command that a message has no room for"),
+    ("commands", false, "hear what people type after /agent-task"),
+    ("app_mentions:read", false, "hear what people say who mention the bot"),
 ];
 
 pub(super) fn check(report: &mut Report, config: &Config, bot: &mut Bot<'_>) {

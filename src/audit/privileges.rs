@@ -91,20 +91,41 @@ fn judge(tables: &[(Table, String, String)]) -> Rights {
     if !are_there {
         lacks.extend(tables.iter().find(|(table, ..)| table.name != VERSIONS).map(unreachable));
     }
-    for (table, user, _) in found() {
-        if !table.lacking.is_empty() {
-            let (name, lacking) = (&table.name, table.lacking.join(", "));
-            lacks.push(Lack {
-                message: format!(
-                    "user {user} may not {lacking} on {name}",
-                    lacking = table.lacking.join(" or ")
-                ),
-                hint: format!("let the tables' owner run GRANT {lacking} ON {name} TO {user}"),
-            });
-        }
-    }
+    lacks.extend(ungranted(&found().collect::<Vec<_>>()));
     let may_read_version = found().all(|(table, ..)| table.name != VERSIONS || table.lacking.is_empty());
     Rights { lacks, may_read_version, are_there }
+}
+
+/// What was not granted on tables that are found: mostly it is one cause, such as a user who may only read.
+fn ungranted(found: &[&(Table, String, String)]) -> Option<Lack> {
+    let mut groups: Vec<(&[&str], Vec<&str>)> = Vec::new();
+    for (table, ..) in found.iter().filter(|(table, ..)| !table.lacking.is_empty()) {
+        match groups.iter_mut().find(|(lacking, _)| *lacking == table.lacking) {
+            Some((_, tables)) => tables.push(&table.name),
+            None => groups.push((&table.lacking, vec![&table.name])),
+        }
+    }
+    let (_, user, _) = found.first().filter(|_| !groups.is_empty())?;
+    let lacking = groups
+        .iter()
+        .map(|(lacking, tables)| format!("{} on {}", listed(lacking, "or"), listed(tables, "and")))
+        .collect::<Vec<_>>();
+    let grants = groups
+        .iter()
+        .map(|(lacking, tables)| format!("GRANT {} ON {} TO {user}", lacking.join(", "), tables.join(", ")))
+        .collect::<Vec<_>>();
+    Some(Lack {
+        message: format!("user {user} may not {}", lacking.join(", nor ")),
+        hint: format!("let the tables' owner run {}", grants.join("; ")),
+    })
+}
+
+/// `a, b and c`.
+fn listed(words: &[&str], last: &str) -> String {
+    match words {
+        [before @ .., one] if !before.is_empty() => format!("{} {last} {one}", before.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 /// Tables that exist but not for a user who only gives their names.

@@ -108,6 +108,12 @@ impl Trouble {
         Self::new(Kind::Unreachable, message, "check host and port in DATABASE_URL")
     }
 
+    /// Something else listens there.
+    pub(super) fn stranger(place: &str, answers: &str) -> Self {
+        let message = format!("{place} does not speak PostgreSQL: {answers}");
+        Self::new(Kind::Refused, message, "check host and port in DATABASE_URL")
+    }
+
     pub(super) fn other_session(at: &At, wanted: &str) -> Self {
         let message = format!("{} is not {wanted}", at.place);
         Self::new(Kind::Unreachable, message, "name such a server's host too, or mend target_session_attrs")

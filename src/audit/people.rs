@@ -13,7 +13,7 @@ use super::Trouble;
 use super::connect::Client;
 use super::forward::many;
 use crate::checkpoint::audit::ClockOffset;
-use crate::checkpoint::audit::people::{PassedOn, WAITS, read_answer, read_deciding, read_question};
+use crate::checkpoint::audit::people::{PassedOn, WAITS, its_own, read_answer, read_deciding, read_question};
 use crate::checkpoint::id::TaskId;
 use crate::checkpoint::question::{Answer, Question, RequestId};
 use crate::checkpoint::time::Moment;
@@ -65,11 +65,11 @@ fn known(row: &Row, request: RequestId, here: Moment) -> Result<Option<Known>, E
     let offset = ClockOffset(row.try_get::<_, i64>(0)?.saturating_sub(here.0));
     let text = |index| row.try_get::<_, Option<&str>>(index);
     let (task, question) = (text(1)?, text(3)?.and_then(|text| read_question(text, offset)));
-    let told = text(4)?.and_then(|text| read_answer(text, request, offset));
+    let told = text(4)?.and_then(|text| read_answer(text, offset)).and_then(its_own(request));
     let (details, user_id, at) = (text(5)?, row.try_get(6)?, row.try_get::<_, Option<i64>>(7)?);
     let deciding = || {
         let at = Moment(at?.saturating_sub(offset.0));
-        read_deciding(details?, user_id, request, at)
+        read_deciding(details?, user_id, at).and_then(its_own(request))
     };
     let (Some(Ok(task)), Some(question)) = (task.map(Uuid::parse_str), question) else { return Ok(None) };
     Ok(Some(Known {

@@ -3,6 +3,7 @@
 //! A report is one snapshot, in a transaction that can change nothing and that the server itself ends when the caller
 //! has gone.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::types::Type;
@@ -17,7 +18,7 @@ use crate::checkpoint::audit::ClockOffset;
 use crate::checkpoint::audit::people::{read_answer, read_deciding, read_question};
 use crate::checkpoint::metrics::{Totals, first_of};
 use crate::checkpoint::parse::Artifact;
-use crate::checkpoint::question::{Answer, Question};
+use crate::checkpoint::question::{Answer, Question, RequestId};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Checkpoint, Task};
@@ -242,13 +243,18 @@ async fn whole(transaction: &Transaction<'_>, mut task: Task) -> Result<Found, E
 fn answered(asked: &[Asked], interventions: &[Intervention]) -> Vec<(Question, Option<Answer>)> {
     // All times here are the server's.
     let here = ClockOffset(0);
+    let mut answers: HashMap<RequestId, Answer> = HashMap::new();
+    // The first counts, and what checkpoints say before what people did.
+    let told = asked.iter().filter_map(|asked| read_answer(asked.answer.as_ref()?, here));
+    let deciding = interventions
+        .iter()
+        .filter_map(|one| read_deciding(one.details.as_ref()?, one.user_id.clone(), one.created_at));
+    for (request, answer) in told.chain(deciding) {
+        answers.entry(request).or_insert(answer);
+    }
     let questions = asked.iter().filter_map(|asked| read_question(asked.question.as_ref()?, here));
     let each = questions.map(|question| {
-        let told = asked.iter().find_map(|asked| read_answer(asked.answer.as_ref()?, question.id, here));
-        let decides = |one: &Intervention| {
-            read_deciding(one.details.as_ref()?, one.user_id.clone(), question.id, one.created_at)
-        };
-        let answer = told.or_else(|| interventions.iter().find_map(decides));
+        let answer = answers.get(&question.id).cloned();
         (question, answer)
     });
     each.collect()

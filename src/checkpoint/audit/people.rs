@@ -46,32 +46,37 @@ pub(crate) fn read_question(text: &str, offset: ClockOffset) -> Option<Question>
     of_value(&Value::Object(told))
 }
 
-/// What was decided as it is read back, by this machine's clock; `None` for another question's.
-pub(crate) fn read_answer(text: &str, request: RequestId, offset: ClockOffset) -> Option<Answer> {
+/// What was decided as it is read back, by this machine's clock, and to which question.
+pub(crate) fn read_answer(text: &str, offset: ClockOffset) -> Option<(RequestId, Answer)> {
     let mut told: Map<String, Value> = serde_json::from_str(text).ok()?;
     hear_moment(&mut told, ("at", "at_ms"), offset)?;
-    let is_its = told.get("request_id") == Some(&json!(request));
-    of_value(&Value::Object(told)).filter(|_| is_its)
+    let request = of_value(told.get("request_id")?)?;
+    Some((request, of_value(&Value::Object(told))?))
 }
 
-/// What was decided, from the intervention that decided it: its details, whose it is, and when.
+/// What was decided, and to which question, from the intervention that decided it: its details, whose it is, and when.
 pub(crate) fn read_deciding(
     details: &str,
     user_id: Option<String>,
-    request: RequestId,
     at: Moment,
-) -> Option<Answer> {
+) -> Option<(RequestId, Answer)> {
     let details: Value = serde_json::from_str(details).ok()?;
     let decision: Decision = of_value(&details["decision"])?;
     let text = |name: &str| details[name].as_str().map(str::to_owned);
-    (details["request_id"] == json!(request)).then(|| Answer {
+    let answer = Answer {
         decision,
         choice: text("choice"),
         user_id,
         user_name: text("user_name"),
         comment: text("comment"),
         at,
-    })
+    };
+    Some((of_value(&details["request_id"])?, answer))
+}
+
+/// What was decided, of a question alone.
+pub(crate) fn its_own(request: RequestId) -> impl Fn((RequestId, Answer)) -> Option<Answer> {
+    move |(id, answer)| (id == request).then_some(answer)
 }
 
 fn rename(map: &mut Map<String, Value>, from: &str, to: &str) {
@@ -212,13 +217,16 @@ mod tests {
             ..Answer::bare(Decision::Approved, Moment(7))
         };
         let told = answer(&(mine, decided.clone()), ClockOffset(3)).to_string();
-        assert_eq!(read_answer(&told, mine, ClockOffset(3)), Some(decided.clone()));
-        assert_eq!(read_answer(&told, other, ClockOffset(3)), None);
+        assert_eq!(read_answer(&told, ClockOffset(3)), Some((mine, decided.clone())));
+        assert_eq!(read_answer(&told, ClockOffset(3)).and_then(its_own(other)), None);
         let details = json!({ "request_id": mine, "decision": "approved", "comment": "fine" }).to_string();
         let user = Some("U1".to_owned());
-        assert_eq!(read_deciding(&details, user.clone(), mine, Moment(7)), Some(decided));
-        assert_eq!(read_deciding(&details, user.clone(), other, Moment(7)), None);
-        assert_eq!(read_deciding(r#"{"decision":"bought"}"#, user, mine, Moment(7)), None);
+        assert_eq!(read_deciding(&details, user.clone(), Moment(7)), Some((mine, decided.clone())));
+        assert_eq!(its_own(mine)((mine, decided.clone())), Some(decided.clone()));
+        assert_eq!(its_own(other)((mine, decided)), None);
+        for text in [r#"{"decision":"bought"}"#, r#"{"decision":"approved"}"#, "[]"] {
+            assert_eq!(read_deciding(text, user.clone(), Moment(7)), None, "{text}");
+        }
     }
 
     #[test]

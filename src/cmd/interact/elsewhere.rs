@@ -7,32 +7,30 @@
 
 mod looker;
 mod mouth;
+mod take;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 pub(in crate::cmd) use self::looker::{keep, look_once};
-use self::mouth::Mouth;
+pub(in crate::cmd) use self::take::{Called, Rules, Taken, take};
 use super::command::Spoken;
-use super::{Button, CANCEL, Heard, Hearing, Reply, button, cancel, harmless, record, vote};
+use super::{CANCEL, Reply, button, harmless};
 use crate::audit::connect::Client;
-use crate::audit::people::{Known, Waiting};
+use crate::audit::people::Known;
 use crate::audit::{forward, people};
-use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN, WAITING};
+use crate::checkpoint::audit::people::{Act, PassedOn, WAITING};
 use crate::checkpoint::audit::{ClockOffset, SharedTask};
-use crate::checkpoint::id::{TaskId, TaskKey, act_id};
-use crate::checkpoint::mask::Masker;
-use crate::checkpoint::plan::Policy;
+use crate::checkpoint::id::{TaskId, act_id};
 use crate::checkpoint::question::rules::{Kind, Refusal, Voter};
-use crate::checkpoint::question::{Answer, Decision, RequestId, Word, user_id};
+use crate::checkpoint::question::{Answer, Decision, RequestId, Word};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
 use crate::cmd::forward::{Forwarder, Stop};
 use crate::cmd::now;
 use crate::config::Config;
-use crate::interaction::proof::{is_proven, prove};
+use crate::interaction::proof::prove;
 use crate::interaction::wire::Click;
 use crate::store::{Store, StoreError, Tx};
 
@@ -40,12 +38,6 @@ use crate::store::{Store, StoreError, Tx};
 const PASS_ON: Duration = Duration::from_secs(2);
 /// How long after its time a question is taken to have ended although nobody has said so.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How many pages of what waits are looked at at once; mostly there is one with next to nothing on it.
-const PAGES: usize = 5;
-
-/// How much of a name is kept that whoever can write rows may have made up.
-const NAME_MAX: usize = 100;
 
 /// What a person is told whose click is for another machine.
 const PASSED_ON: &str = "Passed on to the machine that this is for.";
@@ -268,244 +260,4 @@ pub(in crate::cmd) fn end_of(known: &Known, at: Moment) -> Option<Answer> {
     let expires_at = known.question.expires_at;
     let is_over = at >= expires_at.plus(GRACE);
     known.answer.clone().or_else(|| is_over.then(|| Answer::bare(Decision::TimedOut, expires_at)))
-}
-
-/// A task of ours for which something may have been passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cmd) struct Called {
-    pub(in crate::cmd) key: TaskKey,
-    /// As databases know it.
-    pub(in crate::cmd) id: TaskId,
-    /// Another machine told the latest of it: whoever is to stop is there.
-    pub(in crate::cmd) goes_on_elsewhere: bool,
-}
-
-/// Something that was passed on and noted, and what the person is told.
-#[derive(Debug)]
-pub(in crate::cmd) struct Taken {
-    task: TaskKey,
-    user_id: Option<String>,
-    words: Option<String>,
-}
-
-/// What comes of something that was passed on.
-enum Ruled {
-    /// It is not for this cache.
-    NotOurs,
-    /// An intervention of this cache says what came of it, and replaces the row once it is told.
-    Noted(Option<String>),
-    /// It changes nothing, for this reason.
-    Refused(&'static str),
-}
-
-/// What is needed to judge what was passed on, and to tell people what came of it.
-#[derive(Debug)]
-pub(in crate::cmd) struct Rules {
-    policy: Policy,
-    pub(in crate::cmd) masker: Masker,
-    approvers: Option<Vec<String>>,
-    mouth: Option<Mouth>,
-}
-
-impl Rules {
-    pub(in crate::cmd) fn of(config: &Config) -> Self {
-        Self {
-            policy: record::policy(config),
-            masker: config.masker(),
-            approvers: config.approvers.clone(),
-            mouth: Mouth::of(config),
-        }
-    }
-
-    /// The settings that planning depends on.
-    pub(in crate::cmd) fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// Tells people what came of what they did.
-    pub(in crate::cmd) fn tell(&self, store: &mut Store, taken: &[Taken], by: Option<Instant>) {
-        if let Some(mouth) = &self.mouth {
-            mouth.tell(store, taken, by);
-        }
-    }
-}
-
-/// Takes what was passed on to these tasks of ours, and says what came of it. Each is taken once: what was taken is said
-/// whatever becomes of the rest, which comes again.
-pub(in crate::cmd) fn take(
-    store: &mut Store,
-    forwarder: &Forwarder,
-    client: &mut Client,
-    tasks: &[Called],
-    deadline: Instant,
-) -> Result<Vec<Taken>, Stop> {
-    let mut taken = Vec::new();
-    let done = take_each(store, forwarder, client, tasks, deadline, &mut taken);
-    if taken.is_empty() {
-        done?;
-    }
-    Ok(taken)
-}
-
-fn take_each(
-    store: &mut Store,
-    forwarder: &Forwarder,
-    client: &mut Client,
-    tasks: &[Called],
-    deadline: Instant,
-    taken: &mut Vec<Taken>,
-) -> Result<(), Stop> {
-    let ids: Vec<TaskId> = tasks.iter().map(|called| called.id).collect();
-    let mut refused = Vec::new();
-    for passed in waiting(forwarder, client, &ids, deadline)? {
-        let Some(called) = tasks.iter().find(|called| called.id == passed.task) else { continue };
-        let task = called.key;
-        // At an earlier look: the database has yet to be told.
-        if store.read(|tx| tx.is_passed_on(task, passed.id, TAKEN))? {
-            continue;
-        }
-        match store.write(|tx| rule(tx, forwarder.rules(), called, &passed, now()))? {
-            Ruled::NotOurs => {}
-            Ruled::Noted(words) => taken.push(Taken { task, user_id: passed.user_id, words }),
-            Ruled::Refused(reason) => refused.push(passed.refused(reason)),
-        }
-    }
-    Ok(people::refuse(client, &refused, deadline)?)
-}
-
-/// What waits for these tasks, the first first. Of very much it is a part, and what follows the next time: however much
-/// somebody writes there, no word of a person is hidden by it for good, and each look is short.
-fn waiting(
-    forwarder: &Forwarder,
-    client: &mut Client,
-    tasks: &[TaskId],
-    deadline: Instant,
-) -> Result<Vec<PassedOn>, Stop> {
-    let mut found = BTreeMap::new();
-    for _ in 0..PAGES {
-        let page = people::waiting(client, tasks, forwarder.heard_up_to(), deadline)?;
-        let is_full = page.len() >= people::ACTS_MAX;
-        if let Some(last) = page.last() {
-            forwarder.hear_up_to(last.id);
-        }
-        let mut is_round = false;
-        for Waiting { id, at, act } in page {
-            is_round |= found.insert((at, id), act).is_some();
-        }
-        if is_round || !is_full {
-            break;
-        }
-    }
-    // Whoever wrote one there that is not what it says is none of us.
-    Ok(found.into_values().flatten().filter(PassedOn::is_its_own).collect())
-}
-
-fn rule(
-    tx: &Tx<'_>,
-    rules: &Rules,
-    called: &Called,
-    passed: &PassedOn,
-    now: Moment,
-) -> Result<Ruled, StoreError> {
-    match (passed.act.request_id, passed.act.word) {
-        (Some(request), Some(word)) => rule_on_answer(tx, rules, passed, (request, word), now),
-        (None, None) => rule_on_cancel(tx, rules, called, passed, now),
-        _ => Ok(Ruled::NotOurs),
-    }
-}
-
-fn rule_on_answer(
-    tx: &Tx<'_>,
-    rules: &Rules,
-    passed: &PassedOn,
-    (request, word): (RequestId, Word),
-    now: Moment,
-) -> Result<Ruled, StoreError> {
-    // Another cache may have the same task.
-    let Some(put) = tx.question(request)? else { return Ok(Ruled::NotOurs) };
-    let (act, nonce) = (&passed.act, &put.asked.question.nonce);
-    if tx.task(put.task)?.id != passed.task {
-        return Ok(Ruled::Refused("unknown"));
-    }
-    let user_name = act.user_name.clone();
-    let heard = Heard {
-        id: Some(act.heard.clone()),
-        source: "terminal",
-        voter: Voter {
-            kind: Kind::Elsewhere,
-            user_id: None,
-            user_name: Some(unproven(user_name.as_deref().unwrap_or("somebody"))),
-        },
-        request,
-        button: None,
-        word,
-        comment: act.comment.clone(),
-    };
-    let heard = match act.source.as_str() {
-        "click" if !has_proof(passed, nonce) => return Ok(Ruled::Refused("forged")),
-        "click" => Heard {
-            source: "click",
-            voter: Voter { kind: person(act), user_id: passed.user_id.clone(), user_name },
-            button: Some(Button { nonce: nonce.clone(), ts: act.message_ts.clone().unwrap_or_default() }),
-            comment: None,
-            ..heard
-        },
-        "terminal" => heard,
-        _ => return Ok(Ruled::Refused("unknown")),
-    };
-    let hearing = Hearing { policy: &rules.policy, masker: &rules.masker };
-    let words = match vote(tx, &hearing, &heard, now)? {
-        Some(Ok(verdict)) => verdict.words,
-        Some(Err(_)) => return Ok(Ruled::Refused("unknown")),
-        // By ourselves, or at an earlier look.
-        None => None,
-    };
-    let is_noted = tx.mark_passed_on(put.task, passed.id, TAKEN)?;
-    Ok(if is_noted { Ruled::Noted(words) } else { Ruled::Refused("unknown") })
-}
-
-fn rule_on_cancel(
-    tx: &Tx<'_>,
-    rules: &Rules,
-    called: &Called,
-    passed: &PassedOn,
-    now: Moment,
-) -> Result<Ruled, StoreError> {
-    let key = called.key;
-    let (task, act) = (tx.task(key)?, &passed.act);
-    let is_ours = match act.source.as_str() {
-        // Another cache may have the same task, with a button of its own.
-        "click" => task.cancel.as_ref().is_some_and(|cancel| has_proof(passed, &cancel.nonce)),
-        // It waits for that machine.
-        "command" | "mention" if called.goes_on_elsewhere => false,
-        // Nothing proves it but that whoever wrote it may write there: it only ever stops something.
-        "command" | "mention" => passed.user_id.as_deref().is_some_and(|id| user_id(id).is_ok()),
-        _ => false,
-    };
-    if !is_ours {
-        return Ok(Ruled::NotOurs);
-    }
-    let mut words = None;
-    if tx.hear(&act.heard, now)? {
-        let (user_id, user_name) = (passed.user_id.clone(), act.user_name.clone());
-        let voter = Voter { kind: person(act), user_id, user_name };
-        words = cancel(tx, rules.approvers.as_ref(), &task, &voter, (&act.source, passed.id), now)?.words;
-    }
-    let is_noted = tx.mark_passed_on(key, passed.id, TAKEN)?;
-    Ok(if is_noted { Ruled::Noted(words) } else { Ruled::NotOurs })
-}
-
-/// What somebody at a terminal of another machine is called. Nothing proves the name, so that it must not look like that
-/// of somebody in Slack.
-fn unproven(name: &str) -> String {
-    let name: String = name.chars().take(NAME_MAX).collect();
-    format!("{name} (at a terminal elsewhere)")
-}
-
-fn person(act: &Act) -> Kind {
-    if act.is_foreign { Kind::Foreign } else { Kind::Person }
-}
-
-fn has_proof(passed: &PassedOn, nonce: &str) -> bool {
-    passed.act.proof.as_ref().is_some_and(|proof| is_proven(nonce, &passed.claim(), proof))
 }

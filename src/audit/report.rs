@@ -95,8 +95,10 @@ pub(crate) fn totals(
          avg(greatest(extract(epoch FROM duration), 0)) FILTER (WHERE duration IS NOT NULL)::float8, \
          least(coalesce(sum(tokens), 0), {max})::int8 \
          FROM (SELECT floor(extract(epoch FROM t.started_at) / 86400)::int8 AS day, t.status, \
-         t.completed_at - t.started_at AS duration, {tokens} AS tokens \
-         FROM agent_tasks t WHERE t.started_at >= timestamptz 'epoch' + $1 * interval '1 second' OFFSET 0) started \
+         CASE WHEN t.completed_at > '-infinity' AND t.completed_at < 'infinity' \
+         THEN t.completed_at - t.started_at END AS duration, {tokens} AS tokens \
+         FROM agent_tasks t WHERE t.started_at >= timestamptz 'epoch' + $1 * interval '1 second' \
+         AND t.started_at < 'infinity' OFFSET 0) started \
          GROUP BY day ORDER BY day",
         tokens = rows::TOKENS,
         max = i64::MAX,

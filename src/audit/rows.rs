@@ -52,16 +52,17 @@ fn maybe_ms(column: &str) -> String {
     )
 }
 
-/// The same of a time that every row has.
-fn ms(column: &str) -> String {
-    format!("coalesce({}, 0)", maybe_ms(column))
+/// The first of these times that is one.
+fn first_ms(columns: &[&str]) -> String {
+    let each: Vec<String> = columns.iter().map(|column| maybe_ms(column)).collect();
+    format!("coalesce({})", each.join(", "))
 }
 
 /// The columns that [`listed`] reads.
 pub(super) fn task_columns() -> String {
     let times = [
-        ms("coalesce(t.started_at, t.created_at)"),
-        ms("coalesce(t.updated_at, t.created_at)"),
+        first_ms(&["t.started_at", "t.created_at", "t.updated_at"]),
+        first_ms(&["t.updated_at", "t.created_at", "t.started_at"]),
         maybe_ms("t.completed_at"),
     ];
     let times = times.join(", ");
@@ -80,7 +81,7 @@ pub(super) fn listed(row: &Row) -> Result<Listed, Error> {
         let cut: Option<String> = row.try_get(index)?;
         Ok(whole(&ours, column).or(cut))
     };
-    let started_at = moment(row, 11)?.unwrap_or_default();
+    let started_at = known_moment(row, 11, 0)?;
     let ended_at = moment(row, 13)?;
     let state = task_state(row.try_get(5)?, ended_at);
     let kept = ours.get("snapshot").and_then(of_value);
@@ -102,7 +103,7 @@ pub(super) fn listed(row: &Row) -> Result<Listed, Error> {
         channel_id: string(&slack, "channel_id"),
         thread_ts: row.try_get(8)?,
         card: string(&slack, "card").filter(|card| card != "frozen").map_or(Card::Missing, Card::At),
-        updated_at: moment(row, 12)?.unwrap_or(started_at),
+        updated_at: known_moment(row, 12, 0)?,
         ended_at,
         ..blank
     };
@@ -118,7 +119,7 @@ fn assembled(
     let has_checkpoint: bool = row.try_get(15)?;
     let tokens = number(row, 18)?;
     let context_limit = limit(row, 19)?;
-    let ran = ended_at.map_or(0, |ended| u64::try_from(ended.0.saturating_sub(started_at.0)).unwrap_or(0));
+    let ran = ended_at.map_or(0, |ended| between(started_at, ended));
     // Without a checkpoint the task itself may still say why it failed.
     let error: Option<&str> = row.try_get(if has_checkpoint { 21 } else { 9 })?;
     let action: Option<&str> = row.try_get(22)?;
@@ -139,7 +140,7 @@ fn assembled(
 
 /// The columns that [`checkpoint`] reads.
 pub(super) fn checkpoint_columns() -> String {
-    let created_at = ms("t.created_at");
+    let created_at = maybe_ms("t.created_at");
     format!(
         "t.id::text, t.status::text, t.checkpoint_type::text, t.progress::int8, t.tokens_used::int8, \
          t.context_limit::int8, t.action_description::text, t.error_message::text, t.elapsed_seconds::int8, \
@@ -149,8 +150,8 @@ pub(super) fn checkpoint_columns() -> String {
 
 /// Without its artifacts. What became of its message only the machine that recorded it knows.
 pub(super) fn checkpoint(row: &Row, task: &Task) -> Result<Checkpoint, Error> {
-    let created_at = moment(row, 9)?.unwrap_or(task.started_at);
-    let since_start = u64::try_from(created_at.0.saturating_sub(task.started_at.0)).unwrap_or(0);
+    let created_at = known_moment(row, 9, 0)?;
+    let since_start = between(task.started_at, created_at);
     let mut meta = object(row, 10)?;
     let ours = match meta.remove(OURS) {
         Some(Value::Object(ours)) => ours,
@@ -191,7 +192,7 @@ pub(super) fn asked(row: &Row) -> Result<Option<Asked>, Error> {
 
 /// The columns that [`artifact`] reads.
 pub(super) fn artifact_columns() -> String {
-    let created_at = ms("t.created_at");
+    let created_at = maybe_ms("t.created_at");
     format!(
         "t.artifact_name::text, coalesce(t.artifact_url, t.artifact_content)::text, (t.metadata->'{OURS}')::text, \
          {created_at}"
@@ -207,12 +208,12 @@ pub(super) fn artifact(row: &Row) -> Result<Made, Error> {
         None => Artifact { name: None, target: name.unwrap_or_default() },
     };
     let checkpoint_id = string(&ours, "checkpoint_id");
-    Ok(Made { artifact, checkpoint_id, created_at: moment(row, 3)?.unwrap_or_default() })
+    Ok(Made { artifact, checkpoint_id, created_at: moment(row, 3)?.unwrap_or(Moment::UNKNOWN) })
 }
 
 /// The columns that [`intervention`] reads.
 pub(super) fn intervention_columns() -> String {
-    let created_at = ms("t.created_at");
+    let created_at = maybe_ms("t.created_at");
     format!("t.id::text, t.intervention_type::text, t.user_id::text, t.action_details::text, {created_at}")
 }
 
@@ -223,7 +224,7 @@ pub(super) fn intervention(row: &Row) -> Result<Intervention, Error> {
         kind: kind.unwrap_or_default(),
         user_id: row.try_get(2)?,
         details: row.try_get(3)?,
-        created_at: moment(row, 4)?.unwrap_or_default(),
+        created_at: known_moment(row, 4, 0)?,
     })
 }
 
@@ -271,6 +272,25 @@ fn status(row: &Row, status: usize, kind: usize) -> Result<Status, Error> {
 
 fn moment(row: &Row, index: usize) -> Result<Option<Moment>, Error> {
     Ok(row.try_get::<_, Option<i64>>(index)?.map(Moment))
+}
+
+/// The same of something that has its time in its id as well, where that is one of ours.
+fn known_moment(row: &Row, index: usize, id: usize) -> Result<Moment, Error> {
+    if let Some(moment) = moment(row, index)? {
+        return Ok(moment);
+    }
+    let made_at = uuid(row, id)?.get_timestamp().map(|time| {
+        let (seconds, nanos) = time.to_unix();
+        let millis = seconds.saturating_mul(1000).saturating_add(u64::from(nanos) / 1_000_000);
+        Moment(i64::try_from(millis).unwrap_or(i64::MAX))
+    });
+    Ok(made_at.unwrap_or(Moment::UNKNOWN))
+}
+
+/// The milliseconds between two moments; none where one is unknown, or they are in the wrong order.
+fn between(first: Moment, last: Moment) -> u64 {
+    let is_known = first.is_known() && last.is_known();
+    if is_known { u64::try_from(last.0.saturating_sub(first.0)).unwrap_or(0) } else { 0 }
 }
 
 /// A number of things, which cannot be negative.

@@ -9,6 +9,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Moment(pub(crate) i64);
 
 impl Moment {
+    /// For what has a time that nobody knows, as where another program wrote infinity.
+    pub(crate) const UNKNOWN: Self = Self(i64::MIN);
+
+    pub(crate) fn is_known(self) -> bool {
+        self != Self::UNKNOWN
+    }
+
     /// This much later; stops at the end of time instead of overflowing.
     pub(crate) fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add_unsigned(millis(by)))
@@ -22,6 +29,11 @@ impl Moment {
     /// How long ago `earlier` was; zero when it lies ahead, as after a clock was set back.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// As [`Self::rfc3339`] has it; `None` for [`Self::UNKNOWN`].
+    pub(crate) fn told(self) -> Option<String> {
+        self.is_known().then(|| self.rfc3339())
     }
 
     /// RFC 3339 in UTC with milliseconds, such as `2026-03-01T09:30:00.000Z`; the nearest moment that can be written
@@ -73,6 +85,8 @@ mod tests {
 
     #[test]
     fn writes_rfc_3339_in_utc() {
+        assert_eq!(Moment::UNKNOWN.told(), None);
+        assert_eq!(Moment(0).told().as_deref(), Some("1970-01-01T00:00:00.000Z"));
         assert_eq!(Moment(0).rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Moment(1_772_357_400_120).rfc3339(), "2026-03-01T09:30:00.120Z");
         // As from an interval of thousands of years.

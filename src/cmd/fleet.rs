@@ -126,7 +126,7 @@ fn artifact_json(made: &Made) -> Value {
         "name": made.artifact.name,
         "target": made.artifact.target,
         "checkpoint_id": made.checkpoint_id,
-        "created_at": made.created_at.rfc3339(),
+        "created_at": made.created_at.told(),
     })
 }
 
@@ -144,6 +144,6 @@ fn intervention_json(intervention: Intervention) -> Value {
         "user_id": intervention.user_id,
         "user_name": user_name,
         "action_details": details,
-        "created_at": intervention.created_at.rfc3339(),
+        "created_at": intervention.created_at.told(),
     })
 }

@@ -121,8 +121,8 @@ pub(super) fn task_json(report: &TaskReport) -> Value {
         "channel": task.channel_id.as_ref().or(task.channel.as_ref()),
         "thread_ts": task.thread_ts,
         "card_ts": match &task.card { Card::At(ts) => Some(ts), Card::Missing | Card::Frozen => None },
-        "started_at": task.started_at.rfc3339(),
-        "updated_at": task.updated_at.rfc3339(),
+        "started_at": task.started_at.told(),
+        "updated_at": task.updated_at.told(),
         "seen_at": task.seen_at.map(Moment::rfc3339),
         "ended_at": task.ended_at.map(Moment::rfc3339),
         "elapsed_seconds": snapshot.elapsed_ms / 1000,
@@ -220,7 +220,10 @@ fn row(report: &TaskReport, progress: fn(u8) -> String, now: Moment) -> [(Tone, 
         (Tone::Dim, name(snapshot.name.as_deref().unwrap_or("-"))),
         (Tone::Good, progress(snapshot.progress)),
         (context, format!("{:.1}%", snapshot.context_percent())),
-        (Tone::Dim, spoken(now.since(task.updated_at))),
+        (
+            Tone::Dim,
+            if task.updated_at.is_known() { spoken(now.since(task.updated_at)) } else { "-".to_owned() },
+        ),
         (waiting, what),
     ]
 }
@@ -228,7 +231,7 @@ fn row(report: &TaskReport, progress: fn(u8) -> String, now: Moment) -> [(Tone, 
 /// For how long a running task has given no sign of life, once that is worth a look. Silence alone is no end.
 fn silence(task: &Task, now: Moment) -> String {
     let silent = now.since(task.seen_at.map_or(task.updated_at, |seen| seen.max(task.updated_at)));
-    if task.state != TaskState::Running || silent < SILENT {
+    if task.state != TaskState::Running || silent < SILENT || !task.updated_at.is_known() {
         return String::new();
     }
     format!(" (silent for {})", spoken(silent))

@@ -8,6 +8,8 @@ use crate::checkpoint::time::spoken;
 
 /// The longest piece of free text on the line, in characters.
 const FREE_TEXT_MAX: usize = 200;
+/// The same of a link, which is of use only whole.
+const LINK_MAX: usize = 2000;
 
 /// One line, without a line break: status, agent, progress, action, error, artifacts, context and elapsed time.
 pub(crate) fn line(agent_id: &str, snapshot: &Snapshot) -> String {
@@ -22,9 +24,9 @@ pub(crate) fn line(agent_id: &str, snapshot: &Snapshot) -> String {
     parts.extend(snapshot.action.as_ref().map(short));
     parts.extend(snapshot.error.as_ref().map(|error| format!("🔴 {}", short(error))));
     parts.extend(snapshot.artifacts.iter().map(|artifact| {
-        let target = text::plain(&artifact.target, false);
+        let target = text::brief(&artifact.target, LINK_MAX, 0);
         match &artifact.name {
-            Some(name) => format!("{}: {target}", text::plain(name, false)),
+            Some(name) => format!("{}: {target}", text::brief(name, FREE_TEXT_MAX, 0)),
             None => target,
         }
     }));
@@ -36,13 +38,7 @@ pub(crate) fn line(agent_id: &str, snapshot: &Snapshot) -> String {
 }
 
 fn short(excerpt: &Excerpt) -> String {
-    let line = text::plain(&excerpt.text, false);
-    let cut = match line.char_indices().nth(FREE_TEXT_MAX) {
-        Some((end, _)) => &line[..end],
-        None => &line,
-    };
-    let omitted = excerpt.omitted + (line.chars().count() - cut.chars().count()) as u64;
-    if omitted > 0 { format!("{cut}… (+{} characters)", text::thousands(omitted)) } else { cut.to_owned() }
+    text::brief(&excerpt.text, FREE_TEXT_MAX, excerpt.omitted)
 }
 
 #[cfg(test)]

@@ -46,6 +46,18 @@ pub(crate) fn context_warning(percent: f64, tokens: u64, limit: u64, level: Leve
     )
 }
 
+/// The beginning of a text, plain and on one line, and how much of it is left out, beside what was before.
+pub(crate) fn brief(text: &str, max: usize, left_out: u64) -> String {
+    cut(&plain(text, false), max, left_out)
+}
+
+/// The same of text that is plain already.
+pub(crate) fn cut(line: &str, max: usize, left_out: u64) -> String {
+    let cut = line.char_indices().nth(max).map_or(line, |(end, _)| &line[..end]);
+    let omitted = left_out + (line.chars().count() - cut.chars().count()) as u64;
+    if omitted > 0 { format!("{cut}… (+{} characters)", thousands(omitted)) } else { line.to_owned() }
+}
+
 /// Text that cannot change how the text around it is shown: no control characters (a line break becomes a space
 /// unless `lines` are wanted) and no marks that reverse the reading direction.
 pub(crate) fn plain(text: &str, lines: bool) -> String {

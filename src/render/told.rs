@@ -50,7 +50,7 @@ fn line(task: &Task, now: Moment) -> String {
         code(&task.agent_id, NAME),
         snapshot.status.name().to_uppercase(),
         snapshot.progress,
-        spoken(now.since(task.started_at)),
+        if task.started_at.is_known() { spoken(now.since(task.started_at)) } else { "-".to_owned() },
     )
 }
 

@@ -33,6 +33,8 @@ mod engines;
 mod fake_slack;
 mod fleet;
 #[cfg(feature = "postgres")]
+mod fleet_odd;
+#[cfg(feature = "postgres")]
 mod fleet_reads;
 mod flush;
 mod generated;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::ask::Asker;
 use crate::fake_slack::HUMAN;
 use crate::fake_slack::clicks::SIGNING_SECRET;
+use crate::fake_slack::people::COLLEAGUE;
 use crate::scene::Scene;
 use crate::serve::Server;
 use crate::support::wait_for;
@@ -103,6 +104,26 @@ fn what_slack_says_twice_counts_once() {
     assert_eq!(all.len(), 1, "{all:?}");
     scene.slack.click(&message.ts, "question:reject", HUMAN);
     assert_eq!(asker.end().code, Some(10));
+}
+
+#[test]
+fn show_tells_people_who_was_refused_and_why() {
+    let (scene, _server) = set_up();
+    let asker = Asker::start(&scene, &["Go on?", "--approver", HUMAN]);
+    let message = Asker::message(&scene);
+    assert!(scene.slack.click(&message.ts, "question:approve", COLLEAGUE).acked);
+    scene.slack.click(&message.ts, "question:reject", HUMAN);
+    assert_eq!(asker.end().code, Some(10));
+    let page = scene.sandbox.cmd(["show", "bot"]).run().success();
+    let all = interventions(&scene);
+    let (who, at) = (&all[0]["user_name"], &all[0]["created_at"]);
+    let line = format!(
+        "refused   approve by @{} at {}: not among the approvers\n",
+        who.as_str().expect("a name"),
+        at.as_str().expect("a time")
+    );
+    assert_eq!(page.stdout.lines().filter(|line| line.starts_with("refused ")).count(), 1, "{page}");
+    page.stdout_has(&line);
 }
 
 #[test]

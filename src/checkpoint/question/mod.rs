@@ -274,7 +274,7 @@ impl Question {
             "user_id": answer.and_then(|answer| answer.user_id.clone()),
             "user_name": answer.and_then(|answer| answer.user_name.clone()),
             "comment": answer.and_then(|answer| answer.comment.clone()),
-            "answered_at": answer.map(|answer| answer.at.rfc3339()),
+            "answered_at": answer.and_then(|answer| answer.at.told()),
             "waited_seconds": self.waited(until).as_secs(),
         })
     }

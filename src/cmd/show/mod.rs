@@ -77,7 +77,7 @@ pub(super) fn show_json(report: &TaskReport, checkpoints: &[Checkpoint]) -> Valu
                     "name": artifact.name,
                     "target": artifact.target,
                     "checkpoint_id": checkpoint.id.to_string(),
-                    "created_at": checkpoint.created_at.rfc3339(),
+                    "created_at": checkpoint.created_at.told(),
                 })
             })
         })
@@ -99,12 +99,15 @@ fn checkpoint_json(checkpoint: &Checkpoint) -> Value {
         "artifacts": checkpoint.artifacts,
         "meta": checkpoint.meta,
         "elapsed_seconds": checkpoint.elapsed_ms / 1000,
-        "created_at": checkpoint.created_at.rfc3339(),
+        "created_at": checkpoint.created_at.told(),
         "delivery": checkpoint.delivery.name(),
         "delivery_error": checkpoint.delivery_error,
         "message_ts": checkpoint.message_ts,
     })
 }
+
+/// The longest that one value is for people, in characters; JSON has all of it.
+const SHOWN: usize = 2000;
 
 /// The same for people; it may be unknown what became of the messages.
 pub(super) fn page(report: &TaskReport, checkpoints: &[Checkpoint], knows_delivery: bool, ui: &Ui) -> String {
@@ -115,7 +118,7 @@ pub(super) fn page(report: &TaskReport, checkpoints: &[Checkpoint], knows_delive
             lines.push(format!(
                 "{} {}",
                 ui.tint(Tone::Dim, &format!("{label:<9}")),
-                text::plain(&value, false)
+                text::brief(&value, SHOWN, 0)
             ));
         }
     };
@@ -125,12 +128,12 @@ pub(super) fn page(report: &TaskReport, checkpoints: &[Checkpoint], knows_delive
     fact("context", Some(text::context(&task.snapshot)));
     fact("channel", task.channel_id.clone().or_else(|| task.channel.clone()));
     fact("thread", task.thread_ts.clone());
-    fact("started", Some(task.started_at.rfc3339()));
+    fact("started", task.started_at.told());
     fact("ended", task.ended_at.map(Moment::rfc3339));
     fact("slack", Some(waits(report, now()).1).filter(|waits| waits != "-"));
     lines.push(String::new());
     for checkpoint in checkpoints {
-        let said = checkpoint.action.iter().chain(&checkpoint.error).map(|said| text::plain(said, false));
+        let said = checkpoint.action.iter().chain(&checkpoint.error).map(|said| text::brief(said, SHOWN, 0));
         lines.push(
             format!(
                 "{:>8}  {:<16}  {:>4}  {:<11}  {}",
@@ -145,12 +148,13 @@ pub(super) fn page(report: &TaskReport, checkpoints: &[Checkpoint], knows_delive
         );
         for line in checkpoint.tail.iter().flat_map(|tail| tail.lines()) {
             // Its indentation says something, as in a Python traceback.
-            let line = text::plain(line, true);
+            let line = text::cut(&text::plain(line, true), SHOWN, 0);
             lines.push(format!("{:>10}{}", "", ui.tint(Tone::Dim, line.trim_end())).trim_end().to_owned());
         }
         for artifact in &checkpoint.artifacts {
             let name = artifact.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
-            lines.push(format!("{:>10}{}", "", text::plain(&format!("{name}{}", artifact.target), false)));
+            let text = text::brief(&format!("{name}{}", artifact.target), SHOWN, 0);
+            lines.push(format!("{:>10}{text}", ""));
         }
     }
     lines.join("\n")

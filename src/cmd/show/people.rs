@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::SHOWN;
 use crate::checkpoint::id::TaskKey;
 use crate::checkpoint::question::{Answer, Question};
 use crate::checkpoint::time::Moment;
-use crate::render::text::plain;
+use crate::render::text::{brief, plain};
 use crate::store::{Intervention, StoreError, Tx};
 
 /// A task's questions and interventions, in the order of time, as of a moment.
@@ -52,7 +53,7 @@ impl People {
         each.collect()
     }
 
-    /// For people: what was asked and what came of it, and who wanted the agent to stop.
+    /// For people: what was asked and what came of it, who wanted the agent to stop, and what was refused.
     pub(in crate::cmd) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for Told { question, answer, .. } in &self.questions {
@@ -60,9 +61,9 @@ impl People {
                 Some(answer) => answer.words(),
                 None => format!("open for another {}", question.time_left(self.at)),
             };
-            lines.push(format!("request {}  {}", question.id, plain(&state, false)));
+            lines.push(format!("request {}  {}", question.id, brief(&state, SHOWN, 0)));
             // Whoever answers at a terminal reads here what that approves, all of it, and what there is to choose from.
-            let text = if answer.is_none() { question.whole() } else { plain(&question.text, false) };
+            let text = if answer.is_none() { question.whole() } else { brief(&question.text, SHOWN, 0) };
             let each = plain(&text, true);
             lines.extend(each.lines().map(|line| format!("{:>10}{line}", "").trim_end().to_owned()));
             if answer.is_none() && !question.choices.is_empty() {
@@ -70,7 +71,7 @@ impl People {
                 lines.push(format!("{:>10}choices: {}", "", choices.join(", ")));
             }
         }
-        lines.extend(self.interventions.iter().filter_map(cancel_line));
+        lines.extend(self.interventions.iter().filter_map(line));
         if !lines.is_empty() {
             lines.insert(0, String::new());
         }
@@ -90,16 +91,41 @@ fn intervention_json(one: &Intervention) -> Value {
     })
 }
 
-/// That somebody who may wanted the agent to stop, and whether its machine knows.
-fn cancel_line(intervention: &Value) -> Option<String> {
+/// What somebody did that a person has to know of: that the agent is asked to stop, and whether its machine knows; and what
+/// was refused, and why.
+fn line(intervention: &Value) -> Option<String> {
     let details = &intervention["action_details"];
-    if intervention["intervention_type"] != "cancel" || details["refused"].is_string() {
+    let kind = intervention["intervention_type"].as_str().unwrap_or_default();
+    let refused = details["refused"].as_str();
+    if kind != "cancel" && refused.is_none() {
         return None;
     }
     let name = intervention["user_name"].as_str().map(|name| format!("@{name}"));
     let who = name.or_else(|| intervention["user_id"].as_str().map(str::to_owned));
-    let who = plain(who.as_deref().unwrap_or("somebody"), false);
+    let who = brief(who.as_deref().unwrap_or("somebody"), SHOWN, 0);
+    let at = intervention["created_at"].as_str().map_or_else(String::new, |at| format!(" at {at}"));
+    if let Some(refused) = refused {
+        return Some(format!("refused   {} by {who}{at}: {}", brief(kind, SHOWN, 0), why(refused)));
+    }
     let waits = if details["passed_on"] == "waiting" { ", not taken by its machine yet" } else { "" };
-    let at = intervention["created_at"].as_str().unwrap_or_default();
-    Some(format!("cancel    asked for by {who} at {at}{waits}"))
+    Some(format!("cancel    asked for by {who}{at}{waits}"))
+}
+
+/// Why something was refused, by the name that [`Refusal`](crate::checkpoint::question::rules::Refusal) has for it and
+/// what was heard of a cancel.
+fn why(refused: &str) -> String {
+    let words = match refused {
+        "late" => "it was over already",
+        "over" => "its time was over",
+        "not_allowed" => "not among the approvers",
+        "foreign" => "of another workspace",
+        "bot" => "a bot",
+        "own_token" => "the agent's own token",
+        "again" => "said before",
+        "not_offered" => "not offered by the question",
+        "forged" => "a button of something else",
+        "unknown" => "no such question",
+        other => return brief(other, SHOWN, 0),
+    };
+    words.to_owned()
 }

@@ -430,6 +430,40 @@ fn a_program_that_is_not_there_is_told_in_the_thread() {
 }
 
 #[test]
+fn the_last_lines_of_an_agent_that_fails_stand_in_its_thread_and_in_show() {
+    // What it says of errors, or what it says where that is nothing; nothing where it ends well.
+    let rows = [
+        ("echo said; echo 'no space left' >&2; exit 3", Some(("no space left", "said"))),
+        ("echo said; exit 3", Some(("said", "no space left"))),
+        ("echo said; echo 'no space left' >&2", None),
+    ];
+    side_by_side(rows, |(script, shown)| {
+        let launch = format!("sh -c \"{script}\"");
+        let desk = Desk::with(
+            Way::Http,
+            &[("AGENT_CHECKPOINT_LAUNCH", &launch), ("AGENT_CHECKPOINT_APPROVERS", COLLEAGUE)],
+        );
+        let question = desk.asked("fix the login");
+        desk.approve(&question);
+        let ended = if shown.is_some() { "error" } else { "complete" };
+        let task = desk.task(|task| text(task, "status") == ended);
+        let ts = text(&task, "thread_ts").to_owned();
+        let sign = if shown.is_some() { "exit code 3" } else { "COMPLETE" };
+        let last = wait_for("its end in the thread", || {
+            let thread = desk.scene.slack.thread(&ts);
+            let each = thread.iter().filter(|message| message.ts != ts).map(|message| format!("{message:?}"));
+            each.into_iter().find(|message| message.contains(sign) && !message.contains("Approve"))
+        });
+        let page = desk.scene.sandbox.cmd(["show", text(&task, "agent_id")]).run().success();
+        let tail = |line: &str| page.stdout.contains(&format!("\n          {line}\n"));
+        match shown {
+            Some((has, lacks)) => assert!(last.contains(has) && tail(has) && !tail(lacks), "{last} {page}"),
+            None => assert!(!tail("said") && !tail("no space left"), "{page}"),
+        }
+    });
+}
+
+#[test]
 fn doctor_says_whether_agents_can_be_started() {
     let scene = Scene::bot();
     let doctor = |settings: &[(&str, &str)]| {

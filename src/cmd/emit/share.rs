@@ -38,7 +38,8 @@ impl Emission<'_> {
         }
         let Some(forwarder) = self.forwarder.take() else { return outset };
         let session = match (outset.place.take(), self.audit_deadline()) {
-            (Some(place), _) => forwarder.arrive(store, place),
+            (Some(place), Some(deadline)) => forwarder.arrive(store, place.by(deadline)),
+            (Some(place), None) => forwarder.arrive(store, place),
             (None, Some(deadline)) => forwarder.enter(store, deadline),
             (None, None) => Err(Stop::Crowded),
         };

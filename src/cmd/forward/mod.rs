@@ -33,7 +33,7 @@ const SEATS: u32 = 4;
 /// How soon to look whether one of them is done, and how often in the end.
 const POLL: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_millis(40);
-/// Whoever waited for a place and has less time left than this does not begin to connect.
+/// Whoever waited for a place, or for a slow disk, and has less time left than this leaves it to others.
 const HURRY: Duration = Duration::from_millis(100);
 /// How much longer than its work a seat is kept, should its holder die.
 const SEAT_MARGIN: Duration = Duration::from_secs(5);
@@ -76,10 +76,18 @@ pub(super) struct Forwarder {
 pub(super) struct Place {
     seat: String,
     trail: Trail,
+    since: Instant,
     /// By when everything is to be told.
     deadline: Instant,
     /// The connection, where it was begun already.
     dial: Option<Dial>,
+}
+
+impl Place {
+    /// The same with another deadline, where it turned out how long everything else takes.
+    pub(super) fn by(self, deadline: Instant) -> Self {
+        Self { deadline, ..self }
+    }
 }
 
 /// Why forwarding stopped.
@@ -290,7 +298,7 @@ impl Forwarder {
         let left = deadline.saturating_duration_since(Instant::now());
         let until = at.plus(left.min(super::BUSY_MAX) + SEAT_MARGIN);
         let seat = tx.take_seat(&self.name, SEATS, &self.owner, (at, until))?;
-        Ok(seat.map(|seat| Place { seat, trail, deadline, dial: None }))
+        Ok(seat.map(|seat| Place { seat, trail, since: Instant::now(), deadline, dial: None }))
     }
 
     /// The same, and begins to connect: the database gets ready while the transaction is written to the disk.
@@ -309,15 +317,18 @@ impl Forwarder {
     pub(super) fn arrive(
         &self,
         store: &mut Store,
-        Place { seat, trail, deadline, dial }: Place,
+        Place { seat, trail, since, deadline, dial }: Place,
     ) -> Result<Session<'_>, Stop> {
         let now = Instant::now();
+        // A slow disk may have taken the time.
+        let left = deadline.saturating_duration_since(now);
+        let is_late = left.is_zero() || dial.is_some() && left < HURRY && left < since.elapsed();
         let greet_by = deadline.min(now + CONNECT_MAX);
         // Read while the server gets ready.
         let waiting = dial.as_ref().and_then(|_| store.read(|tx| Session::along(tx, &trail)).ok());
         let client = match dial {
             // What is not even tried says nothing of the database.
-            _ if now >= deadline => Err(Stop::Crowded),
+            _ if is_late => Err(Stop::Crowded),
             Some(dial) => dial.finish().map_err(Stop::Database),
             None => connect(&self.database, greet_by).map_err(Stop::Database),
         };
@@ -384,16 +395,20 @@ mod tests {
     use crate::args::GlobalArgs;
     use crate::config::{Flags, resolve};
 
-    #[test]
-    fn whoever_gets_a_place_in_the_last_moment_says_nothing_of_the_database() {
-        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    /// A forwarder to a server that says nothing, and a cache of its own.
+    fn connecting_to(silent: &TcpListener) -> (Forwarder, Store, tempfile::TempDir) {
         let url = format!("postgres://u@{}/d?sslmode=disable", silent.local_addr().expect("its address"));
         let env = |name: &str| (name == "DATABASE_URL").then(|| OsString::from(&url));
         let config = resolve(&GlobalArgs::default(), Flags::default(), &env).expect("settings");
-        let forwarder = Forwarder::new(&config).expect("a database");
         let dir = tempfile::tempdir().expect("a directory");
         let opened = Store::open_at(&dir.path().join("cache.db"), Duration::from_secs(5));
-        let mut store = opened.expect("a cache").store;
+        (Forwarder::new(&config).expect("a database"), opened.expect("a cache").store, dir)
+    }
+
+    #[test]
+    fn whoever_gets_a_place_in_the_last_moment_says_nothing_of_the_database() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (forwarder, mut store, _dir) = connecting_to(&silent);
         let other = Owner::current(Moment(0));
         let (began, at) = (Instant::now(), now());
         let until = at.plus(Duration::from_millis(1000));
@@ -407,5 +422,20 @@ mod tests {
         let stop =
             forwarder.enter(&mut store, began + Duration::from_millis(1090)).err().expect("no session");
         assert!(matches!(stop, Stop::Crowded), "{stop:?}");
+    }
+
+    #[test]
+    fn whoever_is_left_hardly_any_time_by_a_slow_disk_says_nothing_of_the_database() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (forwarder, mut store, _dir) = connecting_to(&silent);
+        let deadline = Instant::now() + Duration::from_millis(300);
+        let place = store.write_relaxed(|tx| forwarder.set_out(tx, now(), deadline));
+        let place = place.expect("a transaction").expect("a place");
+        // So long the transaction took.
+        thread::sleep(Duration::from_millis(230));
+        let stop = forwarder.arrive(&mut store, place).err().expect("no session");
+        assert!(matches!(stop, Stop::Crowded), "{stop:?}");
+        let free = store.read(|tx| tx.has_free_seat(&forwarder.name, 1, &Owner::current(Moment(0)), now()));
+        assert!(free.expect("a look"), "the place is left");
     }
 }

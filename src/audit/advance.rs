@@ -10,8 +10,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::Client;
 use super::forward::{OPEN, many};
+use super::people::{Wishes, wishes, wishes_of};
 use super::trouble::Trouble;
-use crate::checkpoint::audit::people::WAITS;
 use crate::checkpoint::audit::{CheckpointRow, TaskRow};
 
 /// About the year 100,000: well within what PostgreSQL keeps as a `timestamptz`.
@@ -32,7 +32,7 @@ pub(crate) struct Clocks {
 
 /// Tells a checkpoint and what its task is after it. `None`, and nothing is changed, unless the task is open, was last
 /// told of by the same cache with an earlier checkpoint, is in the same thread, and the clocks are as they were. With
-/// `asks` it is said whether what people did elsewhere waits for the task.
+/// `asks` it is said what people want of the task.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
@@ -42,7 +42,7 @@ pub(crate) fn advance(
     clocks: &Clocks,
     asks: bool,
     deadline: Instant,
-) -> Result<Option<bool>, Trouble> {
+) -> Result<Option<Wishes>, Trouble> {
     let moments = || {
         // Of a task that goes on there is none.
         let completed_at = match task.completed_at {
@@ -87,15 +87,15 @@ pub(crate) fn advance(
         (&checkpoint.metadata, Type::TEXT),
         (&checkpoint.progress, Type::INT4),
     ];
-    let rows = many(client, &statement(asks), &parameters, deadline, |row| row.try_get(0))?;
+    let rows = many(client, &statement(asks), &parameters, deadline, |row| {
+        if asks { wishes(row, 0) } else { Ok(Wishes::default()) }
+    })?;
     Ok(rows.into_iter().next())
 }
 
 fn statement(asks: bool) -> String {
     let waits = match asks {
-        true => format!(
-            "EXISTS (SELECT 1 FROM human_interventions i WHERE i.task_id = $1::uuid AND strpos(action_details, '{WAITS}') > 0)"
-        ),
+        true => wishes_of("$1::uuid"),
         false => "false".to_owned(),
     };
     // A server looks everything up anew for a new connection. So moments come as such, operators are given the types that

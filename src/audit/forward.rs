@@ -11,6 +11,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::connect::Client;
+use super::people::{Wishes, wishes, wishes_of};
 use super::trouble::Trouble;
 use crate::checkpoint::audit::people::WAITS;
 use crate::checkpoint::audit::{ArtifactRow, CheckpointRow, InterventionRow, StoredRow, TaskRow};
@@ -154,8 +155,7 @@ pub(crate) fn tasks(
     many(client, &sql, &[(&ids, Type::TEXT_ARRAY)], deadline, |row| stored(row, 0))
 }
 
-/// Tells the rows of a batch; says what the database has of its tasks now, and of each whether what people did elsewhere
-/// waits for it.
+/// Tells the rows of a batch; says what the database has of its tasks now, and what people want of each.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over; nothing is changed then, or all of it, if the answer was lost.
@@ -163,9 +163,9 @@ pub(crate) fn tell(
     client: &mut Client,
     rows: &Rows,
     deadline: Instant,
-) -> Result<Vec<(StoredRow, bool)>, Trouble> {
+) -> Result<Vec<(StoredRow, Wishes)>, Trouble> {
     many(client, &statement(rows), &parameters(rows).borrowed(), deadline, |row| {
-        Ok((stored(row, 0)?, row.try_get::<_, Option<bool>>(STORED_COLUMNS)?.unwrap_or(false)))
+        Ok((stored(row, 0)?, wishes(row, STORED_COLUMNS)?))
     })
 }
 
@@ -354,9 +354,8 @@ fn statement(rows: &Rows) -> String {
                      status, elapsed_seconds, error_message, created_at, metadata)
              ON CONFLICT (id) DO NOTHING
          ){artifacts}{interventions}
-         SELECT {STORED}, EXISTS (
-             SELECT 1 FROM human_interventions WHERE task_id = t.id AND strpos(action_details, '{WAITS}') > 0)
-         FROM tasks t",
+         SELECT {STORED}, {wishes} FROM tasks t",
+        wishes = wishes_of("t.id"),
         started = at("started_at"),
         completed = at("completed_at"),
         updated = at("updated_at"),

@@ -13,7 +13,9 @@ use super::Trouble;
 use super::connect::Client;
 use super::forward::many;
 use crate::checkpoint::audit::ClockOffset;
-use crate::checkpoint::audit::people::{PassedOn, WAITS, its_own, read_answer, read_deciding, read_question};
+use crate::checkpoint::audit::people::{
+    PassedOn, REFUSED, SOURCE, WAITS, Wanted, its_own, read_answer, read_deciding, read_question,
+};
 use crate::checkpoint::id::TaskId;
 use crate::checkpoint::question::{Answer, Question, RequestId};
 use crate::checkpoint::time::Moment;
@@ -103,18 +105,72 @@ pub(crate) fn pass_on(client: &mut Client, act: &PassedOn, deadline: Instant) ->
     many(client, sql, &parameters, deadline, |_| Ok(())).map(|_| ())
 }
 
-/// Something that was passed on and waits.
+/// What people want of a task, as far as it is told along with its row.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes {
+    /// Something that was passed on waits for it.
+    pub(crate) waits: bool,
+    /// It is to end, as some machine has ruled: a user, details, and when by the server's clock.
+    cancel: Option<String>,
+}
+
+impl Wishes {
+    /// Who wants the task to end, by this machine's clock.
+    pub(crate) fn cancel(&self, offset: ClockOffset) -> Option<Wanted> {
+        let (user_id, details, seconds): (Option<String>, String, Option<f64>) =
+            serde_json::from_str(self.cancel.as_ref()?).ok()?;
+        #[expect(clippy::cast_possible_truncation, reason = "no clock is that far from 1970")]
+        let at = seconds.map(|seconds| (seconds * 1000.0) as i64);
+        Some(Wanted::read(user_id, &details, at, offset))
+    }
+}
+
+/// The columns that [`wishes`] reads, of the task with this id.
+pub(super) fn wishes_of(task: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM human_interventions WHERE task_id = {task} AND strpos(action_details, '{WAITS}') > 0),
+         (SELECT json_build_array(user_id, action_details,
+                 CASE WHEN created_at > '-infinity' AND created_at < 'infinity' THEN extract(epoch FROM created_at) END)::text
+             FROM human_interventions WHERE task_id = {task} AND {} ORDER BY created_at LIMIT 1)",
+        is_cancel()
+    )
+}
+
+/// Whether a row says that a task is to end, and somebody has ruled so.
+fn is_cancel() -> String {
+    format!(
+        "intervention_type = 'cancel' AND strpos(action_details, '{WAITS}') = 0
+             AND strpos(action_details, '{REFUSED}') = 0 AND strpos(action_details, '{SOURCE}') > 0"
+    )
+}
+
+/// # Errors
+/// They are not there.
+pub(super) fn wishes(row: &Row, at: usize) -> Result<Wishes, Error> {
+    let waits = row.try_get::<_, Option<bool>>(at)?.unwrap_or(false);
+    Ok(Wishes { waits, cancel: row.try_get(at + 1)? })
+}
+
+/// Something that people want of a task.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) id: Uuid,
     /// When, in microseconds since 1970 by the server's clock; the end of time where nobody's clock can have said so.
     pub(crate) at: i64,
     /// `None` where it cannot be read: it is left alone.
-    pub(crate) act: Option<PassedOn>,
+    pub(crate) wish: Option<Wish>,
 }
 
-/// What was passed on to these tasks and waits, [`ACTS_MAX`] at most, by the order of ids: those after this one first, then
-/// from the beginning.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// It was passed on and waits.
+    PassedOn(Box<PassedOn>),
+    /// The task is to end, as some machine has ruled.
+    Cancel(TaskId, Wanted),
+}
+
+/// What was passed on to these tasks and waits, and whether they are to end, [`ACTS_MAX`] at most, by the order of ids: those
+/// after this one first, then from the beginning. Moments of what is wanted are corrected by `offset`.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
@@ -122,38 +178,44 @@ pub(crate) fn waiting(
     client: &mut Client,
     tasks: &[TaskId],
     after: Uuid,
+    offset: ClockOffset,
     deadline: Instant,
 ) -> Result<Vec<Waiting>, Trouble> {
     let sql = format!(
         "SELECT id::text, task_id::text, agent_id::text, user_id::text, action_details::text,
              CASE WHEN created_at BETWEEN '0001-01-01' AND '9999-12-31' THEN (extract(epoch FROM created_at) * 1000000)::bigint END
          FROM human_interventions
-         WHERE task_id = ANY ($1::text[]::uuid[]) AND strpos(action_details, '{WAITS}') > 0
-         ORDER BY id <= $2::text::uuid, id LIMIT {ACTS_MAX}"
+         WHERE task_id = ANY ($1::text[]::uuid[]) AND (strpos(action_details, '{WAITS}') > 0 OR {})
+         ORDER BY id <= $2::text::uuid, id LIMIT {ACTS_MAX}",
+        is_cancel()
     );
     let (tasks, after) = (tasks.iter().map(TaskId::to_string).collect::<Vec<_>>(), after.to_string());
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&tasks, Type::TEXT_ARRAY), (&after, Type::TEXT)];
     many(client, &sql, &parameters, deadline, |row| {
         let id = row.try_get::<_, Option<&str>>(0)?.and_then(|id| Uuid::parse_str(id).ok());
         let id = id.unwrap_or_default();
-        let at = row.try_get::<_, Option<i64>>(5)?.unwrap_or(i64::MAX);
-        Ok(Waiting { id, at, act: passed_on(row, id)? })
+        let at = row.try_get::<_, Option<i64>>(5)?;
+        Ok(Waiting { id, at: at.unwrap_or(i64::MAX), wish: wish(row, (id, at), offset)? })
     })
 }
 
-fn passed_on(row: &Row, id: Uuid) -> Result<Option<PassedOn>, Error> {
+fn wish(row: &Row, (id, at): (Uuid, Option<i64>), offset: ClockOffset) -> Result<Option<Wish>, Error> {
     let text = |index| row.try_get::<_, Option<&str>>(index);
     let task = text(1)?.and_then(|text| Uuid::parse_str(text).ok());
-    let act = text(4)?.and_then(|text| serde_json::from_str(text).ok());
-    let (Some(task), Some(act)) = (task, act) else { return Ok(None) };
-    Ok(Some(PassedOn {
+    let (Some(task), Some(details)) = (task, text(4)?) else { return Ok(None) };
+    if !details.contains(WAITS) {
+        let wanted = Wanted::read(row.try_get(3)?, details, at.map(|at| at / 1000), offset);
+        return Ok(Some(Wish::Cancel(TaskId(task), wanted)));
+    }
+    let Ok(act) = serde_json::from_str(details) else { return Ok(None) };
+    Ok(Some(Wish::PassedOn(Box::new(PassedOn {
         id,
         task: TaskId(task),
         // Nothing depends on whose it says it is.
         agent_id: text(2)?.unwrap_or_default().to_owned(),
         user_id: row.try_get(3)?,
         act,
-    }))
+    }))))
 }
 
 /// Says why acts that waited change nothing.

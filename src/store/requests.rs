@@ -7,6 +7,8 @@ use super::record::to_json;
 use super::rows;
 use super::watch::Watcher;
 use super::{StoreError, Tx};
+#[cfg(feature = "postgres")]
+use crate::checkpoint::audit::people::Wanted;
 use crate::checkpoint::id::TaskKey;
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Cancel, Task};
@@ -56,6 +58,23 @@ impl Tx<'_> {
         self.connection.execute(
             "INSERT INTO requests (task, type, user_id, user_name, created_at_ms) VALUES (?1, 'cancel', ?2, ?3, ?4)",
             params![task.0, user_id, user_name, now.0],
+        )?;
+        Ok(())
+    }
+
+    /// Notes the same as another machine has ruled it, once, as long as the task has not ended.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn take_over_cancel(
+        &self,
+        task: TaskKey,
+        wanted: &Wanted,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        self.connection.execute(
+            "INSERT INTO requests (task, type, user_id, user_name, created_at_ms) SELECT key, 'cancel', ?2, ?3, ?4
+             FROM tasks WHERE key = ?1 AND state NOT IN ('completed', 'cancelled')
+                 AND NOT EXISTS (SELECT 1 FROM requests WHERE task = ?1 AND type = 'cancel')",
+            params![task.0, wanted.user_id, wanted.user_name, wanted.at.unwrap_or(now).0],
         )?;
         Ok(())
     }

@@ -24,8 +24,8 @@ use crate::support::{Sandbox, wait_for};
 
 /// A machine that asks, and another one, with one Slack and one database.
 pub(crate) struct World<'a> {
-    cluster: &'a Cluster,
-    database: String,
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) database: String,
     pub(crate) ours: Scene,
     pub(crate) other: Sandbox,
 }
@@ -51,6 +51,12 @@ impl<'a> World<'a> {
     #[track_caller]
     pub(crate) fn sql(&self, statement: &str) -> String {
         self.cluster.sql_in(&self.database, statement)
+    }
+
+    /// Whether the database is there for anybody.
+    #[track_caller]
+    pub(crate) fn allow_connections(&self, allowed: bool) {
+        self.cluster.sql(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", self.database));
     }
 
     /// An open question of ours that the other machine can find.

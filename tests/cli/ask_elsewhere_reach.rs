@@ -23,7 +23,7 @@ use crate::support::{Sandbox, wait_for};
 impl World<'_> {
     /// What another machine passes on that heard `/agent-task cancel AGENT`.
     #[track_caller]
-    fn cancel(&self, agent: &str, users: &[&str]) {
+    pub(crate) fn cancel(&self, agent: &str, users: &[&str]) {
         for (n, user) in users.iter().enumerate() {
             let heard = format!("018bcfe5-6800-7000-8000-00000000000{n}");
             let details =
@@ -37,7 +37,7 @@ impl World<'_> {
     }
 
     #[track_caller]
-    fn wait_for_task(&self, agent: &str) {
+    pub(crate) fn wait_for_task(&self, agent: &str) {
         let sql = format!("SELECT count(*) FROM agent_tasks WHERE agent_id = '{agent}'");
         wait_for("the task in the database", || (self.sql(&sql) == "1").then_some(()));
     }

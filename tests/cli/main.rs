@@ -4,6 +4,8 @@ mod ask;
 #[cfg(feature = "postgres")]
 mod ask_elsewhere;
 #[cfg(feature = "postgres")]
+mod ask_elsewhere_cancel;
+#[cfg(feature = "postgres")]
 mod ask_elsewhere_reach;
 mod ask_people;
 mod ask_socket;

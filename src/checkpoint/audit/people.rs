@@ -9,12 +9,15 @@ use uuid::Uuid;
 
 use super::{ClockOffset, object, of_value};
 use crate::checkpoint::id::{TaskId, act_id};
-use crate::checkpoint::question::{Answer, Decision, Question, RequestId, Word};
+use crate::checkpoint::question::{Answer, Decision, Question, RequestId, Word, user_id};
 use crate::checkpoint::time::Moment;
 
 /// What a row of `human_interventions` says in its details as long as it waits for whom it is for.
 pub(crate) const WAITS: &str = r#""passed_on":"waiting""#;
-/// The word for that, and for one on which whom it is for has ruled.
+/// What such a row says where it changes nothing, and what each of ours says.
+pub(crate) const REFUSED: &str = r#""refused":"#;
+pub(crate) const SOURCE: &str = r#""source":"#;
+/// The word for one that waits, and for one on which whom it is for has ruled.
 pub(crate) const WAITING: &str = "waiting";
 pub(crate) const TAKEN: &str = "taken";
 
@@ -98,6 +101,32 @@ fn hear_moment(
     let at = map.remove(theirs)?.as_i64()?;
     map.insert(ours.to_owned(), json!(at.saturating_sub(offset.0)));
     Some(())
+}
+
+/// How much of a name is kept that whoever can write rows may have made up.
+pub(crate) const NAME_MAX: usize = 100;
+
+/// That somebody wants a task to end, which some machine has ruled on: whoever may, or whoever can write rows there. It only
+/// ever stops something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) user_id: Option<String>,
+    pub(crate) user_name: Option<String>,
+    /// By this machine's clock; `None` where nobody's clock can have said so.
+    pub(crate) at: Option<Moment>,
+}
+
+impl Wanted {
+    /// From a row's user, details, and moment by the server's clock.
+    pub(crate) fn read(who: Option<String>, details: &str, at: Option<i64>, offset: ClockOffset) -> Self {
+        let details: Value = serde_json::from_str(details).unwrap_or_default();
+        let name = details["user_name"].as_str();
+        Self {
+            user_id: who.filter(|id| user_id(id).is_ok()),
+            user_name: name.map(|name| name.chars().take(NAME_MAX).collect()),
+            at: at.map(|at| Moment(at.saturating_sub(offset.0))),
+        }
+    }
 }
 
 /// What a person did, heard by one machine and meant for another: a row of `human_interventions` until that one rules.

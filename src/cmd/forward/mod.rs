@@ -345,6 +345,7 @@ impl Forwarder {
                 advanced: None,
                 looked_at: BTreeSet::new(),
                 waits_for: Vec::new(),
+                cancels: Vec::new(),
                 greet_by,
                 deadline,
             }),

@@ -10,6 +10,7 @@ use crate::audit::advance::{Clocks, advance};
 use crate::audit::connect::Client;
 use crate::audit::forward::{self, Rows};
 use crate::audit::{Trouble, schema};
+use crate::checkpoint::audit::people::Wanted;
 use crate::checkpoint::audit::{AuditCheckpoint, ClockOffset, SharedTask, StoredRow};
 use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::time::{Moment, millis};
@@ -36,6 +37,8 @@ pub(in crate::cmd) struct Session<'a> {
     pub(super) looked_at: BTreeSet<Uuid>,
     /// Tasks that were told of and for which what people did elsewhere waits.
     pub(super) waits_for: Vec<Called>,
+    /// Those that are to end, as some machine has ruled; it is written down at the end.
+    pub(super) cancels: Vec<(TaskKey, Wanted)>,
     /// By when we must know that it is a server that we can use.
     pub(super) greet_by: Instant,
     pub(super) deadline: Instant,
@@ -75,8 +78,8 @@ impl Session<'_> {
     /// told with the least there is to say and nothing to ask before. False, and nothing is told, where it is not the
     /// case.
     ///
-    /// The session need not have greeted: its clocks are compared on the way. With `asks` it is found out as well whether
-    /// what people did elsewhere waits.
+    /// The session need not have greeted: its clocks are compared on the way. With `asks` it is found out as well what people
+    /// want of the task.
     pub(in crate::cmd) fn advance(
         &mut self,
         store: &mut Store,
@@ -101,8 +104,9 @@ impl Session<'_> {
             told => told?,
         };
         let is_told = told.is_some();
-        if let Some(waits) = told {
-            self.waits_for.extend(called.filter(|_| waits));
+        if let Some(wishes) = told {
+            self.cancels.extend(called.and_then(|called| Some((called.key, wishes.cancel(self.offset)?))));
+            self.waits_for.extend(called.filter(|_| wishes.waits));
             self.advanced = Some(batch);
         }
         Ok(is_told)
@@ -253,13 +257,21 @@ impl Session<'_> {
             artifacts: batch.checkpoints.iter().flat_map(|told| told.artifacts(offset)).collect(),
             interventions: batch.interventions.iter().map(|told| told.row(offset)).collect(),
         };
-        let (rows, waits): (Vec<_>, Vec<_>) =
+        let (rows, wishes): (Vec<_>, Vec<_>) =
             forward::tell(&mut self.client, &rows, self.deadline)?.into_iter().unzip();
-        for (row, _) in rows.iter().zip(waits).filter(|(_, waits)| *waits) {
+        for (row, wishes) in rows.iter().zip(wishes) {
+            let cancel = wishes.cancel(offset);
+            if !wishes.waits && cancel.is_none() {
+                continue;
+            }
             let its_own = batch.tasks.iter().find(|told| told.task.id.0 == row.id);
             let Some((key, id)) = its_own.and_then(|told| Some((told.task.key?, told.task.id))) else {
                 continue;
             };
+            self.cancels.extend(cancel.map(|wanted| (key, wanted)));
+            if !wishes.waits {
+                continue;
+            }
             let latest = row.clone().task(offset).latest;
             let goes_on_elsewhere = latest.is_some_and(|latest| latest.cache != self.trail.cache);
             // What was heard last counts.
@@ -329,12 +341,13 @@ impl Session<'_> {
 
     /// Ends the connection and gives the place to somebody else.
     pub(in crate::cmd) fn close(self, store: &mut Store) -> Result<(), StoreError> {
-        let Self { forwarder, client, seat, advanced, offset, .. } = self;
+        let Self { forwarder, client, seat, advanced, cancels, offset, .. } = self;
         drop(client);
         store.write_relaxed(|tx| {
             if let Some(batch) = &advanced {
                 tx.audited(&forwarder.name, batch, offset, now())?;
             }
+            cancels.iter().try_for_each(|(task, wanted)| tx.take_over_cancel(*task, wanted, now()))?;
             tx.leave_office(&seat, &forwarder.owner)
         })
     }

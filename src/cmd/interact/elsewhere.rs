@@ -16,7 +16,7 @@ use uuid::Uuid;
 pub(in crate::cmd) use self::looker::{keep, look_once};
 pub(in crate::cmd) use self::take::{Called, Rules, Taken, take};
 use super::command::Spoken;
-use super::{CANCEL, Reply, button, harmless};
+use super::{CANCEL, Reply, button, harmless, proves};
 use crate::audit::connect::Client;
 use crate::audit::people::Known;
 use crate::audit::{forward, people};
@@ -67,9 +67,10 @@ impl Meant {
     fn is_ours(&self, tx: &Tx<'_>) -> Result<bool, StoreError> {
         Ok(match self {
             Self::Question { request, .. } => tx.question(*request)?.is_some(),
-            Self::Task { id, .. } => {
-                tx.task_with_id(&id.to_string())?.is_some_and(|task| task.cancel.is_some())
-            }
+            // Another cache may have the same task, with a button of its own.
+            Self::Task { id, nonce } => tx
+                .task_with_id(&id.to_string())?
+                .is_some_and(|task| task.cancel.is_some_and(|cancel| proves(nonce, &cancel.nonce))),
         })
     }
 }

@@ -7,8 +7,9 @@ use std::time::Instant;
 use super::super::{Button, Heard, Hearing, cancel, record, vote};
 use super::mouth::Mouth;
 use crate::audit::connect::Client;
-use crate::audit::people::{self, Waiting};
-use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN};
+use crate::audit::people::{self, Waiting, Wish};
+use crate::checkpoint::audit::ClockOffset;
+use crate::checkpoint::audit::people::{Act, NAME_MAX, PassedOn, TAKEN};
 use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::checkpoint::mask::Masker;
 use crate::checkpoint::plan::Policy;
@@ -23,9 +24,6 @@ use crate::store::{Store, StoreError, Tx};
 
 /// How many pages of what waits are looked at at once; mostly there is one with next to nothing on it.
 const PAGES: usize = 5;
-
-/// How much of a name is kept that whoever can write rows may have made up.
-const NAME_MAX: usize = 100;
 
 /// A task of ours for which something may have been passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,9 +111,23 @@ fn take_each(
     taken: &mut Vec<Taken>,
 ) -> Result<(), Stop> {
     let ids: Vec<TaskId> = tasks.iter().map(|called| called.id).collect();
+    let known = store.read(|tx| tx.known_trail(forwarder.name()))?;
+    let offset = known.and_then(|trail| trail.offset).unwrap_or(ClockOffset(0));
     let mut refused = Vec::new();
-    for passed in waiting(forwarder, client, &ids, deadline)? {
-        let Some(called) = tasks.iter().find(|called| called.id == passed.task) else { continue };
+    for wish in wishes(forwarder, client, &ids, offset, deadline)? {
+        let of = |id: TaskId| tasks.iter().find(|called| called.id == id);
+        let passed = match wish {
+            Wish::PassedOn(passed) => *passed,
+            Wish::Cancel(id, wanted) => {
+                if let Some(called) = of(id)
+                    && store.read(|tx| Ok(tx.requests_ever(called.key)?.is_empty()))?
+                {
+                    store.write(|tx| tx.take_over_cancel(called.key, &wanted, now()))?;
+                }
+                continue;
+            }
+        };
+        let Some(called) = of(passed.task) else { continue };
         let task = called.key;
         // At an earlier look: the database has yet to be told.
         if store.read(|tx| tx.is_passed_on(task, passed.id, TAKEN))? {
@@ -132,29 +144,34 @@ fn take_each(
 
 /// What waits for these tasks, the first first. Of very much it is a part, and what follows the next time: however much
 /// somebody writes there, no word of a person is hidden by it for good, and each look is short.
-fn waiting(
+fn wishes(
     forwarder: &Forwarder,
     client: &mut Client,
     tasks: &[TaskId],
+    offset: ClockOffset,
     deadline: Instant,
-) -> Result<Vec<PassedOn>, Stop> {
+) -> Result<Vec<Wish>, Stop> {
     let mut found = BTreeMap::new();
     for _ in 0..PAGES {
-        let page = people::waiting(client, tasks, forwarder.heard_up_to(), deadline)?;
+        let page = people::waiting(client, tasks, forwarder.heard_up_to(), offset, deadline)?;
         let is_full = page.len() >= people::ACTS_MAX;
         if let Some(last) = page.last() {
             forwarder.hear_up_to(last.id);
         }
         let mut is_round = false;
-        for Waiting { id, at, act } in page {
-            is_round |= found.insert((at, id), act).is_some();
+        for Waiting { id, at, wish } in page {
+            is_round |= found.insert((at, id), wish).is_some();
         }
         if is_round || !is_full {
             break;
         }
     }
     // Whoever wrote one there that is not what it says is none of us.
-    Ok(found.into_values().flatten().filter(PassedOn::is_its_own).collect())
+    let is_meant = |wish: &Wish| match wish {
+        Wish::PassedOn(passed) => passed.is_its_own(),
+        Wish::Cancel(..) => true,
+    };
+    Ok(found.into_values().flatten().filter(is_meant).collect())
 }
 
 fn rule(

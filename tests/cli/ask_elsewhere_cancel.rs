@@ -1,0 +1,224 @@
+//! A cancel that one machine has taken holds on every other one on which the agent goes on.
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+
+use serde_json::{Value, json};
+
+use crate::ask_elsewhere::{World, refused};
+use crate::fake_slack::HUMAN;
+#[cfg(feature = "serve")]
+use crate::fake_slack::clicks::SIGNING_SECRET;
+use crate::fake_slack::people::COLLEAGUE;
+#[cfg(feature = "serve")]
+use crate::serve::Server;
+use crate::stream::Talk;
+use crate::support::wait_for;
+
+impl World<'_> {
+    /// Ours begins, and has taken a cancel of one who may; somebody else's is refused.
+    #[track_caller]
+    fn cancelled_here(&self) {
+        self.approved_by_human();
+        self.ours.emit(["-s", "starting", "Begin"]).run().success();
+        self.cancel("bot", &[COLLEAGUE, HUMAN]);
+        self.take_here(&[COLLEAGUE, HUMAN]);
+    }
+
+    fn approved_by_human(&self) {
+        for machine in [&self.ours.sandbox, &self.other] {
+            machine.env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
+        }
+    }
+
+    /// Ours takes what waits for it, and tells the database so.
+    #[track_caller]
+    fn take_here(&self, users: &[&str]) {
+        let code = if users.contains(&HUMAN) { 20 } else { 0 };
+        self.ours.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--obey", "Stuck"]).run().code(code);
+        self.ours.flush();
+        self.settled(users.len());
+        self.ours.slack.wait_ephemerals(users.len());
+    }
+
+    /// The exit code of the agent's next `emit --obey` on the other machine.
+    #[track_caller]
+    fn obeys_there(&self, status: &str) -> Option<i32> {
+        self.other.cmd(["emit", "-a", "bot", "-s", status, "--obey", "There"]).run().code
+    }
+
+    /// How many statements an `emit --obey` on the other machine is to the database, which exits so.
+    #[track_caller]
+    fn said_to_the_database(&self, code: i32) -> usize {
+        let count = || self.cluster.statements(&self.database).len();
+        let before = count();
+        assert_eq!(self.obeys_there("blocked"), Some(code));
+        count() - before
+    }
+
+    /// Nobody is told anything again, and each act is one row.
+    #[track_caller]
+    fn is_said_once(&self, acts: usize) {
+        self.other.cmd(["flush"]).run().success();
+        self.ours.flush();
+        assert_eq!(self.settled(acts).len(), acts);
+        assert_eq!(self.ours.slack.wait_ephemerals(acts).len(), acts);
+    }
+
+    /// A `run` on the other machine whose command has begun, as the database knows.
+    #[track_caller]
+    fn running_there(&self) -> Child {
+        let script = "echo ready; exec sleep 90";
+        let words = ["run", "-a", "bot", "--", "sh", "-c", script];
+        let mut process = self.other.cmd(words).env("AGENT_CHECKPOINT_BACKGROUND", "auto").spawn();
+        let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("ready"));
+        process
+    }
+}
+
+#[test]
+fn a_cancel_that_one_machine_has_taken_holds_where_another_goes_on() {
+    let world = World::new();
+    world.cancelled_here();
+    // With the first one, which takes the task over, and with each that follows, whether it speaks with the database or not.
+    for status in ["blocked", "working", "blocked"] {
+        assert_eq!(world.obeys_there(status), Some(20), "{status}");
+    }
+    let receipt = world.other.cmd(["emit", "-a", "bot", "--json", "There"]).run().success().json();
+    assert_eq!(receipt["requests"].as_array().map(Vec::len), Some(1), "{receipt}");
+    let request = &receipt["requests"][0];
+    assert_eq!((&request["type"], &request["user_id"]), (&json!("cancel"), &json!(HUMAN)));
+    assert_eq!(request["user_name"], HUMAN, "{receipt}");
+    world.is_said_once(2);
+    // Until the task ends.
+    assert_eq!(world.obeys_there("complete"), Some(0));
+    assert_eq!(world.obeys_there("starting"), Some(0));
+}
+
+#[test]
+fn a_cancel_that_was_refused_stops_nobody_on_another_machine() {
+    let world = World::new();
+    world.approved_by_human();
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    world.cancel("bot", &[COLLEAGUE]);
+    world.take_here(&[COLLEAGUE]);
+    for status in ["blocked", "blocked"] {
+        assert_eq!(world.obeys_there(status), Some(0));
+    }
+    assert_eq!(refused(&world.settled(1)), ["not_allowed"]);
+    world.is_said_once(1);
+}
+
+#[test]
+fn a_cancel_holds_where_the_agent_went_on_while_the_database_was_away() {
+    let world = World::new();
+    world.cancelled_here();
+    world.allow_connections(false);
+    assert_eq!(world.obeys_there("blocked"), Some(0));
+    world.allow_connections(true);
+    world.other.cmd(["flush"]).run().success();
+    assert_eq!(world.sql("SELECT count(*) FROM agent_tasks"), "1");
+    assert_eq!(world.obeys_there("working"), Some(20));
+    world.is_said_once(2);
+}
+
+#[test]
+fn a_cancel_that_is_taken_once_the_agent_is_elsewhere_reaches_it_there() {
+    let world = World::new();
+    world.approved_by_human();
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    for status in ["blocked", "blocked"] {
+        assert_eq!(world.obeys_there(status), Some(0));
+    }
+    let said = world.said_to_the_database(0);
+    // As ours tells it that has heard of it by itself, and as somebody may have written it whose clock is none.
+    let details = json!({ "task_id": "x", "source": "click", "user_name": "maria" });
+    world.sql(&format!(
+        "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details, created_at)
+         SELECT gen_random_uuid(), id, agent_id, 'cancel', '{HUMAN}', '{details}', at FROM agent_tasks,
+             (VALUES ('infinity'::timestamptz), (now()), ('-infinity'::timestamptz)) AS g (at)"
+    ));
+    for status in ["blocked", "working", "blocked"] {
+        assert_eq!(world.obeys_there(status), Some(20), "{status}");
+    }
+    // And it is no word more to the database.
+    assert_eq!(said, world.said_to_the_database(20));
+}
+
+#[test]
+fn a_run_that_goes_on_with_a_task_that_was_cancelled_elsewhere_ends() {
+    let world = World::new();
+    world.cancelled_here();
+    let mut process = world.running_there();
+    assert_eq!(process.wait().expect("an end").code(), Some(143));
+    let shown = world.other.cmd(["show", "bot", "--json"]).run().success().json();
+    assert_eq!(
+        (&shown["state"], &shown["action"]),
+        (&json!("cancelled"), &json!(format!("cancelled by @{HUMAN}")))
+    );
+    world.is_said_once(2);
+}
+
+#[test]
+fn a_run_ends_by_a_cancel_that_another_machine_takes_meanwhile() {
+    let world = World::new();
+    world.approved_by_human();
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    let mut process = world.running_there();
+    wait_for("the run's checkpoint", || {
+        (world.sql("SELECT count(*) FROM agent_checkpoints") == "2").then_some(())
+    });
+    // The same agent reports here as well.
+    world.ours.emit(["-s", "blocked", "Here"]).run().success();
+    world.cancel("bot", &[HUMAN]);
+    world.take_here(&[HUMAN]);
+    assert_eq!(process.wait().expect("an end").code(), Some(143));
+    world.is_said_once(1);
+}
+
+#[test]
+fn a_stream_and_a_courier_hear_of_a_cancel_that_was_taken_elsewhere() {
+    let world = World::new();
+    world.cancelled_here();
+    let mut talk = Talk::start(world.other.cmd(["stream", "--json"]));
+    let line = json!({ "agent_id": "bot", "status": "blocked" });
+    let receipt =
+        wait_for("the request", || Some(talk.ask(&line)).filter(|receipt| receipt.get("requests").is_some()));
+    assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");
+    assert_eq!(talk.end().0, Some(0));
+    world.is_said_once(2);
+
+    let world = World::new();
+    world.cancelled_here();
+    world.other.env("AGENT_CHECKPOINT_BACKGROUND", "always");
+    let emit = || -> Value {
+        world.other.cmd(["emit", "-a", "bot", "-s", "blocked", "--json", "There"]).run().success().json()
+    };
+    assert!(emit().get("requests").is_none());
+    let receipt =
+        wait_for("the request", || Some(emit()).filter(|receipt| receipt.get("requests").is_some()));
+    assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");
+    world.is_said_once(2);
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn a_button_of_another_machines_run_is_passed_on_by_one_whose_own_run_of_the_task_is_over() {
+    let world = World::new();
+    for machine in [&world.ours.sandbox, &world.other] {
+        machine.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+    }
+    let server = Server::start(&world.ours.sandbox);
+    world.ours.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
+    world.ours.sandbox.cmd(["run", "-a", "bot", "--", "false"]).run().code(1);
+    world.ours.flush();
+    world.ours.emit(["-s", "blocked", "By hand"]).run().success();
+    let old = world.ours.slack.roots()[0].clone();
+    let mut process = world.running_there();
+    let card = wait_for("the other's button", || {
+        world.ours.slack.newest_with("task:cancel").filter(|card| card.text != old.text)
+    });
+    assert!(world.ours.slack.click(&card.ts, "task:cancel", HUMAN).acked);
+    assert_eq!(process.wait().expect("an end").code(), Some(143));
+}

@@ -8,6 +8,7 @@ mod ears;
 pub(super) mod elsewhere;
 mod launch;
 mod look;
+mod owed;
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use self::command::Spoken;
 pub(super) use self::ears::Ears;
 use self::look::Look;
+pub(super) use self::owed::{Debt, Owed};
 use super::{masking, record};
 use crate::checkpoint::id::{TaskKey, act_id};
 use crate::checkpoint::mask::Masker;

@@ -2,18 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::ask_elsewhere::{World, refused};
-use crate::fake_slack::HUMAN;
 #[cfg(feature = "serve")]
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::COLLEAGUE;
+use crate::fake_slack::{Fault, HUMAN};
 #[cfg(feature = "serve")]
 use crate::serve::Server;
 use crate::stream::Talk;
-use crate::support::wait_for;
+use crate::support::{Sandbox, wait_for};
 
 impl World<'_> {
     /// Ours begins, and has taken a cancel of one who may; somebody else's is refused.
@@ -68,9 +69,13 @@ impl World<'_> {
     /// A `run` on the other machine whose command has begun, as the database knows.
     #[track_caller]
     fn running_there(&self) -> Child {
+        Self::running(&self.other)
+    }
+
+    fn running(machine: &Sandbox) -> Child {
         let script = "echo ready; exec sleep 90";
         let words = ["run", "-a", "bot", "--", "sh", "-c", script];
-        let mut process = self.other.cmd(words).env("AGENT_CHECKPOINT_BACKGROUND", "auto").spawn();
+        let mut process = machine.cmd(words).env("AGENT_CHECKPOINT_BACKGROUND", "auto").spawn();
         let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
         assert_eq!(lines.next().as_deref(), Some("ready"));
         process
@@ -220,5 +225,28 @@ fn a_button_of_another_machines_run_is_passed_on_by_one_whose_own_run_of_the_tas
         world.ours.slack.newest_with("task:cancel").filter(|card| card.text != old.text)
     });
     assert!(world.ours.slack.click(&card.ts, "task:cancel", HUMAN).acked);
+    assert_eq!(process.wait().expect("an end").code(), Some(143));
+}
+
+#[test]
+fn a_run_that_was_cancelled_ends_once_whoever_did_it_is_told() {
+    let world = World::new();
+    world.approved_by_human();
+    world.ours.slack.script("chat.postEphemeral", vec![Fault::Hang]);
+    world.ours.sandbox.env("AGENT_CHECKPOINT_DEADLINE", "60s");
+    let mut process = World::running(&world.ours.sandbox);
+    // All is told by then, so that it is the looker who takes it.
+    let told = "SELECT count(*) FROM agent_tasks WHERE slack_thread_ts IS NOT NULL";
+    wait_for("the thread in the database", || (world.sql(told) == "1").then_some(()));
+    world.cancel("bot", &[HUMAN]);
+    wait_for("the end", || {
+        world.ours.slack.roots().first().filter(|card| card.text.contains("CANCELLED")).map(|_| ())
+    });
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        assert_eq!(process.try_wait().expect("a process"), None, "it ends, and nobody was told");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    world.ours.slack.release();
     assert_eq!(process.wait().expect("an end").code(), Some(143));
 }

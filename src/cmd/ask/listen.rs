@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::outbox::Credential;
-use crate::cmd::interact::{self, Ears, Reply};
+use crate::cmd::interact::{self, Debt, Ears, Owed, Reply};
 use crate::cmd::{BUSY_MAX, courier, now, open_quietly};
 use crate::config::Config;
 #[cfg(feature = "postgres")]
@@ -31,8 +31,9 @@ const LOOK: Duration = Duration::from_millis(500);
 const STACK: usize = 512 * 1024;
 
 /// Starts to hear of what people do with the cards, until this process ends, where Socket Mode tells of it.
-pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui) {
+pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui, owed: &Owed) {
     let Some(mut listener) = Listener::new(config, ui) else { return };
+    listener.owed = owed.clone();
     // Without it the command runs all the same.
     let _ = thread::Builder::new().name("listen".to_owned()).stack_size(STACK).spawn(move || {
         thread::sleep(BRIEF);
@@ -64,6 +65,8 @@ pub(super) struct Listener {
     ui: Ui,
     /// We are `serve`, which sends whatever has changed.
     is_server: bool,
+    /// What those are still to be told who were heard.
+    owed: Owed,
     access: Access,
     app: Credential,
     owner: Owner,
@@ -80,6 +83,7 @@ impl Listener {
             config: Arc::clone(config),
             ui: ui.clone(),
             is_server: false,
+            owed: Owed::default(),
             app: Credential::app(access.token.reveal()),
             access,
             owner: Owner::current(now()),
@@ -129,7 +133,7 @@ impl Listener {
         }
         self.taken = Instant::now();
         if self.socket.is_none() {
-            match connect((&self.config, &self.ui), &self.access, self.is_server) {
+            match connect((&self.config, &self.ui), &self.access, self.is_server, &self.owed) {
                 Ok(socket) => self.socket = Some(socket),
                 Err(error) => self.ui.detail(&format!("could not listen for clicks: {error}")),
             }
@@ -139,12 +143,18 @@ impl Listener {
 }
 
 /// Opens the socket; what it hears is in the cache before it is acknowledged.
-fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) -> io::Result<Socket> {
-    let (theirs, witness) = (Arc::clone(config), ui.clone());
+fn connect(
+    (config, ui): (&Arc<Config>, &Ui),
+    access: &Access,
+    is_server: bool,
+    owed: &Owed,
+) -> io::Result<Socket> {
+    let (theirs, witness, owed) = (Arc::clone(config), ui.clone(), owed.clone());
     let ears = Ears::new(config, BUSY_MAX);
     // Mostly there is nothing to say.
-    let mouth: Mutex<Option<Sender<(Interaction, Reply)>>> = Mutex::default();
+    let mouth: Mutex<Option<Sender<(Interaction, Reply, Debt)>>> = Mutex::default();
     let hear = move |interaction: Interaction| {
+        let debt = owed.owe();
         let Some(mut reply) = ears.hear(&interaction) else { return Ack::NotTaken };
         reply.is_unattended |= is_server;
         if reply.is_said() || reply.is_unattended && reply.task.is_some() {
@@ -153,7 +163,7 @@ fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) 
                 *mouth = open_mouth(&theirs, &witness).ok();
             }
             if let Some(mouth) = &*mouth {
-                let _ = mouth.send((interaction, reply));
+                let _ = mouth.send((interaction, reply, debt));
             }
         }
         Ack::Taken(None)
@@ -187,15 +197,15 @@ fn connect((config, ui): (&Arc<Config>, &Ui), access: &Access, is_server: bool) 
 
 /// A thread that tells people what they alone are to hear, and has sent what nobody else sends, so that no
 /// acknowledgement waits for it.
-fn open_mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, Reply)>> {
-    let (mouth, replies) = mpsc::channel::<(Interaction, Reply)>();
+fn open_mouth(config: &Arc<Config>, ui: &Ui) -> io::Result<Sender<(Interaction, Reply, Debt)>> {
+    let (mouth, replies) = mpsc::channel::<(Interaction, Reply, Debt)>();
     let (config, ui) = (Arc::clone(config), ui.clone());
     thread::Builder::new().name("mouth".to_owned()).stack_size(STACK).spawn(move || {
         let mut http = Http::new(config.network.clone());
         if let Some(witness) = ui.witness() {
             http.watch(witness);
         }
-        for (interaction, reply) in replies {
+        for (interaction, reply, _debt) in replies {
             if reply.is_unattended && reply.task.is_some() {
                 courier::have_sent(&config, &ui);
             }

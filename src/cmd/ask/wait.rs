@@ -21,7 +21,7 @@ use crate::checkpoint::time::Moment;
 use crate::child::ignored_signals;
 use crate::cmd::guard::Guard;
 #[cfg(feature = "postgres")]
-use crate::cmd::interact::elsewhere;
+use crate::cmd::interact::{Owed, elsewhere};
 use crate::cmd::worker::{self, Worker};
 use crate::cmd::{DAY, courier, now, record};
 use crate::config::Config;
@@ -135,7 +135,7 @@ impl<'a> Vigil<'a> {
             poll::start(self.config, self.ui, &self.put);
         }
         #[cfg(feature = "postgres")]
-        elsewhere::keep(self.config, self.ui, false);
+        elsewhere::keep(self.config, self.ui, false, &Owed::default());
         let (mut seen, mut looked) = (None, Instant::now());
         loop {
             if let Some(signal) = signals.first() {

@@ -11,6 +11,7 @@ use super::super::ask::listen;
 use super::super::deliver::Sender;
 use super::super::forward::Forwarder;
 use super::super::guard::Guard;
+use super::super::interact::Owed;
 use super::super::record::Noted;
 use super::super::worker::{self, Worker};
 use super::super::{busy_max, courier, now, open, record, unpack, wrapper};
@@ -104,6 +105,8 @@ struct Reporter<'a> {
     /// When one is to be posted who takes the button from the card if we cannot.
     guard_at: Option<Instant>,
     guard: Option<Guard>,
+    /// What people are still to be told of what they did.
+    owed: Owed,
 }
 
 /// What became of the end.
@@ -165,6 +168,7 @@ impl<'a> Reporter<'a> {
         let forwarder = is_online.then(|| Forwarder::new(config)).flatten();
         let worker = Worker::start((sender, forwarder), config.cache.as_deref());
         let tasks = task.key.into_iter().collect();
+        let owed = Owed::default();
         let reporter = Self {
             settings,
             store,
@@ -178,14 +182,15 @@ impl<'a> Reporter<'a> {
             canceller: None,
             guard_at: settings.is_cancellable.then(|| Instant::now() + listen::BRIEF),
             guard: None,
+            owed: owed.clone(),
         };
         let _ = place.send(place_of(&reporter.task));
         if settings.is_cancellable {
-            listen::keep(&settings.config, &settings.ui);
+            listen::keep(&settings.config, &settings.ui, &owed);
         }
         #[cfg(feature = "postgres")]
         if is_online {
-            super::super::interact::elsewhere::keep(&settings.config, &settings.ui, false);
+            super::super::interact::elsewhere::keep(&settings.config, &settings.ui, false, &owed);
         }
         reporter.pass_on(reporter.start.id, Priority::Routine);
         reporter
@@ -381,6 +386,10 @@ impl<'a> Reporter<'a> {
         }
         if let Some(guard) = self.guard.take() {
             guard.dismiss();
+        }
+        // Who ended it is told so, which is beside us on its way.
+        if self.canceller.is_some() {
+            self.owed.await_paid(by);
         }
         let loose = loose.filter(|(id, _)| *id == end.draft.id).map(|(_, outcome)| outcome);
         let receipt = self.receipt(&end, loose);

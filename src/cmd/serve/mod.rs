@@ -64,7 +64,7 @@ fn serve(
     ears::socket(&config, ui).map_err(no_thread)?;
     launch::begin(&config, ui).map_err(no_thread)?;
     #[cfg(feature = "postgres")]
-    super::interact::elsewhere::keep(&config, ui, true);
+    super::interact::elsewhere::keep(&config, ui, true, &super::interact::Owed::default());
     let listen = config.serve.listen.clone();
     let setup = Setup {
         gate,

@@ -12,6 +12,7 @@ use super::{Called, Taken, take};
 use crate::audit::connect::Client;
 use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::cmd::forward::{Forwarder, Stop};
+use crate::cmd::interact::Owed;
 use crate::cmd::{BUSY_MAX, courier, jitter, now, open_quietly};
 use crate::config::Config;
 use crate::store::{Owner, Put, Store};
@@ -30,8 +31,9 @@ const OFFICE: Duration = Duration::from_secs(10);
 const STACK: usize = 512 * 1024;
 
 /// Starts to look, until this process ends. With `leaves`, a courier does what follows, since nobody else here does.
-pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui, leaves: bool) {
+pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui, leaves: bool, owed: &Owed) {
     let Some(mut looker) = Looker::new(config, ui) else { return };
+    let owed = owed.clone();
     // Without it answers by all other ways are heard all the same.
     let _ = thread::Builder::new().name("elsewhere".to_owned()).stack_size(STACK).spawn(move || {
         let mut store = None;
@@ -41,6 +43,7 @@ pub(in crate::cmd) fn keep(config: &Arc<Config>, ui: &Ui, leaves: bool) {
                 store = open_quietly(&looker.config, BUSY_MAX);
             }
             let Some(store) = &mut store else { continue };
+            let _debt = owed.owe();
             match looker.look(store) {
                 Ok(taken) => looker.follow(store, &taken, leaves),
                 Err(stop) => looker.report(&stop),

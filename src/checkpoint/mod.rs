@@ -183,6 +183,8 @@ pub(crate) struct Draft {
     pub(crate) parent: Option<Parent>,
     /// The task of the wrapped command that says it of itself: one that it opens is the wrapper's to end as well.
     pub(crate) inside: Option<TaskId>,
+    /// Whether the caller is told what people want of the agent; `None` where it says nothing of that.
+    pub(crate) listens: Option<bool>,
 }
 
 /// The task that another is started from, as far as its environment tells.
@@ -220,6 +222,7 @@ impl Draft {
             opens: None,
             parent: None,
             inside: None,
+            listens: None,
         }
     }
 }

@@ -360,6 +360,10 @@ fn advance(task: &mut Task, draft: &Draft, thresholds: Thresholds, now: Moment) 
     snapshot.error = draft.error.as_deref().map(Excerpt::of);
     snapshot.tail = draft.tail.as_deref().map(Excerpt::end_of);
     snapshot.push_artifacts(&draft.artifacts);
+    // One who listens is enough.
+    if snapshot.listens != Some(true) {
+        snapshot.listens = draft.listens.or(snapshot.listens);
+    }
     snapshot.elapsed_ms = millis(now.since(task.started_at));
 
     let tokens = snapshot.tokens.unwrap_or(0);

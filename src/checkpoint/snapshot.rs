@@ -47,6 +47,10 @@ pub(crate) struct Snapshot {
     pub(crate) artifact_count: u64,
     /// Milliseconds since the task's first checkpoint.
     pub(crate) elapsed_ms: u64,
+    /// Whether anybody who speaks for the agent has looked, in this task, for what people want of it; `None` where that is
+    /// unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listens: Option<bool>,
     /// The tasks started from this one, as they stand when the message is sent.
     #[serde(skip)]
     pub(crate) children: Vec<ChildTask>,
@@ -132,6 +136,7 @@ impl Snapshot {
             artifacts: Vec::new(),
             artifact_count: 0,
             elapsed_ms: 0,
+            listens: None,
             children: Vec::new(),
         }
     }
@@ -250,6 +255,7 @@ mod tests {
             ],
             artifact_count: 2,
             elapsed_ms: 1500,
+            listens: None,
             children: Vec::new(),
         };
         assert_eq!(read, expected);

@@ -27,6 +27,7 @@ use crate::checkpoint::outbox::{Asked, Priority};
 use crate::checkpoint::plan::{self, Policy};
 use crate::checkpoint::question::rules::{self, Kind, Refusal, Ruling, Said, UNKNOWN, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Vote, Word};
+use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
 use crate::checkpoint::{Draft, Task};
@@ -236,8 +237,16 @@ fn cancel(
         return Ok(Reply { words, ..Reply::default() });
     }
     tx.request_cancel(key, voter.user_id.as_deref(), voter.user_name.as_deref(), now)?;
-    let words = Some(format!("{agent_id} is told to stop."));
+    let words = Some(format!("{agent_id} is told to stop.{}", unheard(&task.snapshot)));
     Ok(Reply { words, task: Some(key), ..Reply::default() })
+}
+
+/// What is added where nobody may ever look whether a task's agent is to stop.
+fn unheard(snapshot: &Snapshot) -> &'static str {
+    match snapshot.listens {
+        Some(false) => " It may never hear of it: so far its `emit` was given neither `--obey` nor `--json`.",
+        Some(true) | None => "",
+    }
 }
 
 /// Tells a person what nobody else sees, or in the thread where somebody mentioned us, as well as that goes: nothing

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::ask_elsewhere::{World, refused};
 #[cfg(feature = "serve")]
+use crate::fake_slack::CHANNEL;
+#[cfg(feature = "serve")]
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::COLLEAGUE;
 use crate::fake_slack::{Fault, HUMAN};
@@ -249,4 +251,62 @@ fn a_run_that_was_cancelled_ends_once_whoever_did_it_is_told() {
     }
     world.ours.slack.release();
     assert_eq!(process.wait().expect("an end").code(), Some(143));
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn a_cancel_while_the_database_is_away_claims_nothing_of_other_machines_and_holds_there_later() {
+    let world = World::new();
+    world.approved_by_human();
+    world.ours.sandbox.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    assert_eq!(world.obeys_there("blocked"), Some(0));
+    world.allow_connections(false);
+    let server = Server::start(&world.ours.sandbox);
+    world.ours.slack.interactivity(&format!("http://{}", server.address), SIGNING_SECRET);
+    assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel bot").acked);
+    let told = world.ours.slack.wait_ephemerals(1)[0].text.clone();
+    assert!(
+        told.starts_with("The database that knows of other machines is away. bot was last heard of on "),
+        "{told}"
+    );
+    assert!(told.ends_with(" if it has gone on elsewhere as soon as the database is back."), "{told}");
+    world.allow_connections(true);
+    world.ours.flush();
+    assert_eq!(world.obeys_there("blocked"), Some(20));
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn whoever_cancels_an_agent_that_never_listens_is_told_so_and_when_it_is_over() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    let emit = |status: &str| {
+        world.ours.sandbox.cmd(["emit", "-a", "bot", "-s", status, "On it"]).run().success();
+    };
+    emit("starting");
+    emit("blocked");
+    assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel bot").acked);
+    let unheard = "It may never hear of it: so far its `emit` was given neither `--obey` nor `--json`.";
+    assert_eq!(
+        world.ours.slack.wait_ephemerals(1)[0].text,
+        format!("Passed on to the machine that this is for. {unheard}")
+    );
+    emit("blocked");
+    emit("complete");
+    assert_eq!(world.ours.slack.wait_ephemerals(2)[1].text, "bot has ended already.");
+    world.ours.flush();
+    assert_eq!(refused(&world.settled(1)), ["late"]);
+    // On the machine itself as well; once anybody listens, nothing of that is said.
+    let here = |words: &[&str]| {
+        world.other.cmd([&["emit", "-s", "blocked", "On it"], words].concat()).run().success();
+    };
+    here(&["-a", "deaf"]);
+    here(&["-a", "keen", "--obey"]);
+    here(&["-a", "keen"]);
+    for (count, agent, said) in [(3, "deaf", unheard), (4, "keen", "keen is told to stop.")] {
+        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", &format!("cancel {agent}")).acked);
+        let told = world.ours.slack.wait_ephemerals(count)[count - 1].text.clone();
+        assert!(told.ends_with(said), "{told}");
+    }
 }

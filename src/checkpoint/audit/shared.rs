@@ -131,6 +131,9 @@ pub(crate) fn inherit(snapshot: &mut Snapshot, elder: &Snapshot) {
     if snapshot.action.is_none() {
         snapshot.action.clone_from(&elder.action);
     }
+    if snapshot.listens != Some(true) {
+        snapshot.listens = elder.listens.or(snapshot.listens);
+    }
     let steps = std::mem::take(&mut snapshot.steps);
     snapshot.steps.clone_from(&elder.steps);
     for step in &steps {

@@ -75,6 +75,7 @@ pub(in crate::cmd) fn draft(
         opens: None,
         parent: None,
         inside: None,
+        listens: Some(config.json || args.obey),
     })
 }
 

@@ -56,6 +56,8 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
             draft.thread = None;
         }
         (draft.inside, draft.agent_id) = (Some(inside.task), inside.agent_id);
+        // The wrapper does.
+        draft.listens = Some(true);
     }
     let mut emission = Emission {
         config: &config,

@@ -45,8 +45,9 @@ impl Emission<'_> {
         };
         let shared = session.and_then(|mut session| {
             let shared = self.reconcile(store, &mut session, &mut outset);
-            if shared.is_ok() && self.hears() {
-                // What others want of the agent; what cannot be asked now is asked with the next one.
+            if shared.is_ok() {
+                // What others want of the agent; what cannot be asked now is asked with the next one. Who does not listen
+                // takes it as well where it is known that there is any, so that nobody waits for ever for a word.
                 self.heard = session.hear_people(store).unwrap_or_default();
             }
             session.close(store)?;
@@ -129,7 +130,9 @@ impl Emission<'_> {
         session: &mut Session<'_>,
         outset: &mut Outset,
     ) -> Result<bool, Stop> {
-        if session.advance(store, outset.recorded.checkpoint, self.hears())? {
+        // At the end everybody is to hear that it is over.
+        let asks = self.hears() || self.draft.status.is_terminal();
+        if session.advance(store, outset.recorded.checkpoint, asks)? {
             return Ok(true);
         }
         if let Some(mut theirs) = session.greet(Some(&self.draft.agent_id))? {

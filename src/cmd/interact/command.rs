@@ -1,5 +1,7 @@
 //! What people want in words, by a slash command or a mention: the same for both.
 
+#[cfg(feature = "postgres")]
+use super::elsewhere::{self, Whereabouts};
 use super::look::{KNOWN, Look};
 use super::{Reply, cancel, conclude, launch, voter};
 use crate::checkpoint::Task;
@@ -77,10 +79,14 @@ pub(super) fn obey(
     // Whom the app belongs to is nobody else's to look into.
     let stranger = keeps_out(&[], &spoken.voter).filter(|_| !is_named(config, &spoken.voter));
     #[cfg(feature = "postgres")]
-    if let (Wish::Cancel(agent), None) = (&wish, &stranger)
-        && let Some(reply) = super::elsewhere::pass_on_cancel(store, config, agent, spoken)?
-    {
-        return Ok(reply);
+    let mut is_unsure = false;
+    #[cfg(feature = "postgres")]
+    if let (Wish::Cancel(agent), None) = (&wish, &stranger) {
+        match elsewhere::pass_on_cancel(store, config, agent, spoken)? {
+            Whereabouts::Here => {}
+            Whereabouts::Unsure => is_unsure = true,
+            Whereabouts::Elsewhere(reply) => return Ok(reply),
+        }
     }
     store.write(|tx| {
         if !tx.hear(&spoken.id, now)? {
@@ -94,7 +100,18 @@ pub(super) fn obey(
             Wish::List => Ok(see(Look::List)),
             Wish::Show(agent) => Ok(see(Look::Show(agent.clone()))),
             Wish::Cancel(agent) => match tx.find(agent)? {
-                Some(found) => cancel_task(tx, config, &found.task, spoken, now),
+                Some(found) => {
+                    let reply = cancel_task(tx, config, &found.task, spoken, now)?;
+                    #[cfg(feature = "postgres")]
+                    if is_unsure
+                        && let Some(key) = reply.task.filter(|_| !reply.is_unattended)
+                        && !tx.is_watched(key)?
+                    {
+                        let words = Some(elsewhere::as_far_as_known(&found.task, now));
+                        return Ok(Reply { words, ..reply });
+                    }
+                    Ok(reply)
+                }
                 None => Ok(say(told::unknown(agent, &tx.latest_agents(KNOWN)?))),
             },
             Wish::Mistyped(meant) => Ok(say(told::mistyped(&spoken.call, meant))),

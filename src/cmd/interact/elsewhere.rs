@@ -9,6 +9,7 @@ mod looker;
 mod mouth;
 mod take;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -16,20 +17,22 @@ use uuid::Uuid;
 pub(in crate::cmd) use self::looker::{keep, look_once};
 pub(in crate::cmd) use self::take::{Called, Rules, Taken, take};
 use super::command::Spoken;
-use super::{CANCEL, Reply, button, harmless, proves};
+use super::{CANCEL, Reply, button, harmless, proves, unheard};
 use crate::audit::connect::Client;
 use crate::audit::people::Known;
 use crate::audit::{forward, people};
+use crate::checkpoint::Task;
 use crate::checkpoint::audit::people::{Act, PassedOn, WAITING};
 use crate::checkpoint::audit::{ClockOffset, SharedTask};
 use crate::checkpoint::id::{TaskId, act_id};
 use crate::checkpoint::question::rules::{Kind, Refusal, Voter};
 use crate::checkpoint::question::{Answer, Decision, RequestId, Word};
 use crate::checkpoint::status::TaskState;
-use crate::checkpoint::time::Moment;
+use crate::checkpoint::time::{Moment, spoken};
 use crate::cmd::forward::{Forwarder, Stop};
-use crate::cmd::now;
+use crate::cmd::{environment, now};
 use crate::config::Config;
+use crate::config::identity::branch_and_host;
 use crate::interaction::proof::prove;
 use crate::interaction::wire::Click;
 use crate::store::{Store, StoreError, Tx};
@@ -113,24 +116,47 @@ pub(super) fn pass_on(
     }
 }
 
-/// Passes on that an agent is to end that runs on another machine, which may have begun here; `None` if it runs here, or
-/// the database knows of none that is open. While that is away nobody is told that there is none.
+/// Where an agent is that is to end.
+pub(super) enum Whereabouts {
+    /// Here, or nowhere.
+    Here,
+    /// Nobody can be asked whether it has gone on elsewhere.
+    Unsure,
+    /// Elsewhere, or that cannot be known: what the person is told.
+    Elsewhere(Reply),
+}
+
+/// What a person is told whose agent is told to stop where it was last heard of, which may be long ago.
+pub(super) fn as_far_as_known(task: &Task, now: Moment) -> String {
+    let (agent, (_, host)) = (harmless(&task.agent_id), branch_and_host(&environment, Path::new("/")));
+    let ago = spoken(now.since(task.updated_at));
+    format!(
+        "The database that knows of other machines is away. {agent} was last heard of on {}, {ago} ago: it is told to stop \
+         there, and if it has gone on elsewhere as soon as the database is back.{}",
+        harmless(&host),
+        unheard(&task.snapshot)
+    )
+}
+
+/// Passes on that an agent is to end that runs on another machine, which may have begun here. While the database is away
+/// nobody is told that there is none.
 pub(super) fn pass_on_cancel(
     store: &mut Store,
     config: &Config,
     agent_id: &str,
     spoken: &Spoken,
-) -> Result<Option<Reply>, StoreError> {
-    let Some(forwarder) = Forwarder::new(config) else { return Ok(None) };
+) -> Result<Whereabouts, StoreError> {
+    let Some(forwarder) = Forwarder::new(config) else { return Ok(Whereabouts::Here) };
+    let say = |words: String| Whereabouts::Elsewhere(Reply { words: Some(words), ..Reply::default() });
     let (is_running, ours, was_heard, is_held) = store.read(|tx| {
         let is_running = tx.find(agent_id)?.is_some_and(|found| found.task.state == TaskState::Running);
         let ours = tx.known_trail(forwarder.name())?.map(|trail| trail.cache);
         let is_held = forwarder.held_until(tx, now())?.is_some();
         Ok((is_running, ours, tx.was_heard(&spoken.id)?, is_held))
     })?;
-    let away = || (!is_running).then(|| Reply { words: Some(NOT_HERE.to_owned()), ..Reply::default() });
+    let away = || if is_running { Whereabouts::Unsure } else { say(NOT_HERE.to_owned()) };
     match () {
-        () if was_heard => return Ok(None),
+        () if was_heard => return Ok(Whereabouts::Here),
         () if is_held => return Ok(away()),
         () => {}
     }
@@ -139,11 +165,11 @@ pub(super) fn pass_on_cancel(
         let open = forward::open_tasks(&mut client, &[agent_id.to_owned()], deadline)?;
         let Some(SharedTask { task, latest }) = open.into_iter().next().map(|row| row.task(ClockOffset(0)))
         else {
-            return Ok(false);
+            return Ok(None);
         };
         // Only what came last says where it is: a cache keeps a task that goes on elsewhere as it was.
         if is_running && latest.is_none_or(|latest| Some(latest.cache) == ours) {
-            return Ok(false);
+            return Ok(None);
         }
         let act = Act {
             source: spoken.source.to_owned(),
@@ -156,20 +182,20 @@ pub(super) fn pass_on_cancel(
         let passed = PassedOn {
             id: act_id(&act.heard),
             task: task.id,
-            agent_id: task.agent_id,
+            agent_id: task.agent_id.clone(),
             user_id: spoken.voter.user_id.clone(),
             act,
         };
         people::pass_on(&mut client, &passed, deadline)?;
-        Ok(true)
+        Ok(Some(format!("{PASSED_ON}{}", unheard(&task.snapshot))))
     });
     match forwarder.remember(store, passed) {
-        Ok(true) => {
+        Ok(Some(words)) => {
             let is_first = store.write(|tx| tx.hear(&spoken.id, now()))?;
-            Ok(Some(Reply { words: is_first.then(|| PASSED_ON.to_owned()), ..Reply::default() }))
+            Ok(if is_first { say(words) } else { Whereabouts::Elsewhere(Reply::default()) })
         }
         Err(Stop::Cache(error)) => Err(error),
-        Ok(false) => Ok(None),
+        Ok(None) => Ok(Whereabouts::Here),
         Err(_) => Ok(away()),
     }
 }

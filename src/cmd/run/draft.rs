@@ -154,6 +154,7 @@ pub(super) fn start(
         new: args.identity.new,
         opens: Some(TaskId::new(now())),
         parent,
+        listens: Some(true),
         ..bare
     }
 }

@@ -128,6 +128,7 @@ impl<'a> Stream<'a> {
             thread,
             force: args.force,
             inside,
+            listens: Some(config.json),
             ..Draft::bare(CheckpointId::new(began), agent_id, Status::Checkpoint)
         };
         Self {

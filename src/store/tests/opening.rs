@@ -76,6 +76,7 @@ fn a_cache_of_schema_1_opens_with_every_row() {
             artifacts: artifacts.clone(),
             artifact_count: 2,
             elapsed_ms: 45,
+            listens: None,
             children: Vec::new(),
         }
     );

@@ -358,7 +358,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
             cand --env-file 'Read variables from this file (KEY=VALUE lines); the real environment wins'
             cand --cache 'Keep state in this file instead of cache.db in the state directory'
             cand --post 'Also send a test message'
-            cand --manifest 'Print the manifest of a Slack app with all that is needed, and do nothing else'
+            cand --manifest 'Print a Slack app manifest with all that is needed, and do nothing else'
             cand --json 'Print one JSON object or array on standard output'
             cand -q 'Say nothing on standard error but errors'
             cand --quiet 'Say nothing on standard error but errors'

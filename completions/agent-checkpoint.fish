@@ -322,7 +322,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l env-file -d 'Read variables from this file (KEY=VALUE lines); the real environment wins' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l cache -d 'Keep state in this file instead of cache.db in the state directory' -r -F
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l post -d 'Also send a test message'
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l manifest -d 'Print the manifest of a Slack app with all that is needed, and do nothing else'
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l manifest -d 'Print a Slack app manifest with all that is needed, and do nothing else'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -l json -d 'Print one JSON object or array on standard output'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s q -l quiet -d 'Say nothing on standard error but errors'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand doctor" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'

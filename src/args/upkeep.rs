@@ -96,13 +96,12 @@ pub(crate) struct DoctorArgs {
     /// Also send a test message
     #[arg(long)]
     pub(crate) post: bool,
-    /// Print the manifest of a Slack app with all that is needed, and do nothing else
+    /// Print a Slack app manifest with all that is needed, and do nothing else
     #[arg(long)]
     pub(crate) manifest: bool,
     /// With --manifest: where Slack can reach serve [default: it need not]
     ///
-    /// The public address that a proxy hands on to agent-checkpoint serve. Without it the app uses Socket Mode, which needs
-    /// none.
+    /// The address that a proxy hands on to serve. Without it the app uses Socket Mode.
     #[arg(long, value_name = "URL", requires = "manifest", value_parser = text(parse::public_url), value_hint = ValueHint::Url)]
     pub(crate) url: Option<String>,
     /// Check this channel instead of the configured one

@@ -47,8 +47,8 @@ pub(crate) fn read(text: &str) -> Wish {
 
 /// The word of ours that somebody meant who typed this one and those after it, if any.
 fn mistyped(word: &str, rest: &[&str]) -> Option<&'static str> {
-    // `slow tests` are no agent.
-    if is_telling(word) || rest.iter().any(|word| is_telling(&word.to_lowercase())) {
+    // `slow tests` are no agent, and what begins with a dash is refused as that.
+    if word.starts_with('-') || is_telling(word) || rest.iter().any(|word| is_telling(&word.to_lowercase())) {
         return None;
     }
     let others = rest.len();
@@ -219,6 +219,7 @@ mod tests {
             ("help docs", "help docs"),
             ("candle x", "candle x"),
             ("upgrade", "upgrade"),
+            ("--help", "--help"),
             ("fix the \"login test", "fix the \"login test"),
             ("<@U0BOT> fix a &lt; b &amp;&amp; c &amp;lt; d", "fix a < b && c &lt; d"),
             ("look at <https://a.example/x?y=1&amp;z=2>", "look at https://a.example/x?y=1&z=2"),

@@ -338,10 +338,11 @@ fn the_asker_alone_decides_who_may_and_whether_a_button_was_seen() {
     let asker = world.ask(&["--approver", HUMAN]);
     let message = Asker::message(&world.ours);
     world.ours.slack.click(&message.ts, "question:approve", COLLEAGUE);
-    // That it was passed on, and by whom it is refused.
+    // That it was passed on, and that it is refused: by two machines, of which either may be quicker.
     let told = world.ours.slack.wait_ephemerals(2);
-    assert!(told[1].text.starts_with("You are not among those"), "{told:?}");
-    assert_eq!((refused(&world.settled(1)), told[1].user.as_str()), (vec!["not_allowed"], COLLEAGUE));
+    let refusal = told.iter().find(|told| told.text.starts_with("You are not among those"));
+    assert_eq!(refusal.map(|told| told.user.as_str()), Some(COLLEAGUE), "{told:?}");
+    assert_eq!(refused(&world.settled(1)), ["not_allowed"]);
     let mut payload = world.ours.slack.click_payload(&message, "question:approve", HUMAN);
     payload["actions"][0]["value"] = json!(format!("{}:{}", asker.id, "0".repeat(32)));
     world.ours.slack.interact(&payload);

@@ -449,6 +449,8 @@ fn a_click_on_cancel_that_a_server_elsewhere_hears_ends_the_command() {
     forged["actions"][0]["value"] = json!(format!("{task}:{}", "0".repeat(32)));
     world.ours.slack.interact(&forged);
     assert!(world.ours.slack.click(&card.ts, "task:cancel", HUMAN).acked);
+    let passed_on = world.ours.slack.wait_ephemerals(2);
+    assert!(passed_on.iter().all(|told| told.text.starts_with("Passed on")), "{passed_on:?}");
     assert_eq!(process.wait().expect("an end").code(), Some(143));
     let told = world.ours.slack.wait_ephemerals(3);
     assert_eq!(told[2].text, "bot is told to stop.", "{told:?}");

@@ -321,6 +321,7 @@ fn a_hundred_callers_share_two_connections_which_are_closed_when_nobody_asks() {
         let sql = format!("SELECT pid FROM pg_stat_activity WHERE datname = '{database}'");
         cluster.sql(&sql).lines().map(str::to_owned).collect()
     };
+    wait_for("the end of what told the rows", || pids().is_empty().then_some(()));
     let start = Barrier::new(100);
     let mut seen = BTreeSet::new();
     thread::scope(|scope| {

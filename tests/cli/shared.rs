@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::audit::{Machine, database};
 use crate::cluster::Cluster;
+use crate::db::with_lock;
 use crate::fake_slack::{CHANNEL, FakeSlack, HUMAN};
 use crate::support::wait_for;
 
@@ -197,6 +198,35 @@ fn what_is_held_back_after_the_end_elsewhere_begins_a_task_of_its_own() {
         assert!(roots.iter().any(|root| root.text.contains("COMPLETE")), "{roots:#?}");
         assert!(roots.iter().any(|root| root.text.contains("Last Action: Two")), "{roots:#?}");
     }
+}
+
+#[test]
+fn what_is_held_back_after_the_end_elsewhere_is_told_in_one_task_by_however_many_at_once() {
+    let pair = Pair::new();
+    pair.other.emit(["-s", "starting", "Begin"]);
+    pair.ours.emit(["-s", "complete", "Done"]);
+    let held = pair.other.emit_alone(["-s", "working", "On"]);
+    // They have read what there is to tell before any of them hears of the end.
+    let mut flushes = Vec::new();
+    with_lock(pair.cluster, &pair.database, || {
+        flushes.extend((0..4).map(|_| pair.other.sandbox.cmd(["flush"]).spawn()));
+        let waiting = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock'",
+            pair.database
+        );
+        wait_for("all of them", || (pair.cluster.sql(&waiting) == "4").then_some(()));
+    });
+    for mut flush in flushes {
+        assert_eq!(flush.wait().expect("an end").code(), Some(0));
+    }
+    let shown = pair.other.sandbox.cmd(["show", "--json", "bot"]).run().success().json();
+    let row = format!("SELECT task_id FROM agent_checkpoints WHERE id = {}", held["checkpoint_id"]);
+    let there = pair.cluster.sql_in(&pair.database, &row.replace('"', "'"));
+    assert_eq!(shown["task_id"], json!(there));
+    let states =
+        "SELECT status, (SELECT count(*) FROM agent_checkpoints c WHERE c.task_id = t.id) FROM agent_tasks t
+                  ORDER BY created_at";
+    assert_eq!(pair.cluster.sql_in(&pair.database, states), "completed|2\nrunning|1");
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(in crate::cmd) fn merge(
 }
 
 /// What was recorded here in a task that somebody else had ended before begins a task of its own, behind what the database
-/// has already. Says whether there was anything.
+/// has already. Says whether the task is no longer what it was: somebody else may have been quicker with that.
 pub(in crate::cmd) fn set_apart(
     tx: &Tx<'_>,
     key: TaskKey,
@@ -72,7 +72,7 @@ pub(in crate::cmd) fn set_apart(
 ) -> Result<bool, StoreError> {
     let mine = tx.task(key)?;
     if mine.id != theirs.task.id || mine.state.is_closed() {
-        return Ok(false);
+        return Ok(true);
     }
     let taken = tx.take_back(key, trail.after, |recorded| comes_after_end(recorded, theirs, &trail.cache))?;
     if taken.is_empty() {
@@ -131,7 +131,7 @@ impl Session<'_> {
     }
 
     /// Looks before they are told whether tasks that a batch goes on with were ended by somebody else; what was recorded
-    /// after that is told in another task. Says whether there was any. Each is asked for once.
+    /// after that is told in another task. Says whether the batch is out of date by that. Each is asked for once.
     pub(super) fn part(&mut self, store: &mut Store, batch: &Batch) -> Result<bool, Stop> {
         let of = |rows: &mut dyn Iterator<Item = &AuditCheckpoint>| -> BTreeSet<Uuid> {
             rows.map(|row| row.task.0).collect()

@@ -233,6 +233,10 @@ fn a_terminal_elsewhere_proves_nobodys_name_and_is_one_person() {
     let told = world.other.cmd(["answer", &asker.id, "--approve"]).run().code(64);
     told.stderr_has("proves nobody's name").stderr_has("hint: answer in Slack");
     assert_eq!(refused(&world.settled(1)), ["not_allowed"]);
+    // Nor does its name look like one of Slack's.
+    let page = world.ours.sandbox.cmd(["show", "bot"]).run().success();
+    let line = page.stdout.lines().find(|line| line.starts_with("refused ")).expect("a refusal");
+    assert!(line.contains("(at a terminal elsewhere)") && !line.contains('@'), "{line}");
     let second = world.ask(&["-a", "second", "--quorum", "2"]);
     for words in ["others have to agree", "has said so before"] {
         world.other.cmd(["answer", &second.id, "--approve"]).run().code(75).stderr_has(words);

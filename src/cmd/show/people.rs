@@ -100,8 +100,11 @@ fn line(intervention: &Value) -> Option<String> {
     if kind != "cancel" && refused.is_none() {
         return None;
     }
-    let name = intervention["user_name"].as_str().map(|name| format!("@{name}"));
-    let who = name.or_else(|| intervention["user_id"].as_str().map(str::to_owned));
+    // A name without an id is none of Slack's, and must not look like one.
+    let user_id = intervention["user_id"].as_str();
+    let sign = if user_id.is_some() { "@" } else { "" };
+    let name = intervention["user_name"].as_str().map(|name| format!("{sign}{name}"));
+    let who = name.or_else(|| user_id.map(str::to_owned));
     let who = brief(who.as_deref().unwrap_or("somebody"), SHOWN, 0);
     let at = intervention["created_at"].as_str().map_or_else(String::new, |at| format!(" at {at}"));
     if let Some(refused) = refused {

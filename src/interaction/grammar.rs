@@ -39,10 +39,25 @@ pub(crate) fn read(text: &str) -> Wish {
         ("show", [agent]) => Wish::Show((*agent).to_owned()),
         ("cancel", [agent]) => Wish::Cancel((*agent).to_owned()),
         (first, rest) => match mistyped(first, rest) {
-            Some(verb) => Wish::Mistyped([&[verb], rest].concat().join(" ")),
+            Some(verb) => Wish::Mistyped(typed(verb, rest)),
             None => Wish::Launch(said),
         },
     }
+}
+
+/// A word of ours and what follows it, as they are to be typed.
+fn typed(verb: &str, rest: &[&str]) -> String {
+    let mut words = verb.to_owned();
+    for word in rest {
+        let is_whole = !word.is_empty() && !word.contains(char::is_whitespace);
+        let quote = match word {
+            _ if is_whole => "",
+            word if word.contains('"') => "'",
+            _ => "\"",
+        };
+        words.push_str(&format!(" {quote}{word}{quote}"));
+    }
+    words
 }
 
 /// The word of ours that somebody meant who typed this one and those after it, if any.
@@ -251,7 +266,7 @@ mod tests {
             ("cancle", "cancel"),
             ("stop", "cancel"),
             ("cancl x", "cancel x"),
-            ("canecl “nightly build”", "cancel nightly build"),
+            ("canecl “nightly build”", "cancel \"nightly build\""),
             ("cancell deploy-bot", "cancel deploy-bot"),
             ("shwo deploy-bot", "show deploy-bot"),
             ("shw deploy-bot", "show deploy-bot"),

@@ -8,8 +8,10 @@ use crate::render::text::plain;
 
 /// The words that we know, and how many words may follow each.
 const VERBS: [(&str, usize); 4] = [("list", 0), ("show", 1), ("cancel", 1), ("help", 0)];
-/// What others call it, where nothing else can be meant.
+/// What others call `cancel`.
 const STOP: [&str; 3] = ["stop", "kill", "abort"];
+/// What `list` lists without being told.
+const LISTED: [&str; 4] = ["all", "agents", "running", "tasks"];
 
 /// What somebody wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub(crate) fn read(text: &str) -> Wish {
         ("", _) | ("help" | "?" | "show" | "cancel", []) => Wish::Help,
         ("show", [agent]) => Wish::Show((*agent).to_owned()),
         ("cancel", [agent]) => Wish::Cancel((*agent).to_owned()),
+        ("list", [what]) if LISTED.contains(&what.to_lowercase().as_str()) => {
+            Wish::Mistyped("list".to_owned())
+        }
         (first, rest) => match mistyped(first, rest) {
             Some(verb) => Wish::Mistyped(typed(verb, rest)),
             None => Wish::Launch(said),
@@ -67,7 +72,8 @@ fn mistyped(word: &str, rest: &[&str]) -> Option<&'static str> {
         return None;
     }
     let others = rest.len();
-    if others == 0 && STOP.contains(&word) {
+    // Who wants an agent to end is not to wait for somebody who approves a new one.
+    if others <= 1 && STOP.contains(&word) {
         return Some("cancel");
     }
     let verbs = VERBS.into_iter().filter(|(_, takes)| others == 0 || others == *takes);
@@ -228,7 +234,8 @@ mod tests {
             ("test", "test"),
             ("ship it", "ship it"),
             ("ship", "ship"),
-            ("stop deploys", "stop deploys"),
+            ("stop the deploys", "stop the deploys"),
+            ("kill tests", "kill tests"),
             ("slow tests", "slow tests"),
             ("list tests", "list tests"),
             ("help docs", "help docs"),
@@ -265,6 +272,10 @@ mod tests {
             ("shwo", "show"),
             ("cancle", "cancel"),
             ("stop", "cancel"),
+            ("stop deploy-bot", "cancel deploy-bot"),
+            ("Kill “nightly build”", "cancel \"nightly build\""),
+            ("list agents", "list"),
+            ("list Running", "list"),
             ("cancl x", "cancel x"),
             ("canecl “nightly build”", "cancel \"nightly build\""),
             ("cancell deploy-bot", "cancel deploy-bot"),

@@ -278,6 +278,23 @@ fn a_cancel_while_the_database_is_away_claims_nothing_of_other_machines_and_hold
 
 #[cfg(feature = "serve")]
 #[test]
+fn whoever_cancels_an_agent_that_has_ended_on_another_machine_is_told_that_and_not_that_there_is_none() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    world.ours.emit(["-s", "complete", "Done"]).run().success();
+    world.ours.flush();
+    for (count, agent, said) in [(1, "bot", "bot has ended already."), (2, "bat", "There is no agent `bat`")]
+    {
+        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", &format!("cancel {agent}")).acked);
+        let told = world.ours.slack.wait_ephemerals(count)[count - 1].text.clone();
+        assert!(told.starts_with(said), "{told}");
+    }
+    assert_eq!(refused(&world.settled(1)), ["late"]);
+}
+
+#[cfg(feature = "serve")]
+#[test]
 fn whoever_cancels_an_agent_that_never_listens_is_told_so_and_when_it_is_over() {
     let world = World::new();
     let _server = world.serve_elsewhere();

@@ -148,12 +148,13 @@ pub(super) fn pass_on_cancel(
 ) -> Result<Whereabouts, StoreError> {
     let Some(forwarder) = Forwarder::new(config) else { return Ok(Whereabouts::Here) };
     let say = |words: String| Whereabouts::Elsewhere(Reply { words: Some(words), ..Reply::default() });
-    let (is_running, ours, was_heard, is_held) = store.read(|tx| {
-        let is_running = tx.find(agent_id)?.is_some_and(|found| found.task.state == TaskState::Running);
+    let (here, ours, was_heard, is_held) = store.read(|tx| {
+        let here = tx.find(agent_id)?.map(|found| found.task.state);
         let ours = tx.known_trail(forwarder.name())?.map(|trail| trail.cache);
         let is_held = forwarder.held_until(tx, now())?.is_some();
-        Ok((is_running, ours, tx.was_heard(&spoken.id)?, is_held))
+        Ok((here, ours, tx.was_heard(&spoken.id)?, is_held))
     })?;
+    let is_running = here == Some(TaskState::Running);
     let away = || if is_running { Whereabouts::Unsure } else { say(NOT_HERE.to_owned()) };
     match () {
         () if was_heard => return Ok(Whereabouts::Here),
@@ -162,9 +163,14 @@ pub(super) fn pass_on_cancel(
     }
     let deadline = Instant::now() + PASS_ON;
     let passed = forwarder.call(deadline).and_then(|mut client| {
-        let open = forward::open_tasks(&mut client, &[agent_id.to_owned()], deadline)?;
-        let Some(SharedTask { task, latest }) = open.into_iter().next().map(|row| row.task(ClockOffset(0)))
-        else {
+        let agents = [agent_id.to_owned()];
+        let mut found = forward::open_tasks(&mut client, &agents, deadline)?.into_iter().next();
+        let is_over = found.is_none();
+        // What has ended here is told from here.
+        if is_over && here.is_none() {
+            found = forward::latest_tasks(&mut client, &agents, deadline)?.into_iter().next();
+        }
+        let Some(SharedTask { task, latest }) = found.map(|row| row.task(ClockOffset(0))) else {
             return Ok(None);
         };
         // Only what came last says where it is: a cache keeps a task that goes on elsewhere as it was.
@@ -179,15 +185,21 @@ pub(super) fn pass_on_cancel(
             passed_on: Some(WAITING.to_owned()),
             ..Act::default()
         };
-        let passed = PassedOn {
+        let mut passed = PassedOn {
             id: act_id(&act.heard),
             task: task.id,
             agent_id: task.agent_id.clone(),
             user_id: spoken.voter.user_id.clone(),
             act,
         };
+        let mut words = format!("{PASSED_ON}{}", unheard(&task.snapshot));
+        if is_over {
+            // Nobody waits for it any more.
+            passed = passed.refused("late");
+            words = format!("{} has ended already.", harmless(&task.agent_id));
+        }
         people::pass_on(&mut client, &passed, deadline)?;
-        Ok(Some(format!("{PASSED_ON}{}", unheard(&task.snapshot))))
+        Ok(Some(words))
     });
     match forwarder.remember(store, passed) {
         Ok(Some(words)) => {

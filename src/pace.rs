@@ -28,6 +28,10 @@ pub(crate) const EDITS: Limit = Limit { interval: Duration::from_millis(1500), b
 /// Longest time that a stored moment may lie ahead: more means that the clock was set back. A `Retry-After` is obeyed
 /// for an hour and a moment at most, so that it is always believed.
 const HORIZON: Duration = Duration::from_secs(2 * 3600);
+/// The same for turns: a caller takes one at a time, and waits for it for its deadline at most.
+const TURNS_HORIZON: Duration = Duration::from_secs(600);
+/// The same for a pause after something did not answer, which is little more than a minute at most.
+const REST_HORIZON: Duration = Duration::from_secs(120);
 
 /// The stored state of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +52,7 @@ pub(crate) fn reserve(
     now: Moment,
     latest: Moment,
 ) -> Result<(Moment, Bucket), Moment> {
-    let full_at = believable(bucket.full_at, now);
+    let full_at = within(TURNS_HORIZON, bucket.full_at, now);
     let hold_until = believable(bucket.hold_until, now);
     let depth = limit.interval * limit.burst.saturating_sub(1);
     let start_at = now.max(full_at.minus(depth)).max(hold_until);
@@ -60,7 +64,16 @@ pub(crate) fn reserve(
 
 /// A stored moment, or now if a clock that has since been set back wrote it.
 pub(crate) fn believable(moment: Moment, now: Moment) -> Moment {
-    if moment > now.plus(HORIZON) { now } else { moment }
+    within(HORIZON, moment, now)
+}
+
+/// The same for the end of a pause after something did not answer.
+pub(crate) fn believable_rest(until: Moment, now: Moment) -> Moment {
+    within(REST_HORIZON, until, now)
+}
+
+fn within(horizon: Duration, moment: Moment, now: Moment) -> Moment {
+    if moment > now.plus(horizon) { now } else { moment }
 }
 
 /// The limit on what an entry of this kind does.
@@ -163,6 +176,12 @@ mod tests {
         let ahead = Moment(0).plus(HORIZON * 3);
         let bucket = Bucket { full_at: ahead, hold_until: ahead };
         assert_eq!(reserve(bucket, POSTS, Moment(0), Moment(0)).map(|(start, _)| start), Ok(Moment(0)));
+        // Less is enough where nothing waits for so long.
+        let ahead = Moment(0).plus(Duration::from_secs(3600));
+        let bucket = Bucket { full_at: ahead, hold_until: Moment(0) };
+        assert_eq!(reserve(bucket, POSTS, Moment(0), Moment(0)).map(|(start, _)| start), Ok(Moment(0)));
+        assert_eq!(believable_rest(ahead, Moment(0)), Moment(0));
+        assert_eq!(believable(ahead, Moment(0)), ahead);
     }
 
     proptest! {

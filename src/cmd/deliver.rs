@@ -284,7 +284,7 @@ impl Sender {
                     }
                     Cause::Network => {
                         let until = retry::network_rest(tx.failures(&network)?, now);
-                        tx.hold(&network, until, now)?;
+                        tx.rest(&network, until, now)?;
                         alone.max(until)
                     }
                 };

@@ -146,9 +146,9 @@ impl Tx<'_> {
         Ok(self.connection.query_row(sql, after, |row| row.get(0))?)
     }
 
-    /// Until when everybody who shares the cache leaves something alone, as [`Tx::hold`] has it.
+    /// Until when everybody who shares the cache leaves something alone, as [`Tx::rest`] has it.
     pub(crate) fn held_until(&self, name: &str, now: Moment) -> Result<Moment, StoreError> {
-        Ok(pace::believable(self.pace(name)?.hold_until, now))
+        Ok(pace::believable_rest(self.pace(name)?.hold_until, now))
     }
 
     /// How many rows the database lacks; counts them.

@@ -128,6 +128,8 @@ impl Candidate {
         let now = want.now;
         if self.failed_via.as_deref().is_some_and(|link| link != want.link.as_str()) {
             now
+        } else if self.failed_via.is_some() {
+            pace::believable_rest(self.due_at, now)
         } else if self.priority == Priority::Immediate || self.attempts > 0 {
             pace::believable(self.due_at, now)
         } else {
@@ -160,7 +162,7 @@ impl Tx<'_> {
         }
         // While nothing answers there is no need to look through all that waits.
         let network = self.pace(&pace::network_hold(want.link))?.hold_until;
-        let network = pace::believable(network, want.now);
+        let network = pace::believable_rest(network, want.now);
         if network > want.now {
             return Ok(Claim::Wait { until: network, why: Why::NotDue });
         }

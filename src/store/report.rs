@@ -166,13 +166,14 @@ impl Tx<'_> {
         let mut longest = None;
         let mut beyond = due_at.max(now);
         let asked = "Slack asked everyone to wait";
-        let reading = reads_first.then(|| (pace::reading_hold(link.credential(), kind), asked));
+        let believable: fn(Moment, Moment) -> Moment = pace::believable;
+        let reading = reads_first.then(|| (pace::reading_hold(link.credential(), kind), asked, believable));
         let holds = [
-            (pace::method_hold(link.credential(), kind), asked),
-            (pace::network_hold(link), "Slack could not be reached"),
+            (pace::method_hold(link.credential(), kind), asked, believable),
+            (pace::network_hold(link), "Slack could not be reached", pace::believable_rest),
         ];
-        for (name, why) in holds.into_iter().chain(reading) {
-            let until = pace::believable(self.pace(&name)?.hold_until, now);
+        for (name, why, believed) in holds.into_iter().chain(reading) {
+            let until = believed(self.pace(&name)?.hold_until, now);
             if until > beyond {
                 beyond = until;
                 longest = Some((until, why));

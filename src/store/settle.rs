@@ -231,7 +231,15 @@ impl Tx<'_> {
     /// Holds everyone who uses this name back until then, or for as long as they are held back already.
     pub(crate) fn hold(&self, name: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
         // One from before a clock was set back holds nobody: kept, it would undo this one.
-        let until = until.max(pace::believable(self.pace(name)?.hold_until, now));
+        self.hold_from(name, until.max(pace::believable(self.pace(name)?.hold_until, now)))
+    }
+
+    /// The same after something did not answer, which is for much less long.
+    pub(crate) fn rest(&self, name: &str, until: Moment, now: Moment) -> Result<(), StoreError> {
+        self.hold_from(name, until.max(pace::believable_rest(self.pace(name)?.hold_until, now)))
+    }
+
+    fn hold_from(&self, name: &str, until: Moment) -> Result<(), StoreError> {
         self.connection.execute(
             "INSERT INTO paces (name, full_at_ms, hold_until_ms, failures) VALUES (?1, 0, ?2, 1)
              ON CONFLICT (name) DO UPDATE SET hold_until_ms = ?2, failures = failures + 1",

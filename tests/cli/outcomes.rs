@@ -391,3 +391,18 @@ fn nothing_is_lost_while_slack_is_away() {
     assert_eq!(scene.thread(), ["one", "two", "three"]);
     assert_eq!(last_action(&scene.root().text), "three");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_clock_that_was_an_hour_ahead_keeps_nobody_from_slack_once_it_is_right() {
+    // What was sent, and what nothing answered.
+    side_by_side([Fault::Ok, Fault::ResetBeforeStoring], |fault| {
+        let scene = Scene::bot();
+        scene.slack.script("chat.postMessage", vec![fault; 2]);
+        let ahead = scene.emit(["--status", "starting", "one"]);
+        let ahead = ahead.env("LD_PRELOAD", crate::support::faketime()).env("FAKETIME", "+1h");
+        ahead.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").run().success();
+        scene.sent(["--status", "blocked", "two"]);
+        assert_eq!(scene.thread(), ["one", "two"]);
+    });
+}

@@ -261,7 +261,7 @@ impl Forwarder {
             Err(Stop::Database(_)) => {
                 store.write_relaxed(|tx| {
                     let at = now();
-                    tx.hold(&hold, retry::network_rest(tx.failures(&hold)?, at), at)
+                    tx.rest(&hold, retry::network_rest(tx.failures(&hold)?, at), at)
                 })?;
             }
             Err(Stop::Cache(_) | Stop::Crowded) => {}

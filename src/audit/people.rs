@@ -214,6 +214,7 @@ fn wish(row: &Row, (id, at): (Uuid, Option<i64>), offset: ClockOffset) -> Result
         // Nothing depends on whose it says it is.
         agent_id: text(2)?.unwrap_or_default().to_owned(),
         user_id: row.try_get(3)?,
+        at: at.map(|at| Moment((at / 1000).saturating_sub(offset.0))),
         act,
     }))))
 }

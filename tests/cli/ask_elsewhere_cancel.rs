@@ -104,6 +104,18 @@ fn a_cancel_that_one_machine_has_taken_holds_where_another_goes_on() {
 }
 
 #[test]
+fn a_cancel_was_asked_for_when_somebody_did_and_not_when_the_machine_looked() {
+    let world = World::new();
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    world.cancel("bot", &[HUMAN]);
+    world.sql("UPDATE human_interventions SET created_at = '2026-01-02 03:04:05.5Z'");
+    let receipt = world.ours.emit(["-s", "blocked", "Stuck"]).run().success().json();
+    let at = receipt["requests"][0]["requested_at"].as_str().unwrap_or_default();
+    assert!(at.starts_with("2026-01-02T03:04:05"), "{receipt}");
+    assert!(world.ours.show("bot")["interventions"][0]["created_at"] == at, "{receipt}");
+}
+
+#[test]
 fn a_cancel_that_was_refused_stops_nobody_on_another_machine() {
     let world = World::new();
     world.approved_by_human();

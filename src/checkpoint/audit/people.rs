@@ -137,6 +137,8 @@ pub(crate) struct PassedOn {
     pub(crate) task: TaskId,
     pub(crate) agent_id: String,
     pub(crate) user_id: Option<String>,
+    /// When, by this machine's clock; `None` until it is read back, and where nobody's clock can have said so.
+    pub(crate) at: Option<Moment>,
     pub(crate) act: Act,
 }
 
@@ -265,6 +267,7 @@ mod tests {
             task: TaskId(Uuid::nil()),
             agent_id: "bot".to_owned(),
             user_id: Some("U1".to_owned()),
+            at: None,
             act: Act {
                 request_id: Some(RequestId::new(Moment(1))),
                 word: Some(Word::Choice(1)),

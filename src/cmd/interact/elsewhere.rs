@@ -190,6 +190,7 @@ pub(super) fn pass_on_cancel(
             task: task.id,
             agent_id: task.agent_id.clone(),
             user_id: spoken.voter.user_id.clone(),
+            at: None,
             act,
         };
         let mut words = format!("{PASSED_ON}{}", unheard(&task.snapshot));
@@ -250,7 +251,7 @@ fn write_down(
             (TaskId(*id), task.agent_id, nonce, act, refusal)
         }
     };
-    let mut passed = PassedOn { id: act_id(&act.heard), task, agent_id, user_id, act };
+    let mut passed = PassedOn { id: act_id(&act.heard), task, agent_id, user_id, at: None, act };
     let words = match refusal {
         // Nobody waits for it any more.
         Some((name, words)) => {
@@ -291,7 +292,7 @@ pub(in crate::cmd) fn said_here(
         ..Act::default()
     };
     let act = answering(act, known, word);
-    PassedOn { id, task: known.task, agent_id: known.agent_id.clone(), user_id: None, act }
+    PassedOn { id, task: known.task, agent_id: known.agent_id.clone(), user_id: None, at: None, act }
 }
 
 /// The end of a question that the database knows of: what was decided, or that its time is over.

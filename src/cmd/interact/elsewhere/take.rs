@@ -263,7 +263,9 @@ fn rule_on_cancel(
     if tx.hear(&act.heard, now)? {
         let (user_id, user_name) = (passed.user_id.clone(), act.user_name.clone());
         let voter = Voter { kind: person(act), user_id, user_name };
-        words = cancel(tx, rules.approvers.as_ref(), &task, &voter, (&act.source, passed.id), now)?.words;
+        // Not when we look, which may be much later.
+        let at = passed.at.map_or(now, |at| at.min(now));
+        words = cancel(tx, rules.approvers.as_ref(), &task, &voter, (&act.source, passed.id), at)?.words;
     }
     let is_noted = tx.mark_passed_on(key, passed.id, TAKEN)?;
     Ok(if is_noted { Ruled::Noted(words) } else { Ruled::NotOurs })

@@ -339,17 +339,19 @@ impl Listener {
     /// Waits for something to do; says whether the bell was rung, and which connections have something.
     fn wait(&self, now: Instant) -> (bool, Vec<usize>) {
         let pace = &self.pace;
+        // What more there is waits until somebody can take it, for which the bell is rung.
+        let heard: &[Link] = if self.hands.are_full() { &[] } else { &self.links };
         let due = self.links.iter().flat_map(|link| {
             let hello = (!link.ready).then_some(link.opened + pace.hello);
             let leaving = link.leaving.map(|since| since + pace.linger).filter(|at| *at > now);
             [Some(link.pinged + pace.ping), Some(link.heard + pace.silence), hello, leaving]
         });
         let next = due.flatten().chain(self.wants_link().then_some(self.next_try)).min();
-        let at_once = self.links.iter().any(|link| link.fresh).then_some(Duration::ZERO);
+        let at_once = heard.iter().any(|link| link.fresh).then_some(Duration::ZERO);
         let timeout = at_once.or_else(|| next.map(|at| at.saturating_duration_since(now)));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
-        fds.extend(self.links.iter().map(|link| {
+        fds.extend(heard.iter().map(|link| {
             let flags = if link.unsent { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             PollFd::from_borrowed_fd(link.line.fd(), flags)
         }));
@@ -358,19 +360,18 @@ impl Listener {
             return (false, Vec::new());
         }
         let has_news = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let fresh = |index: usize| self.links[index].fresh;
         let ready =
-            (0..self.links.len()).filter(|index| fresh(*index) || has_news(&fds[index + 1])).collect();
+            (0..heard.len()).filter(|index| heard[*index].fresh || has_news(&fds[index + 1])).collect();
         (has_news(&fds[0]), ready)
     }
 
-    /// Reads all that has come.
+    /// Reads what has come, until something is handed over.
     fn converse(&mut self, link: &mut Link) -> Result<(), Gone> {
         link.fresh = false;
         if link.unsent {
             link.flush()?;
         }
-        while !self.stopping.load(Ordering::SeqCst) {
+        while !link.fresh && !self.stopping.load(Ordering::SeqCst) {
             let message = match link.line.socket.read() {
                 Ok(message) => message,
                 Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -433,6 +434,8 @@ impl Listener {
                 let takes_answer = frame.accepts_response_payload;
                 let slip = Slip { link: link.number, envelope_id: frame.envelope_id, takes_answer };
                 self.hands.take(*interaction, slip);
+                // What was done meanwhile is acknowledged before anything else is read.
+                link.fresh = true;
                 return Ok(());
             }
             Ok(Call::Challenge(_) | Call::Nothing) => {}

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use super::Ack;
 use crate::interaction::wire::Interaction;
 
-/// How many may be under way at once; the next one is waited for.
+/// How many may be under way at once; nothing more is read meanwhile.
 const HANDS: usize = 16;
 /// The stack of one: it may speak TLS with a database.
 const STACK: usize = 512 * 1024;
@@ -33,6 +33,8 @@ pub(super) struct Hands {
     bell: Arc<UnixStream>,
     sender: Sender<(Slip, Ack)>,
     done: Receiver<(Slip, Ack)>,
+    /// How many were taken of which it is not known what became.
+    under_way: usize,
     busy: Vec<JoinHandle<()>>,
 }
 
@@ -40,15 +42,17 @@ impl Hands {
     /// `bell` is rung each time that one is done.
     pub(super) fn new(hear: Hear, bell: Arc<UnixStream>) -> Self {
         let (sender, done) = mpsc::channel();
-        Self { hear, bell, sender, done, busy: Vec::new() }
+        Self { hear, bell, sender, done, under_way: 0, busy: Vec::new() }
+    }
+
+    /// Whether no more can be taken until one is done.
+    pub(super) fn are_full(&self) -> bool {
+        self.under_way >= HANDS
     }
 
     /// Hands an interaction over.
     pub(super) fn take(&mut self, interaction: Interaction, slip: Slip) {
         self.busy.retain(|hand| !hand.is_finished());
-        if self.busy.len() >= HANDS {
-            let _ = self.busy.remove(0).join();
-        }
         let (hear, bell, sender) = (Arc::clone(&self.hear), Arc::clone(&self.bell), self.sender.clone());
         let work = move || {
             let ack = hear(interaction);
@@ -57,12 +61,17 @@ impl Hands {
             let _ = (&*bell).write(&[1]);
         };
         // Without a thread it is not acknowledged: Slack says it again, or the person sees that it did not work.
-        self.busy.extend(thread::Builder::new().name("hear".to_owned()).stack_size(STACK).spawn(work));
+        if let Ok(hand) = thread::Builder::new().name("hear".to_owned()).stack_size(STACK).spawn(work) {
+            self.under_way += 1;
+            self.busy.push(hand);
+        }
     }
 
     /// One that is done, if any is.
     pub(super) fn done(&mut self) -> Option<(Slip, Ack)> {
-        self.done.try_recv().ok()
+        let done = self.done.try_recv().ok()?;
+        self.under_way -= 1;
+        Some(done)
     }
 
     /// Waits until nothing is under way.

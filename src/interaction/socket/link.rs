@@ -23,7 +23,8 @@ pub(super) struct Link {
     pub(super) leaving: Option<Instant>,
     /// Something is still to be written.
     pub(super) unsent: bool,
-    /// Slack's first words may have come with the upgrade: then they are read already, and there is nothing to wait for.
+    /// Slack's first words may have come with the upgrade, or more of them with those that were taken: then they are read
+    /// already, and there is nothing to wait for.
     pub(super) fresh: bool,
 }
 

@@ -9,9 +9,9 @@ mod between;
 mod ways;
 
 use std::net::TcpListener;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Condvar, Mutex};
 
 use super::*;
 use crate::delivery::http::Network;
@@ -368,7 +368,7 @@ fn it_waits_longer_each_time_up_to_a_minute() {
 #[test]
 fn a_click_is_acknowledged_while_another_one_waits() {
     let slack = FakeSlack::start();
-    let (inside, entered) = (Mutex::new(0), std::sync::Condvar::new());
+    let (inside, entered) = (Mutex::new(0), Condvar::new());
     let hear = move |_| {
         let mut count = inside.lock().expect("no test panics here");
         *count += 1;
@@ -387,5 +387,49 @@ fn a_click_is_acknowledged_while_another_one_waits() {
         [click(HUMAN), click(COLLEAGUE)].map(|click| click.join().expect("no panic"))
     });
     assert!(heard.iter().all(|heard| heard.acked && heard.times == 1), "{heard:?}");
+    assert_eq!(slack.socket_complaints(), [""; 0]);
+}
+
+#[test]
+fn a_click_is_acknowledged_while_more_of_them_wait_than_can_be_under_way() {
+    let slack = FakeSlack::start();
+    // How many have begun, which of them is let go, and at last all of them.
+    let (inside, changed) = (Arc::new(Mutex::new((0, None, false))), Arc::new(Condvar::new()));
+    let (theirs, bell) = (Arc::clone(&inside), Arc::clone(&changed));
+    let hear = move |_| {
+        let mut state = theirs.lock().expect("no test panics here");
+        let number = state.0;
+        state.0 += 1;
+        bell.notify_all();
+        let waits = |state: &mut (usize, Option<usize>, bool)| state.1 != Some(number) && !state.2;
+        drop(bell.wait_timeout_while(state, PATIENCE, waits).expect("no test panics here"));
+        Ack::Taken(None)
+    };
+    let (say, notices) = mpsc::channel();
+    let note = move |notice| drop(say.send(notice));
+    let _socket = Socket::listen_at(QUICK, access(&slack, APP_TOKEN), hear, note).expect("a thread");
+    assert_eq!(notices.recv_timeout(PATIENCE), Ok(Notice::Listening { connections: 1 }));
+    let ts = question(&slack);
+    let (acked, acks) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..40 {
+            let (slack, ts, acked) = (&slack, &ts, acked.clone());
+            scope.spawn(move || acked.send(slack.click(ts, "question:approve", HUMAN)));
+        }
+        let begun = |count| {
+            let state = inside.lock().expect("no test panics here");
+            let waits = |state: &mut (usize, Option<usize>, bool)| state.0 < count;
+            !changed.wait_timeout_while(state, PATIENCE, waits).expect("no test panics here").1.timed_out()
+        };
+        assert!(begun(16));
+        inside.lock().expect("no test panics here").1 = Some(5);
+        changed.notify_all();
+        let first = acks.recv_timeout(PATIENCE);
+        // The next one has its place.
+        let has_next = begun(17);
+        inside.lock().expect("no test panics here").2 = true;
+        changed.notify_all();
+        assert!(first.is_ok_and(|heard| heard.acked && heard.times == 1) && has_next);
+    });
     assert_eq!(slack.socket_complaints(), [""; 0]);
 }

@@ -4,7 +4,6 @@
 //! It reads from a pipe that nobody writes to and that only the other one holds. Until that is closed it has neither
 //! read a setting nor opened the cache, so that it costs hardly any memory, and whoever ends in order just kills it.
 
-use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -19,8 +18,9 @@ use crate::exit::Exit;
 use crate::store::{Store, Watcher};
 use crate::ui::Ui;
 
-/// The hidden command, which has to be the first word.
+/// The hidden command and its flag, which have to be the first words.
 const NAME: &str = "guard";
+const OVER: &str = "--over";
 /// How long after the pipe's end the other process may still be seen: its files are closed before it is gone.
 const DEATH_MAX: Duration = Duration::from_secs(5);
 const POLL_MIN: Duration = Duration::from_millis(2);
@@ -41,10 +41,9 @@ impl Guard {
             return None;
         }
         let over = Watcher::current();
-        let started =
-            courier::this_program(config, &[NAME, "--over", over.as_str()]).and_then(|mut guard| {
-                guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
-            });
+        let started = courier::this_program(config, &[NAME, OVER, over.as_str()]).and_then(|mut guard| {
+            guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        });
         if let Err(error) = &started {
             ui.detail(&format!("could not start a guard: {error}"));
         }
@@ -61,7 +60,8 @@ impl Guard {
 
 /// If this process is a guard, waits until it is called upon. To be called before anything else takes memory.
 pub(crate) fn stand() {
-    if std::env::args_os().nth(1).as_deref() != Some(OsStr::new(NAME)) {
+    if !std::env::args_os().skip(1).take(2).eq([NAME, OVER]) {
+        // Whoever only asks for help is not one.
         return;
     }
     courier::detach();

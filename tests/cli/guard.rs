@@ -138,3 +138,14 @@ fn there_is_no_guard_where_nobody_waits_or_nothing_is_wanted_in_the_background()
     scene.sandbox.cmd(["answer", &asker.id, "--approve"]).run().success();
     assert_eq!(asker.end().code, Some(0));
 }
+
+#[test]
+fn whoever_asks_what_it_is_waits_for_nothing() {
+    let scene = scene();
+    for words in [&["guard"][..], &["guard", "--help"]] {
+        let mut asked = scene.sandbox.cmd(words).spawn();
+        let _open = asked.stdin.take().expect("a pipe");
+        let code = asked.wait().expect("an end").code();
+        assert_eq!(code, Some(if words.len() == 1 { 64 } else { 0 }), "{words:?}");
+    }
+}

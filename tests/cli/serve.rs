@@ -639,6 +639,35 @@ fn the_unit_keeps_the_settings_of_the_environment_but_no_secret() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn the_unit_reaches_slack_by_the_way_that_its_caller_does() {
+    let sandbox = Sandbox::new();
+    let unit = |proxy: &str| {
+        sandbox
+            .cmd(["serve", "--unit"])
+            .env("https_proxy", proxy)
+            .env("NO_PROXY", "localhost,.corp")
+            .env("SSL_CERT_FILE", "/etc/ssl/corp.pem")
+            .env("SSL_CERT_DIR", "/etc/ssl/a:/etc/ssl/b")
+            .run()
+            .success()
+            .stdout
+    };
+    let plain = unit("http://proxy.corp:3128");
+    for line in [
+        r#"Environment="HTTPS_PROXY=http://proxy.corp:3128""#,
+        r#"Environment="NO_PROXY=localhost,.corp""#,
+        r#"Environment="SSL_CERT_FILE=/etc/ssl/corp.pem""#,
+        r#"Environment="SSL_CERT_DIR=/etc/ssl/a:/etc/ssl/b""#,
+    ] {
+        assert!(plain.lines().any(|l| l == line), "{line}: {plain}");
+    }
+    let secret = unit("http://ana:for-the-proxy@proxy.corp:3128");
+    assert!(!secret.contains("proxy.corp"), "{secret}");
+    assert!(secret.lines().any(|l| l.starts_with('#') && l.contains("HTTPS_PROXY=")), "{secret}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn many_requests_take_no_more_memory_than_few() {
     let sandbox = fleet();
     let server = Server::start(&sandbox);

@@ -1,5 +1,6 @@
 //! `serve --unit`: a unit for systemd that may do no more than it has to.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use nix::unistd::{Uid, User};
@@ -42,8 +43,10 @@ pub(super) fn text(config: &Config) -> Result<String, Failure> {
         .filter(|(.., origin)| *origin == Origin::Environment)
         .filter_map(|(name, value, _)| {
             let key = KEYS.iter().find(|key| key.file == *name && KEPT.contains(&key.env))?;
-            Some(format!("Environment={}\n", always_quoted(&format!("{}={value}", key.env))))
+            Some((key.env, value.clone()))
         })
+        .chain(way(config))
+        .map(|(name, value)| format!("Environment={}\n", always_quoted(&format!("{name}={value}"))))
         .collect();
     let directory = cache.parent().unwrap_or(Path::new("/"));
     Ok(TEMPLATE
@@ -51,6 +54,22 @@ pub(super) fn text(config: &Config) -> Result<String, Failure> {
         .replace("{command}", &command.join(" "))
         .replace("{directory}", &quoted(directory))
         .replace("{environment}", &environment))
+}
+
+/// By which way Slack and the database are reached, whose trust is no setting of ours. A proxy's password is a secret.
+fn way(config: &Config) -> impl Iterator<Item = (&'static str, String)> {
+    let network = &config.network;
+    let text = |path: &OsStr| path.to_string_lossy().into_owned();
+    let proxy = network.proxy.as_ref().map(|proxy| proxy.reveal().to_owned());
+    let authorities = &network.authorities;
+    [
+        ("HTTPS_PROXY", proxy.filter(|proxy| !proxy.contains('@'))),
+        ("NO_PROXY", network.no_proxy.clone()),
+        ("SSL_CERT_FILE", authorities.file.as_ref().map(|file| text(file.as_os_str()))),
+        ("SSL_CERT_DIR", authorities.dirs.as_deref().map(text)),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
 }
 
 /// A word of `ExecStart`.
@@ -85,7 +104,7 @@ Type=notify
 User={user}
 ExecStart={command}
 {environment}# Secrets that stand in no config file, readable by root alone: AGENT_CHECKPOINT_SERVE_TOKEN=…, DATABASE_URL=…, and for
-# clicks in Slack SLACK_BOT_TOKEN=… with SLACK_APP_TOKEN=… or SLACK_SIGNING_SECRET=….
+# clicks in Slack SLACK_BOT_TOKEN=… with SLACK_APP_TOKEN=… or SLACK_SIGNING_SECRET=…; HTTPS_PROXY=… with a password too.
 EnvironmentFile=-/etc/agent-checkpoint/serve.env
 Restart=on-failure
 RestartSec=2

@@ -97,7 +97,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long)]
     pub(crate) post: bool,
     /// Print a Slack app manifest with all that is needed, and do nothing else
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["post", "channel"])]
     pub(crate) manifest: bool,
     /// With --manifest: where Slack can reach serve [default: it need not]
     ///

@@ -72,6 +72,16 @@ fn the_documented_privileges_are_all_that_is_needed() {
 }
 
 #[test]
+fn who_may_not_make_tables_may_migrate_where_there_is_nothing_to_do() {
+    let (cluster, database, url) = closed();
+    grant(cluster, &database);
+    let current = migrate(&url, &[]).success();
+    current.stderr_is("").stdout_has("already");
+    cluster.sql_in(&database, "DELETE FROM agent_checkpoint_schema");
+    migrate(&url, &[]).code(1).stderr_has("does not let user 'trusted'");
+}
+
+#[test]
 fn doctor_names_each_privilege_that_is_missing_and_the_statement_that_grants_it() {
     let (cluster, database, url) = closed();
     grant(cluster, &database);

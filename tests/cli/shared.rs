@@ -201,6 +201,36 @@ fn what_is_held_back_after_the_end_elsewhere_begins_a_task_of_its_own() {
 }
 
 #[test]
+fn what_is_said_after_the_end_elsewhere_goes_on_in_the_task_that_the_agent_has_had_since_unless_that_is_over()
+{
+    for is_over in [false, true] {
+        let pair = Pair::new();
+        pair.other.emit(["-s", "starting", "Begin"]);
+        pair.ours.emit(["-s", "complete", "Done"]);
+        let since = pair.ours.emit(["-s", "starting", "Anew"]);
+        if is_over {
+            pair.ours.emit(["-s", "complete", "Over"]);
+        }
+        let held = pair.other.emit(["-s", "working", "One"]);
+        assert_eq!((&held["delivery"], &held["audit"]), (&json!("coalesced"), &json!("queued")));
+        let said = pair.other.emit(["-s", "blocked", "Two"]);
+        assert_eq!((&said["delivery"], &said["audit"]), (&json!("sent"), &json!("sent")));
+        pair.other.flush();
+        let rows = "SELECT status, (SELECT string_agg(action_description, ' ' ORDER BY c.created_at, c.id)
+                        FROM agent_checkpoints c WHERE c.task_id = t.id)
+                    FROM agent_tasks t ORDER BY created_at";
+        let expected = match is_over {
+            false => "completed|Begin Done\nrunning|Anew One Two",
+            true => "completed|Begin Done\ncompleted|Anew Over\nrunning|One Two",
+        };
+        assert_eq!(pair.cluster.sql_in(&pair.database, rows), expected);
+        assert_eq!(said["task_id"] == since["task_id"], !is_over);
+        assert_eq!(said["thread_ts"] == since["thread_ts"], !is_over);
+        assert_eq!(pair.slack.roots().len(), if is_over { 3 } else { 2 });
+    }
+}
+
+#[test]
 fn what_is_held_back_after_the_end_elsewhere_is_told_in_one_task_by_however_many_at_once() {
     let pair = Pair::new();
     pair.other.emit(["-s", "starting", "Begin"]);

@@ -163,37 +163,43 @@ impl Emission<'_> {
         outset: &mut Outset,
         theirs: &SharedTask,
     ) -> Result<(), Stop> {
-        let before = outset.before.clone();
+        let (before, policy) = (outset.before.clone(), record::policy(self.config));
         let cache = session.trail.cache.clone();
-        match judge(before.as_ref(), outset.plan.append.task.id, theirs, self.draft, &cache) {
-            Verdict::Keep => {}
-            Verdict::TakeOver => self.plan_anew(store, outset, |tx| {
+        let verdict = judge(before.as_ref(), outset.plan.append.task.id, theirs, self.draft, &cache);
+        let mine = before.and_then(|before| Some((before.key?, before)));
+        if let Some((key, mine)) = &mine
+            && mine.state == TaskState::Running
+            && mine.id != theirs.task.id
+            && verdict != Verdict::TakeOver
+            && let Some(known) = session.task(mine.id)?
+        {
+            let by_others = known.latest.as_ref().is_none_or(|latest| latest.cache != cache);
+            let is_left = match verdict {
+                Verdict::GiveWay => known.task.state != TaskState::Running,
+                _ => known.task.state.is_closed() && by_others,
+            };
+            if is_left {
+                return self.plan_anew(store, outset, |tx| {
+                    let settings = (&session.trail, &policy);
+                    resolve::leave_behind(tx, (*key, &known), theirs, settings, now())
+                });
+            }
+        }
+        match (verdict, mine) {
+            (Verdict::Keep, _) | (Verdict::GiveWay, None) => Ok(()),
+            (Verdict::TakeOver, mine) => self.plan_anew(store, outset, |tx| {
                 // What was held back since goes before ours.
-                if let (Some(key), true) =
-                    (before.and_then(|before| before.key), theirs.task.state.is_closed())
-                {
-                    resolve::set_apart(tx, key, theirs, &session.trail, &record::policy(self.config))?;
+                if let (Some((key, _)), true) = (mine, theirs.task.state.is_closed()) {
+                    resolve::set_apart(tx, key, theirs, &session.trail, &policy)?;
                 }
                 let key = tx.import(theirs)?;
                 resolve::await_opener(tx, key, theirs, now())
-            })?,
-            Verdict::GiveWay => {
-                let Some((mine, key)) = before.and_then(|before| Some((before.id, before.key?))) else {
-                    return Ok(());
-                };
-                // Ours may have been ended there, or never have come there.
-                let known = session.task(mine)?.filter(|known| known.task.state != TaskState::Running);
-                self.plan_anew(store, outset, |tx| match &known {
-                    Some(known) => {
-                        tx.end_elsewhere(key, known)?;
-                        let key = tx.import(theirs)?;
-                        resolve::await_opener(tx, key, theirs, now())
-                    }
-                    None => resolve::merge(tx, key, theirs, &cache, now()),
-                })?;
+            }),
+            // Ours has never come there.
+            (Verdict::GiveWay, Some((key, _))) => {
+                self.plan_anew(store, outset, |tx| resolve::merge(tx, key, theirs, &cache, now()))
             }
         }
-        Ok(())
     }
 
     /// Takes the checkpoint back and plans it once more, after the cache was brought up to date; unless somebody has heard

@@ -61,24 +61,36 @@ pub(in crate::cmd) fn merge(
     await_opener(tx, key, theirs, at)
 }
 
+/// What became of a task here that somebody else had ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cmd) enum Apart {
+    /// Nothing was recorded in it since.
+    Nothing,
+    /// What was recorded since is in this task.
+    In(TaskKey),
+    /// It is no longer what it was: somebody else was quicker.
+    Already,
+}
+
 /// What was recorded here in a task that somebody else had ended before begins a task of its own, behind what the database
-/// has already. Says whether the task is no longer what it was: somebody else may have been quicker with that.
+/// has already.
 pub(in crate::cmd) fn set_apart(
     tx: &Tx<'_>,
     key: TaskKey,
     theirs: &SharedTask,
     trail: &Trail,
     policy: &Policy,
-) -> Result<bool, StoreError> {
+) -> Result<Apart, StoreError> {
     let mine = tx.task(key)?;
     if mine.id != theirs.task.id || mine.state.is_closed() {
-        return Ok(true);
+        return Ok(Apart::Already);
     }
     let taken = tx.take_back(key, trail.after, |recorded| comes_after_end(recorded, theirs, &trail.cache))?;
     if taken.is_empty() {
-        return Ok(false);
+        return Ok(Apart::Nothing);
     }
     tx.end_elsewhere(key, theirs)?;
+    let mut apart = Apart::Nothing;
     for recorded in taken {
         let (at, delivery) = (recorded.created_at, recorded.delivery);
         let route = match delivery {
@@ -87,9 +99,29 @@ pub(in crate::cmd) fn set_apart(
             _ => plan::own_route(&mine),
         };
         let policy = Policy { route, ..policy.clone() };
-        record::append(tx, &said_again(&mine, recorded), &policy, at)?;
+        let noted = record::append(tx, &said_again(&mine, recorded), &policy, at)?;
+        apart = Apart::In(noted.recorded.task);
     }
-    Ok(true)
+    Ok(apart)
+}
+
+/// A task of ours was ended there, and the agent has had another one since: what was recorded here since the end, and what
+/// comes, goes on in that one while it runs.
+pub(in crate::cmd) fn leave_behind(
+    tx: &Tx<'_>,
+    (key, ended): (TaskKey, &SharedTask),
+    latest: &SharedTask,
+    (trail, policy): (&Trail, &Policy),
+    at: Moment,
+) -> Result<(), StoreError> {
+    match (set_apart(tx, key, ended, trail, policy)?, latest.task.state) {
+        (Apart::In(task), TaskState::Running) => return merge(tx, task, latest, &trail.cache, at),
+        (Apart::In(_), _) => return Ok(()),
+        (Apart::Nothing, _) => tx.end_elsewhere(key, ended)?,
+        (Apart::Already, _) => {}
+    }
+    let key = tx.import(latest)?;
+    await_opener(tx, key, latest, at)
 }
 
 /// Leaves it to whoever began the task to open its thread, for a while.
@@ -156,7 +188,8 @@ impl Session<'_> {
             let key = concerned.iter().find(|(_, id)| *id == theirs.task.id.0).map(|(key, _)| *key);
             if let (Some(key), true) = (key, theirs.task.state.is_closed()) {
                 let policy = self.forwarder.rules.policy();
-                any |= store.write(|tx| set_apart(tx, key, &theirs, &self.trail, policy))?;
+                let apart = store.write(|tx| set_apart(tx, key, &theirs, &self.trail, policy))?;
+                any |= apart != Apart::Nothing;
             }
         }
         Ok(any)

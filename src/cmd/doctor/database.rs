@@ -38,7 +38,7 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
     };
     let left = deadline.saturating_duration_since(Instant::now());
     let patience = (left / 8).min(PROBE_MAX);
-    let asked = connect(database, deadline - 3 * patience).and_then(|mut client| {
+    let asked = connect(database, deadline - probe::STEPS * patience).and_then(|mut client| {
         let question =
             "SELECT pg_catalog.current_database()::text, pg_catalog.current_setting('transaction_read_only')";
         let (name, read_only) = client.run(deadline, async |client| {
@@ -51,7 +51,8 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
         Ok(found) => found,
         Err(trouble) => {
             // A server that says no is one.
-            let stranger = if trouble.code.is_none() { probe::stranger(database, patience) } else { None };
+            let is_one = trouble.code.is_some();
+            let stranger = if is_one { None } else { probe::stranger(database, patience, deadline) };
             let trouble = stranger.unwrap_or(trouble);
             return report.fail("database", trouble.message, trouble.hint);
         }

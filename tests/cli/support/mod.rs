@@ -38,7 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const RUN_LIMIT: Duration = Duration::from_mins(1);
 
 /// The library that shows a program another time, by `LD_PRELOAD` and `FAKETIME`.
-#[cfg(any(feature = "postgres", feature = "serve"))]
 #[track_caller]
 pub(crate) fn faketime() -> PathBuf {
     let found = std::fs::read_dir("/usr/lib").expect("libraries").flatten();

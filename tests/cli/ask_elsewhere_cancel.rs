@@ -307,6 +307,18 @@ fn whoever_cancels_an_agent_that_has_ended_on_another_machine_is_told_that_and_n
 
 #[cfg(feature = "serve")]
 #[test]
+fn whoever_cancels_an_agent_that_has_ended_elsewhere_is_told_that_by_a_machine_that_has_not_heard_of_it() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    world.other.cmd(["emit", "-a", "bot", "-s", "starting", "Begin"]).run().success();
+    world.ours.emit(["-s", "complete", "Done"]).run().success();
+    assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel bot").acked);
+    assert_eq!(world.ours.slack.wait_ephemerals(1)[0].text, "bot has ended already.");
+    assert_eq!(refused(&world.settled(1)), ["late"]);
+}
+
+#[cfg(feature = "serve")]
+#[test]
 fn whoever_cancels_an_agent_that_never_listens_is_told_so_and_when_it_is_over() {
     let world = World::new();
     let _server = world.serve_elsewhere();

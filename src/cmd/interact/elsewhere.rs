@@ -149,12 +149,12 @@ pub(super) fn pass_on_cancel(
     let Some(forwarder) = Forwarder::new(config) else { return Ok(Whereabouts::Here) };
     let say = |words: String| Whereabouts::Elsewhere(Reply { words: Some(words), ..Reply::default() });
     let (here, ours, was_heard, is_held) = store.read(|tx| {
-        let here = tx.find(agent_id)?.map(|found| found.task.state);
+        let here = tx.find(agent_id)?.map(|found| found.task);
         let ours = tx.known_trail(forwarder.name())?.map(|trail| trail.cache);
         let is_held = forwarder.held_until(tx, now())?.is_some();
         Ok((here, ours, tx.was_heard(&spoken.id)?, is_held))
     })?;
-    let is_running = here == Some(TaskState::Running);
+    let is_running = here.as_ref().is_some_and(|task| task.state == TaskState::Running);
     let away = || if is_running { Whereabouts::Unsure } else { say(NOT_HERE.to_owned()) };
     match () {
         () if was_heard => return Ok(Whereabouts::Here),
@@ -166,11 +166,19 @@ pub(super) fn pass_on_cancel(
         let agents = [agent_id.to_owned()];
         let mut found = forward::open_tasks(&mut client, &agents, deadline)?.into_iter().next();
         let is_over = found.is_none();
-        // What has ended here is told from here.
-        if is_over && here.is_none() {
-            found = forward::latest_tasks(&mut client, &agents, deadline)?.into_iter().next();
+        if is_over {
+            found = match &here {
+                None => forward::latest_tasks(&mut client, &agents, deadline)?.into_iter().next(),
+                // It may have ended elsewhere, which is not known here yet.
+                Some(task) if is_running => forward::task(&mut client, task.id, deadline)?,
+                // What has ended here is told from here.
+                Some(_) => None,
+            };
         }
-        let Some(SharedTask { task, latest }) = found.map(|row| row.task(ClockOffset(0))) else {
+        let found = found.map(|row| row.task(ClockOffset(0)));
+        // A task that failed goes on where it is.
+        let may_go_on = |task: &Task| is_over && is_running && !task.state.is_closed();
+        let Some(SharedTask { task, latest }) = found.filter(|found| !may_go_on(&found.task)) else {
             return Ok(None);
         };
         // Only what came last says where it is: a cache keeps a task that goes on elsewhere as it was.

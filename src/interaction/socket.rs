@@ -306,6 +306,10 @@ impl Listener {
     fn look_after(&mut self, now: Instant) {
         let (pace, mut index) = (self.pace, 0);
         let replaced = self.links.iter().any(|link| link.ready && link.leaving.is_none());
+        if self.hands.are_full() {
+            // What is not read is no silence.
+            self.links.iter_mut().for_each(|link| link.heard = now);
+        }
         while index < self.links.len() {
             let link = &mut self.links[index];
             let silent = now.duration_since(link.heard) >= pace.silence;

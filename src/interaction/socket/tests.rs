@@ -391,6 +391,41 @@ fn a_click_is_acknowledged_while_another_one_waits() {
 }
 
 #[test]
+fn a_connection_that_nobody_has_hands_to_read_from_is_not_taken_for_silent() {
+    let slack = FakeSlack::start();
+    let pace = Pace { ping: Duration::from_millis(50), silence: Duration::from_millis(300), ..QUICK };
+    let (inside, changed) = (Arc::new(Mutex::new((0, false))), Arc::new(Condvar::new()));
+    let (theirs, bell) = (Arc::clone(&inside), Arc::clone(&changed));
+    let hear = move |_| {
+        let mut state = theirs.lock().expect("no test panics here");
+        state.0 += 1;
+        bell.notify_all();
+        drop(bell.wait_timeout_while(state, PATIENCE, |state| !state.1).expect("no test panics here"));
+        Ack::Taken(None)
+    };
+    let (say, notices) = mpsc::channel();
+    let note = move |notice| drop(say.send(notice));
+    let _socket = Socket::listen_at(pace, access(&slack, APP_TOKEN), hear, note).expect("a thread");
+    assert_eq!(notices.recv_timeout(PATIENCE), Ok(Notice::Listening { connections: 1 }));
+    let ts = question(&slack);
+    let heard: Vec<_> = thread::scope(|scope| {
+        let (slack, ts) = (&slack, &ts);
+        let click = |_| scope.spawn(move || slack.click(ts, "question:approve", HUMAN));
+        let clicks: Vec<_> = (0..16).map(click).collect();
+        let state = inside.lock().expect("no test panics here");
+        let all = changed.wait_timeout_while(state, PATIENCE, |state| state.0 < 16);
+        assert!(!all.expect("no test panics here").1.timed_out());
+        // So long nothing is said of it.
+        let lost = notices.recv_timeout(pace.silence * 3);
+        inside.lock().expect("no test panics here").1 = true;
+        changed.notify_all();
+        assert_eq!(lost, Err(RecvTimeoutError::Timeout));
+        clicks.into_iter().map(|click| click.join().expect("no panic")).collect()
+    });
+    assert!(heard.iter().all(|heard| heard.acked && heard.times == 1), "{heard:?}");
+}
+
+#[test]
 fn a_click_is_acknowledged_while_more_of_them_wait_than_can_be_under_way() {
     let slack = FakeSlack::start();
     // How many have begun, which of them is let go, and at last all of them.

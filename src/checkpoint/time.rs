@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub(crate) struct Moment(pub(crate) i64);
 
+/// The beginning of the first year that has four digits and no sign.
+const YEAR_0: i64 = -62_167_219_200_000;
+
 impl Moment {
     /// For what has a time that nobody knows, as where another program wrote infinity.
     pub(crate) const UNKNOWN: Self = Self(i64::MIN);
@@ -39,9 +42,7 @@ impl Moment {
     /// RFC 3339 in UTC with milliseconds, such as `2026-03-01T09:30:00.000Z`; the nearest moment that can be written
     /// so, which has a year of four digits.
     pub(crate) fn rfc3339(self) -> String {
-        let (first, last) = (jiff::Timestamp::MIN, jiff::Timestamp::MAX);
-        let nearest = if self.0 < 0 { first } else { last };
-        let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest);
+        let at = jiff::Timestamp::from_millisecond(self.0.max(YEAR_0)).unwrap_or(jiff::Timestamp::MAX);
         format!("{at:.3}")
     }
 }
@@ -91,6 +92,9 @@ mod tests {
         assert_eq!(Moment(1_772_357_400_120).rfc3339(), "2026-03-01T09:30:00.120Z");
         // As from an interval of thousands of years.
         assert_eq!(Moment(i64::MAX).rfc3339(), "9999-12-30T22:00:00.999Z");
+        for early in [YEAR_0, YEAR_0 - 1, i64::MIN] {
+            assert_eq!(Moment(early).rfc3339(), "0000-01-01T00:00:00.000Z");
+        }
     }
 
     #[test]

@@ -208,19 +208,18 @@ impl Emission<'_> {
         let at = now();
         let policy = record::policy(self.config);
         store.write(|tx| {
-            let is_reachable = match &self.forwarder {
-                Some(forwarder) => forwarder.held_until(tx, at)?.is_none(),
-                None => false,
-            };
             // The way is long: it is begun as soon as it is known that it will be gone.
+            let is_certain = self.tells_anyway();
+            let is_early = is_certain && self.may_be_told(tx, at)?;
             #[cfg(feature = "postgres")]
-            let early = if is_reachable && self.tells_anyway() { self.set_out(tx, at)? } else { None };
+            let place = if is_early { self.set_out(tx, at)? } else { None };
             let noted = record::record(tx, self.draft, &policy, at)?;
             let mut outset = self.begin(tx, noted, at)?;
-            outset.is_told = is_reachable && self.tells(&outset.plan);
+            let is_late = !is_certain && self.tells(&outset.plan) && self.may_be_told(tx, at)?;
+            outset.is_told = is_early || is_late;
             #[cfg(feature = "postgres")]
-            if outset.is_told {
-                outset.place = if early.is_some() { early } else { self.set_out(tx, at)? };
+            {
+                outset.place = if is_late { self.set_out(tx, at)? } else { place };
             }
             if !outset.is_told && matches!(outset.claim, Claim::Nothing) {
                 let way = (self.link.as_ref(), self.forwarder.as_ref());
@@ -253,17 +252,22 @@ impl Emission<'_> {
         })
     }
 
-    /// Whether the database is to be told at once: of what is posted now, and of what begins or ends a task or needs
-    /// somebody. All else goes with the next of these, or with the courier.
+    /// Whether there is a database, and nobody has to leave it alone.
+    fn may_be_told(&self, tx: &Tx<'_>, at: Moment) -> Result<bool, StoreError> {
+        let held_until = self.forwarder.as_ref().map(|forwarder| forwarder.held_until(tx, at)).transpose()?;
+        Ok(held_until.is_some_and(|until| until.is_none()))
+    }
+
+    /// Whether the database is to be told at once of what was recorded: that a task begins, or what is posted now. All else
+    /// goes with the next of these or of what is told [anyway](Self::tells_anyway), or with the courier.
     fn tells(&self, plan: &Plan) -> bool {
         let append = &plan.append;
         let begins = append.task.key.is_none();
         let is_posted = append.checkpoint.delivery == Delivery::Queued;
-        let is_told_now = self.config.background != BackgroundChoice::Always && (begins || is_posted);
-        is_told_now || self.tells_anyway()
+        self.config.background != BackgroundChoice::Always && (begins || is_posted)
     }
 
-    /// The same of what is told at once whatever becomes of it.
+    /// The same whatever becomes of it: what ends a task or needs somebody.
     fn tells_anyway(&self) -> bool {
         let is_urgent = self.draft.status.is_immediate() || self.draft.force;
         self.config.background != BackgroundChoice::Always && is_urgent

@@ -136,9 +136,7 @@ pub(crate) fn latest_tasks(
 /// # Errors
 /// What the server says, or that the deadline is over.
 pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result<Option<StoredRow>, Trouble> {
-    let sql = format!("SELECT {STORED} FROM agent_tasks t WHERE t.id = $1::text::uuid");
-    let rows = many(client, &sql, &[(&id.to_string(), Type::TEXT)], deadline, |row| stored(row, 0))?;
-    Ok(rows.into_iter().next())
+    Ok(tasks(client, &[id], deadline)?.into_iter().next())
 }
 
 /// These tasks, as far as there are such.
@@ -147,9 +145,10 @@ pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result
 /// What the server says, or that the deadline is over.
 pub(crate) fn tasks(
     client: &mut Client,
-    ids: &[String],
+    ids: &[TaskId],
     deadline: Instant,
 ) -> Result<Vec<StoredRow>, Trouble> {
+    let ids: Vec<String> = ids.iter().map(TaskId::to_string).collect();
     let sql =
         format!("SELECT {STORED} FROM unnest($1::text[]) AS g (id) JOIN agent_tasks t ON t.id = g.id::uuid");
     many(client, &sql, &[(&ids, Type::TEXT_ARRAY)], deadline, |row| stored(row, 0))

@@ -133,7 +133,7 @@ impl Tx<'_> {
         goes: impl Fn(&Checkpoint) -> bool,
     ) -> Result<Vec<Checkpoint>, StoreError> {
         let sql = format!(
-            "SELECT {}, EXISTS (SELECT 1 FROM entries WHERE checkpoint = c.key AND state <> {})
+            "SELECT {}, EXISTS (SELECT 1 FROM entries WHERE checkpoint = c.key AND state <> {}) AS was_begun
              FROM checkpoints c JOIN tasks t ON t.key = c.task
              WHERE c.task = ?1 AND c.key > ?2 AND t.watcher IS NULL ORDER BY c.key DESC",
             rows::qualified(rows::CHECKPOINT, "c"),
@@ -144,7 +144,7 @@ impl Tx<'_> {
         let mut taken = Vec::new();
         while let Some(row) = rows.next()? {
             let checkpoint = rows::checkpoint(row)?;
-            let is_heard_of = row.get(16)? || checkpoint.message_ts.is_some();
+            let is_heard_of = row.get("was_begun")? || checkpoint.message_ts.is_some();
             let waits = matches!(
                 checkpoint.delivery,
                 Delivery::Queued | Delivery::Coalesced | Delivery::Printed | Delivery::Off

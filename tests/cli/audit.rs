@@ -50,6 +50,15 @@ impl Machine {
         receipt
     }
 
+    /// Records for other agents without the database: so much that a call does not take all of it along.
+    #[track_caller]
+    pub(crate) fn record_much(&self) {
+        let lines: String =
+            (0..250).map(|i| format!("{{\"agent_id\":\"other-{}\",\"action\":\"{i}\"}}\n", i % 5)).collect();
+        let many = self.sandbox.cmd(["stream", "--no-post"]).env("DATABASE_URL", "").stdin(lines);
+        many.run().success();
+    }
+
     /// `flush --json`; its answer.
     #[track_caller]
     pub(crate) fn flush(&self) -> Value {

@@ -136,11 +136,7 @@ fn a_task_that_begins_after_another_is_its_own_although_the_end_of_that_has_yet_
     let pair = Pair::new();
     let first = pair.ours.emit(["-s", "starting", "Begin"]);
     pair.ours.emit_alone(["-s", "complete", "Done"]);
-    // So many that a call does not take all of them along.
-    let lines: String =
-        (0..250).map(|i| format!("{{\"agent_id\":\"other-{}\",\"action\":\"{i}\"}}\n", i % 5)).collect();
-    let many = pair.ours.sandbox.cmd(["stream", "--no-post"]).env("DATABASE_URL", "").stdin(lines);
-    many.run().success();
+    pair.ours.record_much();
     let next = pair.ours.emit(["-s", "starting", "Again"]);
     assert_eq!(next["audit"], "sent");
     assert_ne!((&first["task_id"], &first["thread_ts"]), (&next["task_id"], &next["thread_ts"]));
@@ -154,11 +150,7 @@ fn a_task_that_begins_after_another_is_its_own_although_the_end_of_that_has_yet_
 fn a_retry_whose_beginning_waits_behind_much_else_goes_on_in_the_task_that_failed_elsewhere() {
     let pair = Pair::new();
     let failed = pair.ours.emit(["-s", "error", "--error", "exit 1", "Broken"]);
-    // So many that a call does not take all of them along.
-    let lines: String =
-        (0..250).map(|i| format!("{{\"agent_id\":\"other-{}\",\"action\":\"{i}\"}}\n", i % 5)).collect();
-    let many = pair.other.sandbox.cmd(["stream", "--no-post"]).env("DATABASE_URL", "").stdin(lines);
-    many.run().success();
+    pair.other.record_much();
     pair.other.emit_alone(["-s", "working", "Again"]);
     let next = pair.other.emit(["-s", "blocked", "Stuck"]);
     assert_eq!(next["audit"], "sent");

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Session, Stop};
 use crate::audit::forward;
 use crate::checkpoint::audit::{AuditCheckpoint, AuditTask, SharedTask, inherit};
-use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskKey};
+use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{self, DEFAULT_TASK_TYPE, Policy, Route};
 use crate::checkpoint::reconcile::{comes_after_end, said_again, would_have_gone_on};
@@ -181,7 +181,7 @@ impl Session<'_> {
         if concerned.is_empty() {
             return Ok(false);
         }
-        let ids: Vec<String> = concerned.iter().map(|(_, id)| id.to_string()).collect();
+        let ids: Vec<TaskId> = concerned.iter().map(|(_, id)| TaskId(*id)).collect();
         let found = forward::tasks(&mut self.client, &ids, self.deadline)?;
         let mut any = false;
         for theirs in found.into_iter().map(|row| row.task(self.offset)) {

@@ -4,18 +4,20 @@
 //! [`forward`](super::forward) tells anything, asks first, and is a long statement that a server reads anew for each
 //! connection. This one tells nothing unless all that would have been asked is as it was.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use tokio_postgres::types::{ToSql, Type};
+use postgres_protocol::escape::escape_literal;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::Client;
-use super::forward::{OPEN, many};
-use super::people::{Wishes, wishes, wishes_of};
+use super::forward::{Limits, OPEN};
+use super::people::{Wishes, wishes_of};
 use super::trouble::Trouble;
 use crate::checkpoint::audit::{CheckpointRow, TaskRow};
+use crate::checkpoint::time::Moment;
 
-/// About the year 100,000: well within what PostgreSQL keeps as a `timestamptz`.
-const MOMENT_MAX: u64 = 98_000 * 366 * 86_400_000;
+/// About the year 9980: the last ones of four digits are left to those who are asked before.
+const MOMENT_MAX: i64 = 8_000 * 366 * 86_400_000;
 
 /// What shows that moments are corrected rightly. All in milliseconds but the durations.
 #[derive(Debug)]
@@ -43,89 +45,130 @@ pub(crate) fn advance(
     asks: bool,
     deadline: Instant,
 ) -> Result<Option<Wishes>, Trouble> {
-    let moments = || {
-        // Of a task that goes on there is none.
-        let completed_at = match task.completed_at {
-            Some(millis) => Some(at(millis)?),
-            None => None,
-        };
-        Some((
-            at(clocks.here.saturating_add(clocks.offset))?,
-            completed_at,
-            at(task.updated_at)?,
-            at(checkpoint.created_at)?,
-        ))
-    };
-    let Some((expected, completed_at, updated_at, created_at)) = moments() else { return Ok(None) };
-    let (earliest, latest) = (expected - clocks.noise, expected + clocks.noise + clocks.latency);
-    let parameters: [(&(dyn ToSql + Sync), Type); 27] = [
-        (&task.id, Type::TEXT),
-        (&task.task_type, Type::TEXT),
-        (&task.task_name, Type::TEXT),
-        (&task.repo_scope, Type::TEXT),
-        (&task.status, Type::TEXT),
-        (&task.progress, Type::INT4),
-        (&completed_at, Type::TIMESTAMPTZ),
-        (&updated_at, Type::TIMESTAMPTZ),
-        (&task.result_summary, Type::TEXT),
-        (&task.error_message, Type::TEXT),
-        (&task.artifacts, Type::TEXT),
-        (&task.metadata, Type::TEXT),
-        (&task.slack_channel, Type::TEXT),
-        (&task.slack_thread_ts, Type::TEXT),
-        (&earliest, Type::TIMESTAMPTZ),
-        (&latest, Type::TIMESTAMPTZ),
-        (&checkpoint.id, Type::TEXT),
-        (&checkpoint.checkpoint_type, Type::TEXT),
-        (&checkpoint.action_description, Type::TEXT),
-        (&checkpoint.tokens_used, Type::INT4),
-        (&checkpoint.context_limit, Type::INT4),
-        (&checkpoint.status, Type::TEXT),
-        (&checkpoint.elapsed_seconds, Type::INT4),
-        (&checkpoint.error_message, Type::TEXT),
-        (&created_at, Type::TIMESTAMPTZ),
-        (&checkpoint.metadata, Type::TEXT),
-        (&checkpoint.progress, Type::INT4),
-    ];
-    let rows = many(client, &statement(asks), &parameters, deadline, |row| {
-        if asks { wishes(row, 0) } else { Ok(Wishes::default()) }
-    })?;
-    Ok(rows.into_iter().next())
+    let Some(told) = statement(task, checkpoint, clocks, asks) else { return Ok(None) };
+    let limits = Limits::until(deadline);
+    // What one message says is one transaction, and a message less to wait for is a tenth of what the server takes.
+    let sql = format!("{}; {told}", limits.set());
+    let answer = client.run(limits.deadline, async |client| client.simple_query(&sql).await)?;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) if asks => Some(Wishes::told(row.get(0), row.get(1))),
+        SimpleQueryMessage::Row(_) => Some(Wishes::default()),
+        _ => None,
+    }))
 }
 
-fn statement(asks: bool) -> String {
+/// `None` for what a server does not keep, or cannot be told in so many words.
+fn statement(task: &TaskRow, checkpoint: &CheckpointRow, clocks: &Clocks, asks: bool) -> Option<String> {
+    let id = text(&task.id);
     let waits = match asks {
-        true => wishes_of("$1::uuid"),
+        true => wishes_of(&format!("{id}::uuid")),
         false => "false".to_owned(),
     };
-    // A server looks everything up anew for a new connection. So moments come as such, operators are given the types that
-    // they are made for, which spares it a search among all of their name, and what the task must be like stands in a
-    // `CASE`, which it does not look for indexes and estimates for.
-    format!(
+    let expected = clocks.here.saturating_add(clocks.offset);
+    let noise = millis(clocks.noise);
+    let earliest = moment(expected.saturating_sub(noise))?;
+    let latest = moment(expected.saturating_add(noise).saturating_add(millis(clocks.latency)))?;
+    // A task that goes on was not completed.
+    let completed_at = match task.completed_at {
+        Some(at) => moment(at)?,
+        None => "NULL".to_owned(),
+    };
+    // A server looks everything up anew for a new connection. So values come as they are and not as parameters, operators
+    // are given the types that they are made for, which spares it a search among all of their name, and what the task must
+    // be like stands in a `CASE`, which it does not look for indexes and estimates for.
+    let sql = format!(
         "WITH task AS (
-             UPDATE agent_tasks t SET task_type = $2, task_name = $3, repo_scope = $4, status = $5, progress = $6,
-                 completed_at = $7, updated_at = $8, result_summary = $9, error_message = $10,
-                 artifacts = $11::jsonb, metadata = t.metadata || mine
-             FROM (SELECT $12::jsonb AS mine) AS m
-             WHERE t.id = $1::uuid AND CASE WHEN t.status::text IN {OPEN}
+             UPDATE agent_tasks t SET task_type = {task_type}, task_name = {task_name}, repo_scope = {repo_scope},
+                 status = {status}, progress = {progress}, completed_at = {completed_at}, updated_at = {updated_at},
+                 result_summary = {result_summary}, error_message = {error_message}, artifacts = {artifacts}::jsonb,
+                 metadata = t.metadata || mine
+             FROM (SELECT {metadata}::jsonb AS mine) AS m
+             WHERE t.id = {id}::uuid AND CASE WHEN t.status::text IN {OPEN}
                  AND t.metadata #> '{{agent_checkpoint,latest,cache}}'::text[]
                      = mine #> '{{agent_checkpoint,latest,cache}}'::text[]
                  AND t.metadata #> '{{agent_checkpoint,latest,key}}'::text[]
                      < mine #> '{{agent_checkpoint,latest,key}}'::text[]
-                 AND t.slack_channel::text IS NOT DISTINCT FROM $13
-                 AND t.slack_thread_ts::text IS NOT DISTINCT FROM $14
-                 AND clock_timestamp() BETWEEN $15 AND $16 THEN true ELSE false END
+                 AND t.slack_channel::text IS NOT DISTINCT FROM {channel}
+                 AND t.slack_thread_ts::text IS NOT DISTINCT FROM {thread_ts}
+                 AND clock_timestamp() BETWEEN {earliest} AND {latest} THEN true ELSE false END
              RETURNING t.id, t.agent_id
          )
          INSERT INTO agent_checkpoints (id, task_id, agent_id, checkpoint_type, action_description, progress,
              tokens_used, context_limit, status, elapsed_seconds, error_message, retry_count, created_at, metadata)
-         SELECT $17::uuid, id, agent_id, $18, $19, $27, $20, $21, $22, $23, $24, 0, $25, $26::jsonb FROM task
-         RETURNING {waits}"
-    )
+         SELECT {checkpoint_id}::uuid, id, agent_id, {checkpoint_type}, {action}, {checkpoint_progress}, {tokens_used}, {context_limit},
+             {checkpoint_status}, {elapsed_seconds}, {checkpoint_error}, 0, {created_at}, {checkpoint_metadata}::jsonb FROM task
+         RETURNING {waits}",
+        task_type = text(&task.task_type),
+        task_name = text(&task.task_name),
+        repo_scope = maybe_text(task.repo_scope.as_deref()),
+        status = text(task.status),
+        progress = task.progress,
+        updated_at = moment(task.updated_at)?,
+        result_summary = maybe_text(task.result_summary.as_deref()),
+        error_message = maybe_text(task.error_message.as_deref()),
+        artifacts = maybe_text(task.artifacts.as_deref()),
+        metadata = text(&task.metadata),
+        channel = maybe_text(task.slack_channel.as_deref()),
+        thread_ts = maybe_text(task.slack_thread_ts.as_deref()),
+        checkpoint_id = text(&checkpoint.id),
+        checkpoint_type = text(checkpoint.checkpoint_type),
+        action = maybe_text(checkpoint.action_description.as_deref()),
+        checkpoint_progress = checkpoint.progress,
+        tokens_used = checkpoint.tokens_used.map_or("NULL".to_owned(), |tokens| tokens.to_string()),
+        context_limit = checkpoint.context_limit,
+        checkpoint_status = text(checkpoint.status),
+        elapsed_seconds = checkpoint.elapsed_seconds,
+        checkpoint_error = maybe_text(checkpoint.error_message.as_deref()),
+        created_at = moment(checkpoint.created_at)?,
+        checkpoint_metadata = text(&checkpoint.metadata),
+    );
+    // Such a character would end the message.
+    (!sql.contains('\0')).then_some(sql)
 }
 
-/// A moment in milliseconds since 1970; `None` for one that no server keeps.
-fn at(millis: i64) -> Option<SystemTime> {
-    let millis = u64::try_from(millis).ok().filter(|millis| *millis < MOMENT_MAX)?;
-    Some(UNIX_EPOCH + Duration::from_millis(millis))
+/// A text as SQL has it, quoted as libpq does: whatever is in it, it is nothing but a text.
+fn text(text: &str) -> String {
+    escape_literal(text)
+}
+
+fn maybe_text(text: Option<&str>) -> String {
+    text.map_or("NULL".to_owned(), escape_literal)
+}
+
+/// A moment in milliseconds since 1970; `None` for one that cannot be written as everybody reads it.
+fn moment(millis: i64) -> Option<String> {
+    (0..MOMENT_MAX).contains(&millis).then(|| format!("timestamptz '{}'", Moment(millis).rfc3339()))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_ends_where_it_ends(said in any::<String>()) {
+            let sql = text(&said);
+            let (quotes, escapes) = match sql.strip_prefix(" E'") {
+                Some(rest) => (rest, true),
+                None => (&sql[1..], false),
+            };
+            let inner = quotes.strip_suffix('\'').expect("it is closed");
+            let read = inner.replace("\'\'", "\'");
+            prop_assert_eq!(if escapes { read.replace("\\\\", "\\") } else { read }, said.clone());
+            prop_assert_eq!(escapes, said.contains('\\'));
+        }
+    }
+
+    #[test]
+    fn moments_are_written_as_everybody_reads_them_or_not_at_all() {
+        assert_eq!(moment(1_772_357_400_000).as_deref(), Some("timestamptz '2026-03-01T09:30:00.000Z'"));
+        assert_eq!(moment(MOMENT_MAX - 1).map(|sql| sql.len()), Some(38));
+        assert_eq!((moment(-1), moment(MOMENT_MAX)), (None, None));
+    }
 }

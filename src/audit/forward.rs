@@ -200,12 +200,9 @@ fn rows(
     parameters: &[(&(dyn ToSql + Sync), Type)],
     deadline: Instant,
 ) -> Result<Vec<Row>, Trouble> {
-    let left =
-        deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), STATEMENT_MAX);
-    let (deadline, left) = (Instant::now() + left, left.as_millis());
-    let locked = lock_limit(left);
-    let begin = format!("BEGIN; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {locked}");
-    client.run(deadline, async |client| {
+    let limits = Limits::until(deadline);
+    let begin = format!("BEGIN; {}", limits.set());
+    client.run(limits.deadline, async |client| {
         let all = join3(
             client.batch_execute(&begin),
             client.query_typed(sql, parameters),
@@ -217,6 +214,28 @@ fn rows(
         ended?;
         Ok(rows)
     })
+}
+
+/// How long a transaction may take, here and on the server.
+pub(super) struct Limits {
+    /// When it is given up here.
+    pub(super) deadline: Instant,
+    /// How many milliseconds the server has.
+    left: u128,
+}
+
+impl Limits {
+    pub(super) fn until(deadline: Instant) -> Self {
+        let left =
+            deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), STATEMENT_MAX);
+        Self { deadline: Instant::now() + left, left: left.as_millis() }
+    }
+
+    /// What a transaction is begun with.
+    pub(super) fn set(&self) -> String {
+        let (left, locked) = (self.left, lock_limit(self.left));
+        format!("SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {locked}")
+    }
 }
 
 /// How long a lock is waited for, of so many milliseconds: a little less, so that there is time to hear that it was one.

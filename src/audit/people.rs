@@ -115,6 +115,11 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
+    /// The same columns as they are written.
+    pub(super) fn told(waits: Option<&str>, cancel: Option<&str>) -> Self {
+        Self { waits: waits == Some("t"), cancel: cancel.map(str::to_owned) }
+    }
+
     /// Who wants the task to end, by this machine's clock.
     pub(crate) fn cancel(&self, offset: ClockOffset) -> Option<Wanted> {
         let (user_id, details, seconds): (Option<String>, String, Option<f64>) =

@@ -390,13 +390,11 @@ fn what_goes_on_in_a_known_task_is_told_in_one_breath() {
         let receipt =
             machine.emit(["-s", "blocked", "-p", "40", "--tokens", "9", "--meta", "ticket=X-1", "Stuck"]);
         assert_eq!(receipt["audit"], "sent");
-        cluster.statements(&database).len() == before + 3
+        cluster.statements(&database).len() == before + 1
     }));
-    let said: Vec<String> = cluster.statements(&database).into_iter().rev().take(3).rev().collect();
-    assert!(
-        said[0].starts_with("statement: BEGIN; SET LOCAL") && said[2] == "statement: COMMIT",
-        "{said:#?}"
-    );
+    let said = cluster.statements(&database).pop().expect("a statement");
+    assert!(said.starts_with("statement: SET LOCAL statement_timeout = "), "{said}");
+    assert!(said.contains("SET LOCAL lock_timeout = "), "{said}");
     let row = "SELECT t.status, t.progress, c.checkpoint_type, c.status, c.progress, c.tokens_used, c.context_limit,
                    c.agent_id, c.metadata ->> 'ticket', t.metadata #>> '{agent_checkpoint,snapshot,action,text}',
                    t.updated_at = c.created_at, t.completed_at IS NULL
@@ -407,11 +405,40 @@ fn what_goes_on_in_a_known_task_is_told_in_one_breath() {
         machine.emit(["-s", "working", "--new", "Once more"]);
         let before = cluster.statements(&database).len();
         machine.emit(["-s", "complete", "Done"]);
-        cluster.statements(&database).len() == before + 3
+        cluster.statements(&database).len() == before + 1
     }));
     let ended = "SELECT status, progress, result_summary, completed_at = updated_at FROM agent_tasks
                  ORDER BY created_at DESC LIMIT 1";
     assert_eq!(cluster.sql_in(&database, ended), "completed|100|Done|t");
+}
+
+#[test]
+fn whatever_an_agent_says_is_nothing_but_a_text_to_the_database() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    for strings in ["on", "off"] {
+        let machine = Machine::of(&format!("{url}?options=-c%20standard_conforming_strings%3D{strings}"));
+        let agent = format!("it's {strings}");
+        machine.emit(["-a", &agent, "-s", "starting", "Begin"]);
+        for said in [
+            r"'); DROP TABLE agent_tasks; --",
+            r"\'; SELECT 1; --",
+            r"$1 $$ E'\x41' \\",
+            "\"a\" {} ; '' \u{2019}",
+        ] {
+            let meta = format!("key={said}");
+            let words = ["-a", &agent, "-s", "blocked", "--meta", &meta, said];
+            // In one message, or, where something held it up, in the longer way.
+            assert!((0..20).any(|_| {
+                let before = cluster.statements(&database).len();
+                assert_eq!(machine.emit(words)["audit"], "sent");
+                cluster.statements(&database).len() == before + 1
+            }));
+            let newest = "SELECT action_description || E'\\n' || (metadata ->> 'key') FROM agent_checkpoints
+                          ORDER BY created_at DESC, id DESC LIMIT 1";
+            assert_eq!(cluster.sql_in(&database, newest), format!("{said}\n{said}"));
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A connection while rows are told: what is asked and said over it, and what of the answers is written down.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -127,7 +128,7 @@ impl Session<'_> {
                 continue;
             }
             // What nothing came of is left for another time.
-            if batch.is_empty() || before.as_ref() == Some(&batch) {
+            if batch.is_empty() || before.take().as_ref() == Some(&batch) {
                 return Ok(told);
             }
             let count = batch.keys().count() as u64;
@@ -187,12 +188,12 @@ impl Session<'_> {
     /// Tells a batch, writes down that it is there, and takes over what the database says of its tasks. Says how many
     /// checkpoints were refused.
     fn tell(&mut self, store: &mut Store, batch: &Batch) -> Result<u64, Stop> {
-        let mut batch = batch.clone();
+        let mut batch = Cow::Borrowed(batch);
         let mut overtaken = 0;
         // A task may have begun, and even ended, in ignorance of one that is open there.
         let begins = |told: &AuditCheckpoint| told.is_first && Some(told.key) != self.judged;
         if batch.checkpoints.iter().any(begins) && self.resolve(store, &batch)? {
-            batch = store.read(|tx| tx.batch_again(&batch))?;
+            batch = Cow::Owned(store.read(|tx| tx.batch_again(&batch))?);
         }
         let told = loop {
             match self.send(&batch) {
@@ -203,7 +204,7 @@ impl Session<'_> {
                         && self.resolve(store, &batch)? =>
                 {
                     overtaken += 1;
-                    batch = store.read(|tx| tx.batch_again(&batch))?;
+                    batch = Cow::Owned(store.read(|tx| tx.batch_again(&batch))?);
                 }
                 told => break told,
             }
@@ -213,7 +214,7 @@ impl Session<'_> {
             Ok(rows) => {
                 let mut shared = self.shared(rows);
                 if self.recognize(store, &shared)? {
-                    batch = store.read(|tx| tx.batch_again(&batch))?;
+                    batch = Cow::Owned(store.read(|tx| tx.batch_again(&batch))?);
                     shared = self.send(&batch).map(|rows| self.shared(rows))?;
                 }
                 self.settle(store, &batch, &shared)?;

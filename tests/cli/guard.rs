@@ -4,7 +4,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getsid};
 
 use crate::ask::Asker;
-use crate::fake_slack::CHANNEL;
+use crate::fake_slack::{CHANNEL, Fault};
 use crate::run_child::signal;
 use crate::scene::{Scene, side_by_side, text};
 use crate::support::wait_for;
@@ -58,6 +58,28 @@ fn a_killed_askers_buttons_go_with_nobody_calling_again() {
     assert!(edit.contains(&format!("withdrawn: process {pid} on ")), "{edit}");
     wait_until_it_is_gone(&scene);
     assert_eq!(text(&scene.show("bot"), "status"), "checkpoint");
+}
+
+#[test]
+fn the_buttons_go_also_of_an_asker_that_is_killed_before_it_knows_that_slack_has_the_question() {
+    let scene = scene();
+    // The card is answered, the question stands in Slack and nobody is told.
+    scene.slack.script("chat.postMessage", vec![Fault::Ok, Fault::HangAfterStoring]);
+    let asker = Asker::start(&scene, &["Go on?"]);
+    let message = Asker::message(&scene);
+    guard(&scene);
+    signal(&asker.process, Signal::SIGKILL);
+    assert_eq!(asker.end().code, None);
+    let edit = wait_for_edit(&scene, &message.ts);
+    assert!(edit.contains("withdrawn: process "), "{edit}");
+    wait_until_it_is_gone(&scene);
+    let questions =
+        scene.slack.messages(CHANNEL).into_iter().filter(|message| message.text.contains("Go on?"));
+    assert_eq!(
+        questions.filter(|message| message.thread_ts.is_some()).count(),
+        1,
+        "it is found, not posted again"
+    );
 }
 
 #[test]

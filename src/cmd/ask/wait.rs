@@ -232,6 +232,10 @@ impl<'a> Vigil<'a> {
             };
             Ok((answer, tx.shown(&self.put)?))
         })?;
+        if self.is_asker && !self.is_guarded && matches!(answer, Some(None)) {
+            // While the question is on its way, so that nobody sees it later for this; that it has arrived is not always known.
+            (self.is_guarded, self.guard) = (true, Guard::post(self.config, self.ui));
+        }
         match (answer, shown) {
             (None, _) => return Ok(Some(Ended::Gone)),
             (Some(Some(answer)), _) => return Ok(Some(Ended::Answered(answer))),
@@ -241,10 +245,6 @@ impl<'a> Vigil<'a> {
                 return Ok(Some(Ended::Refused(reason)));
             }
             (Some(None), Shown::Waiting) => self.tell_unshown(),
-            // Not before, so that nobody sees the question later for it.
-            (Some(None), Shown::Posted) if self.is_asker && !self.is_guarded => {
-                (self.is_guarded, self.guard) = (true, Guard::post(self.config, self.ui));
-            }
             (Some(None), _) => {}
         }
         let question = &self.put.asked.question;

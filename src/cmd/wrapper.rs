@@ -6,8 +6,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{environment, now};
-use crate::checkpoint::Parent;
 use crate::checkpoint::id::TaskId;
+use crate::checkpoint::status::{Status, TaskState};
+use crate::checkpoint::{Draft, Parent, Task};
 use crate::store::Store;
 
 /// The variable that holds the wrapper's task.
@@ -59,6 +60,18 @@ pub(super) fn await_task(store: &mut Store, task: TaskId) -> Option<(String, boo
         match store.read(|tx| tx.agent_of(task)) {
             Ok(None) if now() < until => thread::sleep(POLL),
             found => return found.ok().flatten(),
+        }
+    }
+}
+
+/// Whether a wrapper's final word adds to what the command said of itself.
+pub(super) fn says_more(task: Option<&Task>, draft: &Draft) -> bool {
+    match task.map(|task| task.state) {
+        // Whoever cancelled it meant it, whatever the exit code.
+        Some(TaskState::Cancelled) => false,
+        Some(TaskState::Completed) => draft.status == Status::Error,
+        Some(TaskState::Running | TaskState::Failed | TaskState::Pending | TaskState::Approved) | None => {
+            true
         }
     }
 }

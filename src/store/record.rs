@@ -238,6 +238,12 @@ impl Tx<'_> {
         }
     }
 
+    /// Its message may be in Slack already: it is looked for before it is sent.
+    pub(crate) fn look_before(&self, entry: EntryKey) -> Result<(), StoreError> {
+        self.connection.execute("UPDATE entries SET maybe_sent = 1 WHERE key = ?1", [entry.0])?;
+        Ok(())
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one for each column")]
     pub(super) fn insert_entry(
         &self,

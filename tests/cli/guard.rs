@@ -1,5 +1,8 @@
 //! The guard: what an asker or a wrapper that is killed leaves in Slack, with nobody left to see to it but that process.
 
+#[cfg(target_os = "linux")]
+use std::process::Command;
+
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getsid};
 
@@ -109,6 +112,43 @@ fn a_killed_wrappers_card_loses_its_button_with_nobody_calling_again() {
     let edit = wait_for_edit(&scene, &card.ts);
     assert!(edit.contains("– ERROR\n") && edit.contains("lost (process "), "{edit}");
     wait_until_it_is_gone(&scene);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_end_that_a_wrapper_could_not_write_down_is_written_by_its_guard() {
+    side_by_side(
+        [("cat", "COMPLETE", "", ""), ("cat; echo why >&2; exit 3", "ERROR", "exit code 3", "why")],
+        |row| {
+            let (command, status, error, tail) = row;
+            let scene = scene();
+            scene.sandbox.env("SLACK_APP_TOKEN", scene.slack.app_token());
+            let line = format!("trap '' XFSZ; exec \"$BIN\" run -a bot -- sh -c '{command}'");
+            let mut wrapper = scene.sandbox.shell(&line).spawn();
+            let card = wait_for("the button", || scene.slack.newest_with("task:cancel"));
+            guard(&scene);
+            let limited =
+                Command::new("prlimit").args(["--fsize=0", "--pid", &wrapper.id().to_string()]).status();
+            assert!(limited.expect("prlimit").success());
+            drop(wrapper.stdin.take());
+            wrapper.wait().expect("an end");
+            let edit = wait_for_edit(&scene, &card.ts);
+            assert!(edit.contains(&format!("– {status}\n")) && edit.contains(error), "{edit}");
+            wait_until_it_is_gone(&scene);
+            let shown = scene.show("bot");
+            let ends = shown["checkpoints"].as_array().expect("checkpoints");
+            let kept = ends.last().expect("one")["tail"].as_str().unwrap_or_default().trim_end();
+            assert_eq!(
+                (ends.len(), text(&shown, "status"), kept),
+                (2, &*status.to_lowercase(), tail),
+                "{shown}"
+            );
+            // It was sent before it could be written down, which is found out.
+            wait_for("the rest", || scene.sandbox.couriers().is_empty().then_some(()));
+            let posts = scene.slack.thread(&card.ts).into_iter().filter(|message| message.ts != card.ts);
+            assert_eq!(posts.filter(|message| message.text.contains(&format!("– {status}\n"))).count(), 1);
+        },
+    );
 }
 
 #[test]

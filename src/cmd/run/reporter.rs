@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::ask::listen;
 use super::super::deliver::Sender;
 use super::super::forward::Forwarder;
-use super::super::guard::Guard;
+use super::super::guard::{Guard, Will};
 use super::super::interact::Owed;
 use super::super::record::Noted;
 use super::super::worker::{self, Worker};
@@ -116,6 +116,8 @@ struct End {
     recorded: Option<Recorded>,
     /// What becomes of a message that could not be recorded.
     delivery: Delivery,
+    /// For the guard, where the cache that has the start could not take it.
+    will: Option<Will>,
 }
 
 impl<'a> Reporter<'a> {
@@ -315,7 +317,7 @@ impl<'a> Reporter<'a> {
             let stored = tx.stored(&draft)?.task;
             let is_new = stored.is_none();
             let draft = if is_new { anew } else { draft };
-            let (task, recorded) = if says_more(stored.as_ref(), &draft) {
+            let (task, recorded) = if wrapper::says_more(stored.as_ref(), &draft) {
                 let Noted { plan, recorded, .. } = record::record(tx, &draft, &policy, now())?;
                 if is_new {
                     tx.watch(recorded.task, &self.me, now())?;
@@ -346,7 +348,7 @@ impl<'a> Reporter<'a> {
             }
             None => Draft { error: ending.error, tail: ending.tail, ..self.draft(status) },
         };
-        let mut end = End { draft, recorded: None, delivery: Delivery::Off };
+        let mut end = End { draft, recorded: None, delivery: Delivery::Off, will: None };
         let me = self.me.clone();
         self.follow_the_cache();
         match self.record(&end.draft, |tx| tx.leave(&me)) {
@@ -360,9 +362,10 @@ impl<'a> Reporter<'a> {
                     self.task = task;
                 }
                 self.store = None;
+                end.will = self.task.key.map(|_| Will::of(&end.draft));
             }
         }
-        if self.store.is_none() && says_more(Some(&self.task), &end.draft) {
+        if self.store.is_none() && wrapper::says_more(Some(&self.task), &end.draft) {
             let stored = Stored { task: Some(self.task.clone()), ..Stored::default() };
             let policy = record::policy(&self.settings.config);
             let append = record::plan(&stored, &end.draft, &policy, now()).append;
@@ -384,8 +387,14 @@ impl<'a> Reporter<'a> {
         if let Some(store) = &mut self.store {
             courier::leave_the_rest(store, config, &self.settings.ui);
         }
-        if let Some(guard) = self.guard.take() {
-            guard.dismiss();
+        if end.will.is_some() && self.guard.is_none() && self.settings.is_cancellable {
+            self.guard = Guard::post(config, &self.settings.ui);
+        }
+        match (self.guard.take(), &end.will) {
+            // Until the cache can be written again, the card has its button.
+            (Some(guard), Some(will)) => guard.leave(will),
+            (Some(guard), None) => guard.dismiss(),
+            (None, _) => {}
         }
         // Who ended it is told so, which is beside us on its way.
         if self.canceller.is_some() {
@@ -402,18 +411,6 @@ fn place_of(task: &Task) -> Place {
     let channel = task.channel_id.as_ref().or(task.channel.as_ref());
     let thread = channel.zip(task.thread_ts.as_ref()).map(|(channel, ts)| format!("{channel}:{ts}"));
     Place { agent_id: task.agent_id.clone(), task: Some(task.id), thread }
-}
-
-/// Whether a final word of ours adds to what the command said of itself.
-fn says_more(task: Option<&Task>, draft: &Draft) -> bool {
-    match task.map(|task| task.state) {
-        // Whoever cancelled it meant it, whatever the exit code.
-        Some(TaskState::Cancelled) => false,
-        Some(TaskState::Completed) => draft.status == Status::Error,
-        Some(TaskState::Running | TaskState::Failed | TaskState::Pending | TaskState::Approved) | None => {
-            true
-        }
-    }
 }
 
 fn sends(settings: &Settings) -> bool {

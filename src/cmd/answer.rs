@@ -165,7 +165,7 @@ fn decide(
         comment: comment(args),
     };
     let (policy, masker) = (record::policy(config), config.masker());
-    let hearing = Hearing { policy: &policy, masker: &masker };
+    let hearing = Hearing { policy: &policy, masker: &masker, starts_here: false };
     let verdict = store
         .write(|tx| interact::vote(tx, &hearing, &heard, now()))
         .map_err(|error| about_cache(error.into(), config))?;

@@ -45,6 +45,8 @@ use crate::store::{Forsaken, Intervention, Put, QuestionKey, Store, StoreError, 
 pub(super) struct Hearing<'a> {
     pub(super) policy: &'a Policy,
     pub(super) masker: &'a Masker,
+    /// An agent that is approved is started by this process.
+    pub(super) starts_here: bool,
 }
 
 /// Somebody's word to a question, as it was heard.
@@ -87,8 +89,10 @@ pub(super) struct Verdict {
 const CANCEL: &str = "task:cancel";
 /// The longest that telling somebody something takes.
 const TELL: Duration = Duration::from_secs(10);
-/// What somebody is told who approves a request for an agent, whoever hears of it.
-const STARTS: &str = "`agent-checkpoint serve` starts it, if it runs within the hour.";
+/// What somebody is told who approves a request for an agent: by the server that starts it, and by anybody else.
+const STARTS_HERE: &str = "It is started now, or as soon as there is room for it: its thread tells.";
+const STARTS_ELSEWHERE: &str =
+    "An `agent-checkpoint serve` that starts agents does it, if one runs within the hour.";
 
 /// What is said back to whoever did something, and to nobody else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -152,7 +156,7 @@ fn handle(
         comment: None,
     };
     let (policy, masker) = (record::policy(config), config.masker());
-    let hearing = Hearing { policy: &policy, masker: &masker };
+    let hearing = Hearing { policy: &policy, masker: &masker, starts_here: config.launch.starts_here };
     Ok(match store.write(|tx| vote(tx, &hearing, &heard, now))? {
         None => Reply::default(),
         Some(Ok(verdict)) => {
@@ -325,7 +329,8 @@ pub(super) fn vote(
             conclude(tx, hearing.policy, *key, answer, now)?;
             let is_to_start = asked.question.launch.is_some() && answer.decision == Decision::Approved;
             is_to_start.then(|| tx.task(*task)).transpose()?.map(|task| match task.state {
-                TaskState::Running => STARTS.to_owned(),
+                TaskState::Running if hearing.starts_here => STARTS_HERE.to_owned(),
+                TaskState::Running => STARTS_ELSEWHERE.to_owned(),
                 _ => "Nothing is started: its task has ended.".to_owned(),
             })
         }

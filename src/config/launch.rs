@@ -17,6 +17,8 @@ pub(crate) struct Launch {
     pub(crate) max: usize,
     /// The repository in which they begin; known to `serve` alone.
     pub(crate) repo: Option<String>,
+    /// We are a `serve` that starts them.
+    pub(crate) starts_here: bool,
 }
 
 impl Launch {
@@ -25,6 +27,7 @@ impl Launch {
             command: sources.tuning(LAUNCH, launch_command).unwrap_or_default(),
             max: sources.tuning(LAUNCH_MAX, launch_max).unwrap_or(DEFAULT_MAX),
             repo: None,
+            starts_here: false,
         }
     }
 }

@@ -216,6 +216,12 @@ fn an_agent_is_started_once_an_approver_agrees() {
         assert!(desk.scene.slack.wait_ephemerals(1)[0].text.starts_with("You are not among those"));
         assert!(!desk.notes.exists());
         desk.approve(&question);
+        let told = desk.scene.slack.wait_ephemerals(2).remove(1);
+        assert_eq!(
+            (told.user.as_str(), told.text.as_str()),
+            (COLLEAGUE, "It is started now, or as soon as there is room for it: its thread tells."),
+            "it is this server that starts it"
+        );
         assert_eq!(desk.started(1), [format!("-p|two words|{said}|")]);
         let task = desk.task(|task| text(task, "status") == "starting");
         let agent = text(&task, "agent_id");

@@ -208,7 +208,10 @@ fn what_an_asker_hears_is_left_to_serve_and_whoever_approves_is_told_so() {
     });
     desk.approve(&request);
     let told = scene.slack.wait_ephemerals(1).remove(0);
-    assert_eq!(told.text, "`agent-checkpoint serve` starts it, if it runs within the hour.");
+    assert_eq!(
+        told.text,
+        "An `agent-checkpoint serve` that starts agents does it, if one runs within the hour."
+    );
     assert!(!desk.notes.exists());
     // The asker goes on listening meanwhile.
     let server = Server::start(sandbox);

@@ -307,7 +307,7 @@ impl Look {
             comment: found.comment,
         };
         let (policy, masker) = (record::policy(&self.config), self.config.masker());
-        let hearing = Hearing { policy: &policy, masker: &masker };
+        let hearing = Hearing { policy: &policy, masker: &masker, starts_here: false };
         let verdict = store.write(|tx| interact::vote(tx, &hearing, &heard, now()))?;
         if let Some(Ok(interact::Verdict { words: Some(words), .. })) = verdict
             && heard.voter.kind != Kind::Bot

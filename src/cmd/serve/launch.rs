@@ -53,7 +53,7 @@ const WITHHELD: &[&str] = &[
 /// There is no room for a thread.
 pub(super) fn begin(config: &Arc<Config>, ui: &Ui) -> io::Result<()> {
     let mut launcher = Launcher {
-        launches: !config.launch.command.is_empty() && !config.named_approvers().is_empty(),
+        launches: config.launch.starts_here,
         config: Arc::clone(config),
         ui: ui.clone(),
         me: Watcher::current(),

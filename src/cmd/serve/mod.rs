@@ -35,6 +35,7 @@ pub(super) fn run(global: &GlobalArgs, args: &ServeArgs) -> anyhow::Result<Exit>
     config.insist()?;
     report_problems(&config, &ui);
     config.launch.repo = launch::repo(&config);
+    config.launch.starts_here = !config.launch.command.is_empty() && !config.named_approvers().is_empty();
     let token = token(&config)?;
     let addresses = addresses(&config.serve.listen)?;
     let gate = gate(token, &addresses)?;

@@ -59,6 +59,7 @@ pub(in crate::cmd) struct Rules {
     policy: Policy,
     pub(in crate::cmd) masker: Masker,
     approvers: Option<Vec<String>>,
+    starts_here: bool,
     mouth: Option<Mouth>,
 }
 
@@ -68,6 +69,7 @@ impl Rules {
             policy: record::policy(config),
             masker: config.masker(),
             approvers: config.approvers.clone(),
+            starts_here: config.launch.starts_here,
             mouth: Mouth::of(config),
         }
     }
@@ -227,7 +229,7 @@ fn rule_on_answer(
         "terminal" => heard,
         _ => return Ok(Ruled::Refused("unknown")),
     };
-    let hearing = Hearing { policy: &rules.policy, masker: &rules.masker };
+    let hearing = Hearing { policy: &rules.policy, masker: &rules.masker, starts_here: rules.starts_here };
     let words = match vote(tx, &hearing, &heard, now)? {
         Some(Ok(verdict)) => verdict.words,
         Some(Err(_)) => return Ok(Ruled::Refused("unknown")),

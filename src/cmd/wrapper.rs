@@ -15,8 +15,11 @@ use crate::store::Store;
 pub(super) const TASK_ENV: &str = "AGENT_CHECKPOINT_TASK";
 /// The variable that holds the name of the command's agent.
 pub(super) const AGENT_ENV: &str = "AGENT_CHECKPOINT_AGENT_ID";
-/// The variable that says that somebody hears of clicks: a server has started us.
+/// The variable that says that somebody hears of clicks: a server has started us, or the wrapper that we run inside of.
 pub(super) const HEARD_ENV: &str = "AGENT_CHECKPOINT_HEARD";
+/// What it says to a wrapper that a server has started, and to all inside of that.
+pub(super) const LAUNCHED: &str = "launched";
+pub(super) const HEARD: &str = "1";
 
 /// How long after its beginning a task may not be recorded yet: its command does not wait for that, so that we may be
 /// as young as the task is.
@@ -29,6 +32,11 @@ pub(super) fn parent() -> Option<Parent> {
     let task = Uuid::parse_str(text(TASK_ENV)?.trim()).ok().map(TaskId)?;
     // Not what a flag says: that is a name of our own.
     Some(Parent { task, agent_id: text(AGENT_ENV) })
+}
+
+/// Whether a server has started us, which reads what we say on standard error before the command begins.
+pub(super) fn is_launched() -> bool {
+    environment(HEARD_ENV).is_some_and(|heard| heard == LAUNCHED)
 }
 
 /// What a call inside speaks for unless it goes by a name of its own.

@@ -230,6 +230,7 @@ fn an_agent_is_started_once_an_approver_agrees() {
         assert_eq!(text(&task, "thread_ts"), ts);
         let inside = fs::read_to_string(desk.notes.with_extension("env")).expect("what it was given");
         assert!(inside.contains(&format!("AGENT_CHECKPOINT_AGENT_ID={agent}")), "{inside}");
+        assert!(inside.contains("AGENT_CHECKPOINT_HEARD=1\n"), "{inside}");
         assert!(!inside.contains(SIGNING_SECRET) && !inside.contains("served-to-readers-alone"), "{inside}");
         let wrapper = fs::read_to_string(desk.notes.with_extension("args")).expect("how it was wrapped");
         assert!(wrapper.contains(" --timeout=8h -- sh -c "), "{wrapper}");

@@ -151,8 +151,12 @@ fn a_wrapper_that_cannot_begin_is_told_in_the_thread_and_takes_up_no_place() {
     desk.scene.sandbox.write("serve.env", "nonsense\n");
     desk.approve(&question);
     let task = desk.task(|task| text(task, "state") == "failed");
-    let words = "could not start it: it ended without a word: exit status: 64";
-    assert_eq!(text(&task, "error"), words);
+    let why =
+        format!("{}: line 1 is not KEY=VALUE; write for example SLACK_CHANNEL=#agents", settings.display());
+    assert_eq!(
+        text(&task, "error"),
+        format!("could not start it: exit code 64: could not read env file: {why}")
+    );
     desk.scene.sandbox.write("serve.env", "");
     assert!(desk.scene.slack.mention(CHANNEL, None, HUMAN, "build it again").1.acked);
     // The courier could not begin either.
@@ -202,9 +206,13 @@ fn what_an_asker_hears_is_left_to_serve_and_whoever_approves_is_told_so() {
     sandbox.env("AGENT_CHECKPOINT_LAUNCH", AGENT).env("AGENT_CHECKPOINT_APPROVERS", COLLEAGUE);
     let mut asker = ask(&["And now?", "--approver", COLLEAGUE]);
     assert!(scene.slack.mention(CHANNEL, None, HUMAN, "fix it").1.acked);
+    // The asker's own question may come after it.
     let request = wait_for("the request", || {
-        let found = scene.slack.newest_with("question:approve")?;
-        found.text.contains("The start of agent").then_some(found)
+        let mut all = scene.slack.messages(CHANNEL).into_iter();
+        all.find(|message| {
+            message.text.contains("The start of agent")
+                && scene.slack.has_button(&message.ts, "question:approve")
+        })
     });
     desk.approve(&request);
     let told = scene.slack.wait_ephemerals(1).remove(0);

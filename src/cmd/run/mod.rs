@@ -7,12 +7,14 @@ mod news;
 mod reporter;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::sync::mpsc::{self, Receiver, Sender as Mouth, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::unistd::dup2_stderr;
 
 use self::news::{Ending, News, Place, Report, Voice, Word};
 use super::receipt::Audited;
@@ -65,6 +67,10 @@ pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> anyhow::Result<Exit> {
     };
     let (mut config, ui) = configure(global, flags)?;
     report_problems(&config, &ui);
+    if wrapper::is_launched() {
+        // The server that has read it until now may end long before the command.
+        let _ = File::options().write(true).open("/dev/null").map(dup2_stderr);
+    }
     let masker = draft::masker(&config, std::env::vars_os(), &args.command);
     let mut named = None;
     let parent = wrapper::parent();
@@ -177,6 +183,9 @@ fn child_environment(config: &Config, place: &Place) -> Vec<(OsString, OsString)
     }
     if let Some(channel) = &config.channel {
         set("SLACK_CHANNEL", channel.into());
+    }
+    if wrapper::is_launched() {
+        set(wrapper::HEARD_ENV, wrapper::HEARD.into());
     }
     variables
 }

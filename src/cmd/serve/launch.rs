@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ const HOLDS: Duration = Duration::from_secs(3600);
 /// How long an agent may go on where nothing else is set: nobody sits in front of one that hangs and takes up a place.
 const TIMEOUT: &str = "--timeout=8h";
 const STACK: usize = 512 * 1024;
+/// The most that is read of what a `run` says before it begins, in bytes.
+const SAID_MAX: u64 = 16 * 1024;
 /// What is no business of an agent's: secrets of the server, and what speaks of this process.
 const WITHHELD: &[&str] = &[
     "AGENT_CHECKPOINT_SERVE_TOKEN",
@@ -137,14 +139,14 @@ impl Launcher {
         self.runs.retain_mut(|(task, child)| match child.try_wait() {
             Ok(None) => true,
             Ok(Some(status)) => {
-                ended.push((*task, status));
+                ended.push((*task, status, last_words(child)));
                 false
             }
             Err(_) => false,
         });
-        for (task, status) in ended {
+        for (task, status, said) in ended {
             if store.read(|tx| tx.is_watched_by(task, &self.me))? {
-                self.fail(store, task, &format!("it ended without a word: {status}"))?;
+                self.fail(store, task, &self.config.masker().mask(&obituary(status, &said)))?;
             }
         }
         if record::bury_found(store, &self.config)? {
@@ -203,11 +205,36 @@ impl Launcher {
         for name in WITHHELD {
             command.env_remove(name);
         }
-        // We hear of a click on its button.
-        command.env(wrapper::HEARD_ENV, "1");
+        // We hear of a click on its button, and of why it cannot begin. From then on it does not depend on us.
+        command.env(wrapper::HEARD_ENV, wrapper::LAUNCHED);
         // What ends us, at a terminal, does not end it.
         command.process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    }
+}
+
+/// What an ended `run` said before it began.
+fn last_words(run: &mut Child) -> String {
+    let mut said = Vec::new();
+    if let Some(stderr) = run.stderr.take() {
+        // What cannot be read was not said.
+        let _ = stderr.take(SAID_MAX).read_to_end(&mut said);
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// Why a `run` ended that has recorded nothing: the error and its hint, which are the last two lines that it says.
+fn obituary(status: ExitStatus, said: &str) -> String {
+    let code = status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"));
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(2)).map(|line| {
+        line.split_once(": ")
+            .filter(|(who, _)| ["agent-checkpoint", "hint"].contains(who))
+            .map_or(*line, |(_, what)| what)
+    });
+    match last.collect::<Vec<_>>().join("; ") {
+        nothing if nothing.is_empty() => format!("it ended without a word: {code}"),
+        why => format!("{code}: {why}"),
     }
 }
 
@@ -309,8 +336,33 @@ fn say(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
     use crate::checkpoint::id::TaskId;
+
+    #[test]
+    fn a_run_that_could_not_begin_is_told_with_its_error_and_what_mends_it() {
+        let refusal =
+            "agent-checkpoint: could not read env file: /x: line 1 is not KEY=VALUE\nhint: write A=b\n";
+        for (status, said, told) in [
+            (
+                64 << 8,
+                refusal,
+                "exit code 64: could not read env file: /x: line 1 is not KEY=VALUE; write A=b",
+            ),
+            (
+                78 << 8,
+                "agent-checkpoint: warning: x\n\nhint: y\nagent-checkpoint: no: a\nhint: b: c\n",
+                "exit code 78: no: a; b: c",
+            ),
+            (1 << 8, "wrong: a\n", "exit code 1: wrong: a"),
+            (0, " \n", "it ended without a word: exit code 0"),
+            (9, "", "it ended without a word: signal: 9 (SIGKILL)"),
+        ] {
+            assert_eq!(obituary(ExitStatus::from_raw(status), said), told);
+        }
+    }
 
     #[test]
     fn no_word_of_a_request_can_be_taken_for_a_flag() {

@@ -17,37 +17,61 @@ const LISTED: [&str; 4] = ["all", "agents", "running", "tasks"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wish {
     List,
-    Show(String),
-    Cancel(String),
+    Show(Named),
+    Cancel(Named),
     Help,
     /// Something else than was typed, most likely: this.
     Mistyped(String),
+    /// This word of ours, or an agent that does all that was said.
+    Either(&'static str, String),
     /// An agent that does this.
     Launch(String),
 }
 
+/// The agent that somebody names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) agent: String,
+    /// All that was said, where it may be a request: the name is of several words that nothing holds together.
+    pub(crate) or: Option<String>,
+}
+
 /// Reads what somebody said, as Slack sends it: with its three characters escaped, and links and names in `<…>`.
 ///
-/// A word of ours followed by more than it takes is the beginning of a request: `list the failing tests`. What is almost one
-/// of ours, with no more than that takes, is taken for a mistake: nobody is to be asked to start an agent for `lsit`.
+/// A word of ours never begins a request unless what follows tells what to do: `list the failing tests`. What is almost one
+/// of ours, with no more than that takes, is taken for a mistake: nobody is to be asked to start an agent for `lsit`. Who
+/// wants to see an agent or to have it end is understood without quotes as well.
 pub(crate) fn read(text: &str) -> Wish {
     let said = spoken(text);
-    let Some(words) = words(&said) else { return Wish::Launch(said) };
+    let words = words(&said).unwrap_or_else(|| said.split_whitespace().map(str::to_owned).collect());
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let first = words.first().map(|word| word.to_lowercase()).unwrap_or_default();
     match (first.as_str(), words.get(1..).unwrap_or_default()) {
         ("list", []) => Wish::List,
         ("", _) | ("help" | "?" | "show" | "cancel", []) => Wish::Help,
-        ("show", [agent]) => Wish::Show((*agent).to_owned()),
-        ("cancel", [agent]) => Wish::Cancel((*agent).to_owned()),
+        ("show", name) => Wish::Show(Named::of(name, &said)),
+        ("cancel", name) => Wish::Cancel(Named::of(name, &said)),
         ("list", [what]) if LISTED.contains(&what.to_lowercase().as_str()) => {
             Wish::Mistyped("list".to_owned())
         }
+        ("list", rest) if !tells(rest) => Wish::Either("list", said),
+        ("help", rest) if !tells(rest) => Wish::Either("help", said),
         (first, rest) => match mistyped(first, rest) {
             Some(verb) => Wish::Mistyped(typed(verb, rest)),
             None => Wish::Launch(said),
         },
     }
+}
+
+impl Named {
+    fn of(words: &[&str], said: &str) -> Self {
+        Self { agent: words.join(" "), or: (words.len() > 1).then(|| said.to_owned()) }
+    }
+}
+
+/// Whether one of these words tells what an agent is to do.
+fn tells(words: &[&str]) -> bool {
+    words.iter().any(|word| is_telling(&word.to_lowercase()))
 }
 
 /// A word of ours and what follows it, as they are to be typed.
@@ -68,7 +92,7 @@ fn typed(verb: &str, rest: &[&str]) -> String {
 /// The word of ours that somebody meant who typed this one and those after it, if any.
 fn mistyped(word: &str, rest: &[&str]) -> Option<&'static str> {
     // `slow tests` are no agent, and what begins with a dash is refused as that.
-    if word.starts_with('-') || is_telling(word) || rest.iter().any(|word| is_telling(&word.to_lowercase())) {
+    if word.starts_with('-') || is_telling(word) || tells(rest) {
         return None;
     }
     let others = rest.len();
@@ -182,7 +206,11 @@ mod tests {
     use super::*;
 
     fn show(agent: &str) -> Wish {
-        Wish::Show(agent.to_owned())
+        Wish::Show(named(agent))
+    }
+
+    fn named(agent: &str) -> Named {
+        Named { agent: agent.to_owned(), or: None }
     }
 
     fn launch(text: &str) -> Wish {
@@ -213,8 +241,8 @@ mod tests {
             ("show a&amp;b", show("a&b")),
             ("show <http://build.example.com|build.example.com>", show("build.example.com")),
             ("show <!channel>", show("@channel")),
-            ("cancel deploy-bot", Wish::Cancel("deploy-bot".to_owned())),
-            ("cancel &lt;!here&gt;", Wish::Cancel("<!here>".to_owned())),
+            ("cancel deploy-bot", Wish::Cancel(named("deploy-bot"))),
+            ("cancel &lt;!here&gt;", Wish::Cancel(named("<!here>"))),
         ] {
             assert_eq!(read(text), wish, "{text:?}");
         }
@@ -225,9 +253,7 @@ mod tests {
         for (text, said) in [
             ("list the failing tests", "list the failing tests"),
             ("help me with the docs", "help me with the docs"),
-            ("show me what broke", "show me what broke"),
-            ("cancel the old deploys", "cancel the old deploys"),
-            ("cancel the subscription tests in repo x", "cancel the subscription tests in repo x"),
+            ("help with \"the review", "help with \"the review"),
             ("fix the listing", "fix the listing"),
             ("lsit the failing tests", "lsit the failing tests"),
             ("lint", "lint"),
@@ -256,6 +282,22 @@ mod tests {
             ("<<@U1>> x", "<@U1> x"),
         ] {
             assert_eq!(read(text), launch(said), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_ours_with_more_behind_it_is_a_name_or_asked_about() {
+        let both = |agent: &str, said: &str| Named { agent: agent.to_owned(), or: Some(said.to_owned()) };
+        for (text, wish) in [
+            ("show my agent", Wish::Show(both("my agent", "show my agent"))),
+            ("Show  \"my\"  agent", Wish::Show(both("my agent", "Show  \"my\"  agent"))),
+            ("show \"my agent", Wish::Show(both("\"my agent", "show \"my agent"))),
+            ("show the failing tests", Wish::Show(both("the failing tests", "show the failing tests"))),
+            ("cancel nightly build", Wish::Cancel(both("nightly build", "cancel nightly build"))),
+            ("list my agents", Wish::Either("list", "list my agents".to_owned())),
+            ("help me", Wish::Either("help", "help me".to_owned())),
+        ] {
+            assert_eq!(read(text), wish, "{text:?}");
         }
     }
 

@@ -91,11 +91,20 @@ fn nearest<'a>(wanted: &str, known: &'a [String]) -> Option<&'a str> {
 }
 
 /// Something else was meant, most likely.
-pub(crate) fn mistyped(call: &str, meant: &str) -> String {
-    let meant = code(&format!("{} {meant}", plain(call, false)), 2 * NAME);
-    format!(
-        "Did you mean {meant}? Nothing was asked for; for an agent, say in three words or more what it is to do."
-    )
+pub(crate) fn mistyped(call: &str, typed: &str) -> String {
+    let meant = meant(call, typed);
+    format!("{meant} Nothing was asked for; for an agent, say in three words or more what it is to do.")
+}
+
+/// Perhaps something else was meant.
+pub(crate) fn meant(call: &str, typed: &str) -> String {
+    format!("Did you mean {}?", code(&format!("{} {typed}", plain(call, false)), 2 * NAME))
+}
+
+/// How to ask for an agent in words that begin with one of ours.
+pub(crate) fn otherwise(call: &str, said: &str) -> String {
+    let request = code(&format!("{} please {said}", plain(call, false)), 2 * NAME);
+    format!(" Nothing was asked for; for an agent that does it, begin with another word: {request}.")
 }
 
 /// What there is to say, as typed after `call`: the slash command, or the bot's name.

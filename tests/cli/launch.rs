@@ -175,6 +175,36 @@ fn people_list_show_and_get_help_by_a_command_and_by_a_mention() {
 }
 
 #[test]
+fn an_agent_is_named_without_quotes_and_nobody_is_asked_to_start_one_for_a_word_of_ours() {
+    let desk = Desk::open(Way::Http);
+    desk.scene
+        .sandbox
+        .cmd(["emit", "--json", "-a", "nightly build", "-s", "working", "Compiling"])
+        .run()
+        .success();
+    assert!(desk.typed("show nightly build").contains("Agent `nightly build` – WORKING"));
+    let otherwise = |words: &str| {
+        format!(" Nothing was asked for; for an agent that does it, begin with another word: `{words}`.")
+    };
+    let none = "There is no agent `nightly-build of ours`; `list` names those that run.";
+    assert_eq!(
+        desk.typed("show nightly-build of ours"),
+        none.to_owned() + &otherwise("/agent-task please show nightly-build of ours")
+    );
+    let meant = "There is no agent `nightly buidl`; did you mean `nightly build`?";
+    assert_eq!(
+        desk.mentioned(COLLEAGUE, "cancel nightly buidl"),
+        meant.to_owned() + &otherwise("@bot please cancel nightly buidl")
+    );
+    let help = "Did you mean `/agent-task help`?".to_owned();
+    assert_eq!(desk.typed("help me"), help + &otherwise("/agent-task please help me"));
+    assert!(desk.questions(0).is_empty());
+    assert_eq!(desk.mentioned(COLLEAGUE, "cancel nightly build"), "nightly build is told to stop.");
+    // As it is told.
+    desk.asked("please show the failing tests");
+}
+
+#[test]
 fn a_command_cancels_as_the_button_does() {
     let desk = Desk::open(Way::Http);
     let receipt = desk.scene.emit(["Working"]).run().success().json();

@@ -12,7 +12,7 @@ use crate::checkpoint::question::rules::{Voter, keeps_out};
 use crate::checkpoint::time::Moment;
 use crate::cmd::record;
 use crate::config::Config;
-use crate::interaction::grammar::{self, Wish};
+use crate::interaction::grammar::{self, Named, Wish};
 use crate::interaction::wire::{Command, Interaction, Mention};
 use crate::render::told;
 use crate::store::{Store, StoreError, Tx};
@@ -81,13 +81,18 @@ pub(super) fn obey(
     #[cfg(feature = "postgres")]
     let mut is_unsure = false;
     #[cfg(feature = "postgres")]
-    if let (Wish::Cancel(agent), None) = (&wish, &stranger) {
-        match elsewhere::pass_on_cancel(store, config, agent, spoken)? {
+    if let (Wish::Cancel(named), None) = (&wish, &stranger) {
+        match elsewhere::pass_on_cancel(store, config, &named.agent, spoken)? {
             Whereabouts::Here => {}
             Whereabouts::Unsure => is_unsure = true,
             Whereabouts::Elsewhere(reply) => return Ok(reply),
         }
     }
+    // How to have an agent do it all the same.
+    let otherwise = |said: &str| match launch::hindrance(config) {
+        None => told::otherwise(&spoken.call, said),
+        Some(_) => String::new(),
+    };
     store.write(|tx| {
         if !tx.hear(&spoken.id, now)? {
             return Ok(Reply::default());
@@ -98,8 +103,11 @@ pub(super) fn obey(
         match &wish {
             Wish::Launch(text) => launch::ask(tx, config, spoken, &launch::Errand::of(config, text), now),
             Wish::List => Ok(see(Look::List)),
-            Wish::Show(agent) => Ok(see(Look::Show(agent.clone()))),
-            Wish::Cancel(agent) => match tx.find(agent)? {
+            Wish::Show(Named { agent, or }) => {
+                let otherwise = or.as_deref().map(otherwise).unwrap_or_default();
+                Ok(see(Look::Show { agent: agent.clone(), otherwise }))
+            }
+            Wish::Cancel(Named { agent, or }) => match tx.find(agent)? {
                 Some(found) => {
                     let reply = cancel_task(tx, config, &found.task, spoken, now)?;
                     #[cfg(feature = "postgres")]
@@ -112,8 +120,12 @@ pub(super) fn obey(
                     }
                     Ok(reply)
                 }
-                None => Ok(say(told::unknown(agent, &tx.latest_agents(KNOWN)?))),
+                None => {
+                    let otherwise = or.as_deref().map(otherwise).unwrap_or_default();
+                    Ok(say(told::unknown(agent, &tx.latest_agents(KNOWN)?) + &otherwise))
+                }
             },
+            Wish::Either(verb, said) => Ok(say(told::meant(&spoken.call, verb) + &otherwise(said))),
             Wish::Mistyped(meant) => Ok(say(told::mistyped(&spoken.call, meant))),
             Wish::Help => {
                 let launches = launch::hindrance(config);

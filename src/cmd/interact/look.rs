@@ -41,7 +41,11 @@ const ONLY_HERE: &str = "this is only what the machine knows that answers you.";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cmd) enum Look {
     List,
-    Show(String),
+    /// What is said beside that there is no such agent.
+    Show {
+        agent: String,
+        otherwise: String,
+    },
 }
 
 impl Look {
@@ -71,9 +75,9 @@ impl Look {
                 let tasks: Vec<Task> = tx.list(&running)?.into_iter().map(|found| found.task).collect();
                 Ok(told::list(&tasks, "agent-checkpoint tasks", now()))
             }
-            Self::Show(agent) => Ok(match tx.find(agent)? {
+            Self::Show { agent, otherwise } => Ok(match tx.find(agent)? {
                 Some(found) => told::show(&found.task),
-                None => told::unknown(agent, &tx.latest_agents(KNOWN)?),
+                None => told::unknown(agent, &tx.latest_agents(KNOWN)?) + otherwise,
             }),
         })
     }
@@ -118,7 +122,7 @@ impl Look {
                 let (tasks, now) = list(&mut client, LISTED)?;
                 Ok(told::list(&audit::running(tasks, untold), "agent-checkpoint tasks --fleet", now))
             }
-            Self::Show(agent) => {
+            Self::Show { agent, otherwise } => {
                 let theirs = report::find_brief(&mut client, agent, deadline)?;
                 let ours = store.read(|tx| tx.find(agent))?;
                 let ours =
@@ -133,7 +137,7 @@ impl Look {
                 let (tasks, _) = list(&mut client, KNOWN as u64)?;
                 let mut known: Vec<String> = tasks.into_iter().map(|task| task.agent_id).collect();
                 known.extend(store.read(|tx| tx.latest_agents(KNOWN))?);
-                Ok(told::unknown(agent, &known))
+                Ok(told::unknown(agent, &known) + otherwise)
             }
         }
     }

@@ -623,6 +623,11 @@ fn the_unit_keeps_the_settings_of_the_environment_but_no_secret() {
         .cmd(["serve", "--unit"])
         .env("AGENT_CHECKPOINT_APPROVERS", "U0123456789,U9876543210")
         .env("AGENT_CHECKPOINT_LAUNCH", r#"claude -p "100% \$x""#)
+        // What the agents go by that it starts.
+        .env("AGENT_CHECKPOINT_REPO", "acme/rocket")
+        .env("AGENT_CHECKPOINT_KILL_AFTER", "1m")
+        .env("AGENT_CHECKPOINT_TAIL", "5")
+        .env("AGENT_CHECKPOINT_PROGRESS_REGEX", r"(?P<percent>\d+)%")
         .env("AGENT_CHECKPOINT_SERVE_TOKEN", "for-readers-alone")
         .env("SLACK_SIGNING_SECRET", "for-slack-alone")
         .run()
@@ -631,6 +636,10 @@ fn the_unit_keeps_the_settings_of_the_environment_but_no_secret() {
     for line in [
         r#"Environment="AGENT_CHECKPOINT_APPROVERS=U0123456789,U9876543210""#,
         r#"Environment="AGENT_CHECKPOINT_LAUNCH=claude -p \"100%% \\$x\"""#,
+        r#"Environment="AGENT_CHECKPOINT_REPO=acme/rocket""#,
+        r#"Environment="AGENT_CHECKPOINT_KILL_AFTER=1m""#,
+        r#"Environment="AGENT_CHECKPOINT_TAIL=5""#,
+        r#"Environment="AGENT_CHECKPOINT_PROGRESS_REGEX=(?P<percent>\\d+)%%""#,
     ] {
         assert!(unit.lines().any(|l| l == line), "{line}: {unit}");
     }

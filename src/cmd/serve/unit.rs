@@ -9,7 +9,7 @@ use crate::config::{Config, KEYS, Origin};
 use crate::exit::{Exit, Failure, cause};
 
 /// What a server goes by, and the agents that it starts, beside what stands in the command.
-const KEPT: [&str; 7] = [
+const KEPT: &[&str] = &[
     "SLACK_API_URL",
     "SLACK_CHANNEL",
     "AGENT_CHECKPOINT_DEADLINE",
@@ -17,6 +17,15 @@ const KEPT: [&str; 7] = [
     "AGENT_CHECKPOINT_LAUNCH",
     "AGENT_CHECKPOINT_LAUNCH_MAX",
     "AGENT_CHECKPOINT_TIMEOUT",
+    "AGENT_CHECKPOINT_KILL_AFTER",
+    "AGENT_CHECKPOINT_HEARTBEAT",
+    "AGENT_CHECKPOINT_TAIL",
+    "AGENT_CHECKPOINT_PROGRESS_REGEX",
+    "AGENT_CHECKPOINT_REPO",
+    "AGENT_CHECKPOINT_MIN_INTERVAL",
+    "AGENT_CHECKPOINT_CONTEXT_LIMIT",
+    "AGENT_CHECKPOINT_CONTEXT_WARN",
+    "AGENT_CHECKPOINT_CONTEXT_ALERT",
 ];
 
 /// The unit for these settings: this program, as this user, with this cache.

@@ -9,6 +9,9 @@ use rustix::process::{Resource, getrlimit};
 use super::schema;
 use crate::exit::cause;
 
+/// What is said of a directory, a pipe or a device in the cache's place.
+pub(super) const NOT_A_FILE: &str = "it is not a file";
+
 /// Something that went wrong between us and the cache file.
 #[derive(Debug)]
 pub(crate) struct StoreError {
@@ -26,6 +29,12 @@ pub(crate) enum OpenError {
     Newer { path: PathBuf, found: i64 },
     /// Missing rights, a full disk, another program's file, and the like.
     Unusable { path: PathBuf, reason: String },
+}
+
+impl StoreError {
+    pub(super) fn not_a_file() -> Self {
+        Self { corrupt: false, busy: false, message: NOT_A_FILE.to_owned() }
+    }
 }
 
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {

@@ -58,7 +58,7 @@ use crate::exit::cause;
 #[cfg(feature = "postgres")]
 pub(crate) use audit::{Batch, Trail, Unsent};
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
-use error::{Failure, is_busy, unusable};
+use error::{Failure, NOT_A_FILE, is_busy, unusable};
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use interventions::Intervention;
 #[cfg(feature = "serve")]
@@ -88,6 +88,9 @@ const READ_THROUGH_KIB: u32 = 512;
 
 /// How many links are followed, as many as Linux does.
 const LINKS_MAX: u32 = 40;
+
+/// The longest path that SQLite takes, in bytes.
+const PATH_MAX: usize = 510;
 
 /// How often a cache may be replaced under somebody who opens it.
 const OPEN_TRIES: u32 = 10;
@@ -275,6 +278,10 @@ impl Store {
         path: &Path,
         look: impl FnOnce(&Tx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+            // To open a pipe is to wait for somebody who writes to it.
+            return Err(StoreError::not_a_file());
+        }
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         look(&Tx { connection: Statements::of(&connection) })
     }
@@ -332,6 +339,10 @@ fn followed(path: &Path) -> Cow<'_, Path> {
 /// Opens the file at `path`, making it if there is none; says which file it was.
 fn open_file(path: &Path, busy_timeout: Duration) -> Result<(Connection, u64), Failure> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    if path.as_os_str().len() > PATH_MAX {
+        // Told before directories are made for it, which may be thousands.
+        return Err(Failure::Other(format!("its path has more than {PATH_MAX} bytes")));
+    }
     let mut tries = 0;
     loop {
         let metadata = match fs::metadata(path) {
@@ -342,7 +353,7 @@ fn open_file(path: &Path, busy_timeout: Duration) -> Result<(Connection, u64), F
             Err(error) => return Err(Failure::Io(error)),
         };
         if !metadata.is_file() {
-            return Err(Failure::Other("it is not a file".to_owned()));
+            return Err(Failure::Other(NOT_A_FILE.to_owned()));
         }
         let opened = Connection::open_with_flags(path, flags);
         let is_same = fs::metadata(path).is_ok_and(|now| now.ino() == metadata.ino());

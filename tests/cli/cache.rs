@@ -8,6 +8,8 @@ use std::process::Child;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -233,7 +235,7 @@ fn database(path: &Path, sql: &str) {
 
 #[test]
 fn what_is_not_our_cache_is_left_alone_and_the_message_posted() {
-    let rows: [(&str, Deed<'_>); 4] = [
+    let rows: [(&str, Deed<'_>); 5] = [
         ("it has schema 99, written by a newer agent-checkpoint", &|path| {
             database(path, "PRAGMA user_version = 99; CREATE TABLE tasks (future TEXT)");
         }),
@@ -241,6 +243,8 @@ fn what_is_not_our_cache_is_left_alone_and_the_message_posted() {
             database(path, "CREATE TABLE bookmarks (url TEXT); INSERT INTO bookmarks VALUES ('x')");
         }),
         ("it is not a file", &|path| fs::create_dir(path).expect("a directory")),
+        // To open it for reading would wait for a writer.
+        ("it is not a file", &|path| mkfifo(path, Mode::S_IRWXU).expect("a pipe")),
         ("Not a directory", &|path| {
             let directory = path.parent().expect("a directory");
             fs::remove_dir(directory).expect("an empty directory");
@@ -253,20 +257,32 @@ fn what_is_not_our_cache_is_left_alone_and_the_message_posted() {
         let directory = cache.parent().expect("a directory");
         fs::create_dir_all(directory).expect("a directory");
         make(&cache);
-        let before = fs::read(&cache).ok();
+        let content =
+            || fs::metadata(&cache).is_ok_and(|found| found.is_file()).then(|| fs::read(&cache).ok());
+        let before = content();
         for count in 1..=2 {
             let output = assert_stateless(emit(&sandbox).run(), why);
             let path = cache.display();
             output.stderr_has(&format!("agent-checkpoint: warning: could not use cache {path}: "));
             assert_eq!(slack.roots().len(), count);
         }
-        assert_eq!(fs::read(&cache).ok(), before, "{why}");
+        assert_eq!(content(), before, "{why}");
         let files = fs::read_dir(directory).map_or(0, |listing| listing.flatten().count());
         assert!(files <= 2, "at most a lock beside it: {why}");
         // Who needs the state says that there is none.
         sandbox.cmd(["show", "bot"]).run().code(1).stderr_has(why);
         sandbox.cmd(["flush"]).run().code(1).stderr_has(why);
     }
+}
+
+#[test]
+fn for_a_cache_whose_path_is_too_long_no_directory_is_made() {
+    let (slack, sandbox) = set_up();
+    let path = format!("{}/too/{}cache.db", sandbox.home().display(), "long/".repeat(100));
+    let output = sandbox.cmd(["emit", "--cache", &path, "--agent-id", "bot", "Hello"]).run();
+    output.success().stderr_has("its path has more than 510 bytes; going on without state");
+    assert_eq!(slack.roots().len(), 1);
+    assert!(!sandbox.home().join("too").exists());
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! Which authorities are trusted instead of the built-in ones: the same for Slack and for the database.
 
 use std::ffi::OsString;
+#[cfg(feature = "postgres")]
+use std::io;
+#[cfg(feature = "postgres")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -38,6 +42,16 @@ impl Authorities {
             .collect();
         (!found.is_empty()).then_some(found)
     }
+}
+
+/// A file of certificates or with a key.
+///
+/// # Errors
+/// Whatever the system reports; it is too long, or a pipe that does not end in time.
+#[cfg(feature = "postgres")]
+pub(crate) fn read(path: &Path, deadline: Instant) -> io::Result<Vec<u8>> {
+    let patience = deadline.saturating_duration_since(Instant::now()).min(PATIENCE);
+    read_file(path, CERTIFICATES_MAX, patience)
 }
 
 /// The certificates (DER) in a PEM file; what else stands there is passed over.

@@ -4,7 +4,6 @@
 //! authority: then its signature is asked for, as with `verify-ca`. `verify-full` asks for the host's name as well. It
 //! must stand in the certificate's subjectAltName; the common name, which libpq also takes, does not count.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,8 +47,8 @@ pub(super) fn connector(encryption: &Encryption, deadline: Instant) -> Result<Ma
     let mut config = match &encryption.identity {
         None => config.with_no_client_auth(),
         Some((certificate, key)) => {
-            let chain = certificates(certificate, "sslcert")?;
-            let der = PrivateKeyDer::from_pem_slice(&read(key, "sslkey")?).map_err(|_| {
+            let chain = certificates(certificate, "sslcert", deadline)?;
+            let der = PrivateKeyDer::from_pem_slice(&read(key, "sslkey", deadline)?).map_err(|_| {
                 let hint = "give the key in PEM form and without a passphrase";
                 Trouble::file("sslkey", key, "it holds no key that can be read", hint)
             })?;
@@ -134,7 +133,7 @@ impl Verifier {
         }
         let mut store = RootCertStore::empty();
         let pinned = match &encryption.roots {
-            Roots::File(path) => certificates(path, "sslrootcert")?,
+            Roots::File(path) => certificates(path, "sslrootcert", deadline)?,
             Roots::System(authorities) => match authorities.read(deadline) {
                 Some(found) => found.into_iter().map(CertificateDer::from).collect(),
                 None => {
@@ -213,8 +212,12 @@ fn bare_key(certificate: &CertificateDer<'_>) -> Option<SubjectPublicKeyInfoDer<
     is_old.then_some(certificate.subject_public_key_info.to_der().ok()?).map(SubjectPublicKeyInfoDer::from)
 }
 
-fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, Trouble> {
-    let found = trust::certificates(&read(path, setting)?);
+fn certificates(
+    path: &Path,
+    setting: &str,
+    deadline: Instant,
+) -> Result<Vec<CertificateDer<'static>>, Trouble> {
+    let found = trust::certificates(&read(path, setting, deadline)?);
     if found.is_empty() {
         let hint = format!("let {setting} name a file with certificates in PEM form");
         return Err(Trouble::file(setting, path, "it holds no certificate", &hint));
@@ -222,8 +225,8 @@ fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static
     Ok(found.into_iter().map(CertificateDer::from).collect())
 }
 
-fn read(path: &Path, setting: &str) -> Result<Vec<u8>, Trouble> {
-    fs::read(path).map_err(|error| {
+fn read(path: &Path, setting: &str, deadline: Instant) -> Result<Vec<u8>, Trouble> {
+    trust::read(path, deadline).map_err(|error| {
         let hint = format!("let {setting} name a file that you may read");
         Trouble::file(setting, path, &crate::exit::cause(&error), &hint)
     })

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
 use crate::cluster::{Cluster, NAME, PASSWORD, Pooler, encoded, strange_authority};
 use crate::scene::side_by_side;
 use crate::support::{Output, Run, Sandbox};
@@ -81,6 +84,21 @@ fn doctor_shows_host_database_version_and_protection() {
     // Without a database there is nothing to say.
     let page = sandbox.cmd(["doctor"]).env_remove("DATABASE_URL").env("PGHOST", "127.0.0.1").run().success();
     page.lacks("database");
+}
+
+#[test]
+fn certificates_that_never_come_or_never_end_hold_nobody_up() {
+    let (cluster, sandbox) = (Cluster::shared(), Sandbox::new());
+    let pipe = sandbox.path().join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).expect("a pipe");
+    let pipe = pipe.display().to_string();
+    for (file, why) in
+        [(pipe.as_str(), "it does not end within 1 s"), ("/dev/zero", "it is larger than 16 MiB")]
+    {
+        let query = format!("sslmode=verify-full&sslrootcert={file}");
+        let found = doctor(&sandbox, &format!("{}?{query}", cluster.url("ana", "postgres")));
+        assert_failed(&found, &format!("could not use sslrootcert {file}: {why}"), "");
+    }
 }
 
 #[test]

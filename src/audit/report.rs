@@ -229,10 +229,15 @@ async fn whole(transaction: &Transaction<'_>, mut task: Task) -> Result<Found, E
     let interventions: Vec<Intervention> =
         interventions.iter().map(rows::intervention).collect::<Result<_, _>>()?;
     let questions = answered(&asked, &interventions);
+    let mut by_checkpoint: HashMap<&str, Vec<Artifact>> = HashMap::new();
+    for made in &artifacts {
+        if let Some(id) = &made.checkpoint_id {
+            by_checkpoint.entry(id).or_default().push(made.artifact.clone());
+        }
+    }
     for checkpoint in &mut checkpoints {
-        let id = checkpoint.id.to_string();
-        let its_own = artifacts.iter().filter(|made| made.checkpoint_id.as_ref() == Some(&id));
-        checkpoint.artifacts = its_own.map(|made| made.artifact.clone()).collect();
+        checkpoint.artifacts =
+            by_checkpoint.get(checkpoint.id.to_string().as_str()).cloned().unwrap_or_default();
     }
     if task.snapshot.artifact_count == 0 {
         let made: Vec<Artifact> = artifacts.iter().map(|made| made.artifact.clone()).collect();

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Mouth};
 use std::time::{Duration, Instant};
 
 use super::super::ask::listen;
-use super::super::deliver::Sender;
+use super::super::deliver::{CACHE_MIN, Sender};
 use super::super::forward::Forwarder;
 use super::super::guard::{Guard, Will};
 use super::super::interact::Owed;
@@ -25,6 +25,7 @@ use crate::checkpoint::plan::{Plan, Stored};
 use crate::checkpoint::question::nonce;
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::{Cancel, Draft, Task};
+use crate::delivery::{Outcome, Retry};
 use crate::store::{Recorded, Request, Scope, Store, StoreError, Tx, Watcher};
 
 /// Progress is written down at most this often; what comes faster is replaced by what comes later.
@@ -37,6 +38,9 @@ const NAMESAKES: u32 = 1000;
 const START_MAX: Duration = Duration::from_secs(30);
 /// The longest deadline that can be added to any moment.
 const DEADLINE_MAX: Duration = Duration::from_secs(86_400);
+
+/// How a warning ends after which messages are posted without being recorded.
+const WITHOUT_STATE: &str = "going on without state";
 
 /// Writes down the start, says where that went, then whatever else there is to hear until the end.
 pub(super) fn report(
@@ -89,6 +93,8 @@ pub(super) fn report(
 struct Reporter<'a> {
     settings: &'a Settings,
     store: Option<Store>,
+    /// The cache that others kept busy for too long: it is asked once more in the end.
+    shelved: Option<Store>,
     worker: Option<Worker>,
     start: Draft,
     /// The task as it stood after its latest checkpoint of ours: the one that the start went to, or one that the
@@ -138,7 +144,7 @@ impl<'a> Reporter<'a> {
             }
         };
         let me = Watcher::current();
-        let mut planned = None;
+        let (mut planned, mut shelved) = (None, None);
         if let (Some(store), Some(parent)) = (&mut store, &start.parent) {
             wrapper::await_task(store, parent.task);
         }
@@ -155,8 +161,8 @@ impl<'a> Reporter<'a> {
                     None => {}
                 },
                 Err(error) => {
-                    warnings.push(format!("could not write to the cache: {error}; going on without state"));
-                    store = None;
+                    warnings.push(without_state(&error));
+                    shelved = store.take().filter(|_| error.busy);
                 }
             }
         }
@@ -174,6 +180,7 @@ impl<'a> Reporter<'a> {
         let reporter = Self {
             settings,
             store,
+            shelved,
             worker,
             start,
             task,
@@ -354,14 +361,14 @@ impl<'a> Reporter<'a> {
         match self.record(&end.draft, |tx| tx.leave(&me)) {
             Ok(recorded) => end.recorded = recorded,
             Err(error) => {
-                self.warn(format!("could not write to the cache: {error}; going on without state"));
+                self.warn(without_state(&error));
                 // It may still be read: where the thread is, and whether the command had the last word.
                 if let (Some(store), Some(key)) = (&mut self.store, self.task.key)
                     && let Ok(task) = store.read(|tx| tx.task(key))
                 {
                     self.task = task;
                 }
-                self.store = None;
+                self.shelved = self.store.take().filter(|_| error.busy);
                 end.will = self.task.key.map(|_| Will::of(&end.draft));
             }
         }
@@ -375,7 +382,27 @@ impl<'a> Reporter<'a> {
         end
     }
 
-    fn finish(mut self, end: End, by: Instant) -> Report {
+    /// Records the end after all if it could not be posted either: those who kept the cache busy may be done.
+    fn try_again(&mut self, end: &mut End, loose: Option<&Outcome>) {
+        let is_out = match loose {
+            Some(Outcome::Retry(Retry { maybe_sent, .. })) => *maybe_sent,
+            Some(_) => true,
+            None => false,
+        };
+        let Some(mut store) = self.shelved.take().filter(|_| !is_out) else { return };
+        store.wait_at_most(CACHE_MIN);
+        self.store = Some(store);
+        let me = self.me.clone();
+        match self.record(&end.draft, |tx| tx.leave(&me)) {
+            Ok(recorded) => {
+                end.recorded = recorded;
+                self.warnings.retain(|warning| !warning.ends_with(WITHOUT_STATE));
+            }
+            Err(_) => self.store = None,
+        }
+    }
+
+    fn finish(mut self, mut end: End, by: Instant) -> Report {
         let config = &self.settings.config;
         let mut loose = None;
         if let Some(worker) = self.worker.take() {
@@ -384,6 +411,8 @@ impl<'a> Reporter<'a> {
             let scopes = tasks.map(Scope::Task).collect();
             loose = worker.finish(worker::End { by, persistent, soon: worker::SOON, scopes }).latest;
         }
+        let loose = loose.filter(|(id, _)| *id == end.draft.id).map(|(_, outcome)| outcome);
+        self.try_again(&mut end, loose.as_ref());
         if let Some(store) = &mut self.store {
             courier::leave_the_rest(store, config, &self.settings.ui);
         }
@@ -400,10 +429,13 @@ impl<'a> Reporter<'a> {
         if self.canceller.is_some() {
             self.owed.await_paid(by);
         }
-        let loose = loose.filter(|(id, _)| *id == end.draft.id).map(|(_, outcome)| outcome);
         let receipt = self.receipt(&end, loose);
         Report { receipt, warnings: self.warnings }
     }
+}
+
+fn without_state(error: &StoreError) -> String {
+    format!("could not write to the cache: {error}; {WITHOUT_STATE}")
 }
 
 /// Where a task's checkpoints go.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Error, SimpleQueryMessage};
+use tokio_postgres::{Error, SimpleQueryMessage, Transaction};
 
 use super::Trouble;
 use super::connect::Client;
@@ -54,17 +54,21 @@ pub(crate) fn migrate(
     patience: Duration,
     deadline: Instant,
 ) -> Result<Migrated, Trouble> {
-    // Who may not make tables need not, once they are there. What stands in the way of reading does so below too.
-    if let Ok(version) = version(client, deadline)
-        && usize::try_from(version).is_ok_and(|version| version >= STEPS.len())
-    {
-        return Ok(Migrated { from: version, to: version });
+    // Who may not make tables need not, once they are there. What else stands in the way of reading does so below too.
+    match version(client, patience, deadline) {
+        Ok(version) if usize::try_from(version).is_ok_and(|version| version >= STEPS.len()) => {
+            return Ok(Migrated { from: version, to: version });
+        }
+        Err(trouble) if trouble.is_locked_out() || trouble.code.is_none() => return Err(trouble),
+        _ => {}
     }
     let mut from = None;
     let mut locks = true;
     let mut overtaken = 0;
     loop {
-        match client.run(deadline, async |client| step(client, patience, locks).await) {
+        let mut at = Held::Another;
+        let done = client.run(deadline, async |client| step(client, patience, locks, &mut at).await);
+        match done.map_err(|trouble| at.told(trouble, client.place(), patience)) {
             Ok((version, is_last)) => {
                 let from = *from.get_or_insert(version);
                 if is_last {
@@ -79,14 +83,20 @@ pub(crate) fn migrate(
     }
 }
 
-/// The version of a database's schema; 0 without one.
+/// The version of a database's schema; 0 without one. Nobody else's lock is waited for longer than `patience`.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
-pub(crate) fn version(client: &mut Client, deadline: Instant) -> Result<i32, Trouble> {
-    match client.run(deadline, async |client| newest(client.simple_query(NEWEST).await)) {
+pub(crate) fn version(client: &mut Client, patience: Duration, deadline: Instant) -> Result<i32, Trouble> {
+    let found = client.run(deadline, async |client| {
+        let transaction = begin(client, patience).await?;
+        let version = newest(transaction.simple_query(NEWEST).await)?;
+        transaction.commit().await?;
+        Ok(version)
+    });
+    match found {
         Err(trouble) if trouble.code == Some(SqlState::UNDEFINED_TABLE) => Ok(0),
-        found => found,
+        found => found.map_err(|trouble| Held::Versions.told(trouble, client.place(), patience)),
     }
 }
 
@@ -107,25 +117,56 @@ pub(crate) fn missing_columns(client: &mut Client, deadline: Instant) -> Result<
     })
 }
 
+/// What a step waits for, which the server does not say when it was waited for in vain.
+#[derive(Debug, Clone, Copy)]
+enum Held {
+    Another,
+    Versions,
+    Tables,
+}
+
+impl Held {
+    /// Says what was held by somebody else, if that is the trouble.
+    fn told(self, trouble: Trouble, place: &str, patience: Duration) -> Trouble {
+        match self {
+            _ if !trouble.is_locked_out() => trouble,
+            Self::Another => trouble.held(place, "another db migrate is at work", patience),
+            Self::Versions => {
+                trouble.held(place, "somebody holds the table agent_checkpoint_schema locked", patience)
+            }
+            Self::Tables => trouble.held(place, "somebody holds a table of the audit trail locked", patience),
+        }
+    }
+}
+
+/// Begins a transaction that waits for nobody's lock longer than this.
+async fn begin(client: &mut tokio_postgres::Client, patience: Duration) -> Result<Transaction<'_>, Error> {
+    let transaction = client.transaction().await?;
+    // Local to the transaction: behind a pooler, the next one on this connection may be anybody's.
+    let wait = format!("SET LOCAL lock_timeout = {}", patience.as_millis().max(1));
+    transaction.batch_execute(&wait).await?;
+    Ok(transaction)
+}
+
 /// Applies the next step; says at what version the database stood, and whether there was none to apply.
 async fn step(
     client: &mut tokio_postgres::Client,
     patience: Duration,
     locks: bool,
+    at: &mut Held,
 ) -> Result<(i32, bool), Error> {
-    let transaction = client.transaction().await?;
-    // Local to the transaction: behind a pooler, the next one on this connection may be anybody's.
-    let wait = format!("SET LOCAL lock_timeout = {}", patience.as_millis().max(1));
-    transaction.batch_execute(&wait).await?;
+    let transaction = begin(client, patience).await?;
     if locks {
         transaction.batch_execute(&format!("SELECT pg_advisory_xact_lock({LOCK})")).await?;
     }
+    *at = Held::Versions;
     transaction.batch_execute(VERSIONS).await?;
     let version = newest(transaction.simple_query(NEWEST).await)?;
     let Some(step) = usize::try_from(version).ok().and_then(|version| STEPS.get(version)) else {
         transaction.commit().await?;
         return Ok((version, true));
     };
+    *at = Held::Tables;
     for statement in texts(transaction.simple_query(IN_THE_WAY).await?) {
         transaction.batch_execute(&statement).await?;
     }

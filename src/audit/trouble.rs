@@ -114,6 +114,12 @@ impl Trouble {
         Self::new(Kind::Refused, message, "check host and port in DATABASE_URL")
     }
 
+    /// The same, of which it is known what was held by somebody else, and for how long that was waited for.
+    pub(super) fn held(self, place: &str, what: &str, waited: Duration) -> Self {
+        let message = format!("{place}: {what}; gave up after {:.1} s", waited.as_secs_f64());
+        Self { message, ..self }
+    }
+
     pub(super) fn other_session(at: &At, wanted: &str) -> Self {
         let message = format!("{} is not {wanted}", at.place);
         Self::new(Kind::Unreachable, message, "name such a server's host too, or mend target_session_attrs")

@@ -191,8 +191,13 @@ fn a_newer_schema_is_left_as_it_is() {
     migrate(&url, &[]).success().stdout_is(said);
 }
 
-/// Holds a table locked until it is told to stop.
+/// Holds the table of tasks locked until it is told to stop.
 pub(crate) fn with_lock(cluster: &Cluster, database: &str, work: impl FnOnce()) {
+    with_held(cluster, database, "LOCK TABLE agent_tasks", work);
+}
+
+/// Holds what a statement takes until it is told to stop.
+fn with_held(cluster: &Cluster, database: &str, statement: &str, work: impl FnOnce()) {
     let (locked, is_locked) = mpsc::channel();
     let mut holder = Command::new("psql");
     holder.args(["-X", "-A", "-t", "-q", "-U", "postgres", "-d", database, "-h"]).arg(cluster.socket_dir());
@@ -200,7 +205,7 @@ pub(crate) fn with_lock(cluster: &Cluster, database: &str, work: impl FnOnce()) 
     let mut holder = holder.spawn().expect("psql");
     let mut stdin = holder.stdin.take().expect("a pipe");
     let stdout = holder.stdout.take().expect("a pipe");
-    let lock = "BEGIN; LOCK TABLE agent_tasks; SELECT 'locked';\n";
+    let lock = format!("BEGIN; {statement}; SELECT 'locked';\n");
     std::io::Write::write_all(&mut stdin, lock.as_bytes()).expect("psql reads");
     let reader = thread::spawn(move || {
         for line in std::io::BufRead::lines(std::io::BufReader::new(stdout)) {
@@ -222,10 +227,33 @@ fn a_locked_table_is_waited_for_no_longer_than_told() {
     let url = cluster.url("ana", &database);
     with_lock(cluster, &database, || {
         let output = migrate(&url, &["--deadline", "2s"]).code(1).stdout_is("");
-        output.stderr_has("somebody holds a table").stderr_has("hint: see pg_stat_activity");
+        output
+            .stderr_has("somebody holds a table of the audit trail locked; gave up after 1.0 s")
+            .stderr_has("hint: see pg_stat_activity");
     });
     migrate(&url, &[]).success();
     assert_sound(cluster, &database);
+    // That of the versions, which is read first.
+    with_held(cluster, &database, "LOCK TABLE agent_checkpoint_schema", || {
+        let held = "somebody holds the table agent_checkpoint_schema locked; gave up after";
+        let output = migrate(&url, &["--deadline", "4s"]).code(1).stdout_is("");
+        output.stderr_has(&format!("{held} 2.0 s")).stderr_has("hint: see pg_stat_activity");
+        let output = Sandbox::new().cmd(["doctor", "--deadline", "4s"]).env("DATABASE_URL", &url).run();
+        output.code(78).stdout_has(held).stdout_has("see pg_stat_activity");
+    });
+}
+
+#[test]
+fn two_that_migrate_wait_for_each_other_no_longer_than_told() {
+    let cluster = Cluster::shared();
+    let database = cluster.database();
+    let url = cluster.url("ana", &database);
+    let other = "DO 'BEGIN PERFORM pg_advisory_xact_lock(7018690069353687920); END'";
+    with_held(cluster, &database, other, || {
+        let output = migrate(&url, &["--deadline", "2s"]).code(1).stdout_is("");
+        output.stderr_has("another db migrate is at work; gave up after 1.0 s");
+    });
+    migrate(&url, &[]).success();
 }
 
 #[test]

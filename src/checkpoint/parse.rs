@@ -154,6 +154,18 @@ pub(crate) fn agent_id_of(names: &str) -> String {
     names.chars().map(seen).take(AGENT_ID_MAX).collect()
 }
 
+/// How much of a person's name is kept.
+const PERSON_MAX: usize = 100;
+
+/// A person's name that somebody else wrote, be it Slack or whoever can write rows of a database: one line of characters
+/// that can be seen, and not too many; `None` where nothing is left.
+pub(crate) fn person(name: &str) -> Option<String> {
+    let seen = name.chars().filter(|c| !is_unseen(*c)).map(|c| if c.is_control() { ' ' } else { c });
+    let name: String = seen.skip_while(|c| c.is_whitespace()).take(PERSON_MAX).collect();
+    let name = name.trim_end();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
 /// Whether a character takes no room, or changes the reading direction: Unicode's format characters and fillers, but
 /// not what only gives an emoji its colours.
 pub(crate) fn is_unseen(c: char) -> bool {
@@ -273,6 +285,19 @@ mod tests {
         assert_eq!(meta("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(meta("=b").is_err());
         assert!(meta("a").is_err());
+    }
+
+    #[test]
+    fn a_persons_name_is_one_short_line_of_what_can_be_seen() {
+        for (text, name) in [
+            ("Ana Lucía", Some("Ana Lucía")),
+            ("\n\u{1b}[31mana\r\n\u{202e}b\u{7} ", Some("[31mana  b")),
+            ("\u{200b}\0\n ", None),
+            ("", None),
+        ] {
+            assert_eq!(person(text).as_deref(), name, "{text:?}");
+        }
+        assert_eq!(person(&"é".repeat(1_000_000)).map(|name| name.chars().count()), Some(PERSON_MAX));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::parse::is_conversation_id;
+use crate::checkpoint::parse::{self, is_conversation_id};
 use crate::delivery::http::{host, is_loopback};
 use crate::secret::Secret;
 
@@ -287,12 +287,8 @@ fn kind_of(payload: &Value) -> Result<&str, Malformed> {
 
 fn person(user: User) -> Result<Person, Malformed> {
     let id = user.id.filter(|id| is_user_id(id)).ok_or(Malformed("there is no user's id"))?;
-    let name = user.username.or(user.name).map(|name| name.chars().take(ACTION_ID_MAX).collect::<String>());
-    Ok(Person {
-        id,
-        name: name.filter(|name| !name.is_empty()),
-        team_id: user.team_id.filter(|id| is_id(id)),
-    })
+    let name = user.username.or(user.name).as_deref().and_then(parse::person);
+    Ok(Person { id, name, team_id: user.team_id.filter(|id| is_id(id)) })
 }
 
 fn conversation(id: Option<String>) -> Result<String, Malformed> {

@@ -104,6 +104,37 @@ fn a_cancel_that_one_machine_has_taken_holds_where_another_goes_on() {
 }
 
 #[test]
+fn a_name_that_somebody_wrote_into_the_database_is_one_short_line() {
+    let world = World::new();
+    // One that waits for us, and one that another machine has taken, as it says.
+    for (agent, heard, passed_on) in [
+        ("first", "018bcfe5-6800-7000-8000-000000000001", "waiting"),
+        ("second", "018bcfe5-6800-7000-8000-000000000002", "taken"),
+    ] {
+        let emit = |status| {
+            world.ours.sandbox.cmd(["emit", "-a", agent, "-s", status, "--json", "Here"]).run().success()
+        };
+        emit("starting");
+        let user_name = "\u{1b}[2J\u{202e}ana\n\nFORGED: all is well";
+        let details =
+            json!({ "source": "command", "heard": heard, "user_name": user_name, "passed_on": passed_on });
+        world.sql(&format!(
+            "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details)
+             SELECT '{heard}', id, agent_id, 'cancel', '{HUMAN}',
+                 replace('{details}', 'all is well', repeat('x', 1000000)) FROM agent_tasks
+             WHERE agent_id = '{agent}'"
+        ));
+        emit("blocked");
+        let receipt = emit("blocked").json();
+        let request = &receipt["requests"][0];
+        assert_eq!(request["user_id"], HUMAN, "{agent}");
+        let name = request["user_name"].as_str().expect("a name");
+        let clean = "[2Jana  FORGED: ";
+        assert_eq!(name, format!("{clean}{}", "x".repeat(100 - clean.len())), "{agent}");
+    }
+}
+
+#[test]
 fn a_cancel_was_asked_for_when_somebody_did_and_not_when_the_machine_looked() {
     let world = World::new();
     world.ours.emit(["-s", "starting", "Begin"]).run().success();

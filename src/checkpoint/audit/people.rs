@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{ClockOffset, object, of_value};
 use crate::checkpoint::id::{TaskId, act_id};
+use crate::checkpoint::parse;
 use crate::checkpoint::question::{Answer, Decision, Question, RequestId, Word, user_id};
 use crate::checkpoint::time::Moment;
 
@@ -54,7 +55,9 @@ pub(crate) fn read_answer(text: &str, offset: ClockOffset) -> Option<(RequestId,
     let mut told: Map<String, Value> = serde_json::from_str(text).ok()?;
     hear_moment(&mut told, ("at", "at_ms"), offset)?;
     let request = of_value(told.get("request_id")?)?;
-    Some((request, of_value(&Value::Object(told))?))
+    let answer: Answer = of_value(&Value::Object(told))?;
+    let user_name = answer.user_name.as_deref().and_then(parse::person);
+    Some((request, Answer { user_name, ..answer }))
 }
 
 /// What was decided, and to which question, from the intervention that decided it: its details, whose it is, and when.
@@ -70,7 +73,7 @@ pub(crate) fn read_deciding(
         decision,
         choice: text("choice"),
         user_id,
-        user_name: text("user_name"),
+        user_name: details["user_name"].as_str().and_then(parse::person),
         comment: text("comment"),
         at,
     };
@@ -103,9 +106,6 @@ fn hear_moment(
     Some(())
 }
 
-/// How much of a name is kept that whoever can write rows may have made up.
-pub(crate) const NAME_MAX: usize = 100;
-
 /// That somebody wants a task to end, which some machine has ruled on: whoever may, or whoever can write rows there. It only
 /// ever stops something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,10 +120,9 @@ impl Wanted {
     /// From a row's user, details, and moment by the server's clock.
     pub(crate) fn read(who: Option<String>, details: &str, at: Option<i64>, offset: ClockOffset) -> Self {
         let details: Value = serde_json::from_str(details).unwrap_or_default();
-        let name = details["user_name"].as_str();
         Self {
             user_id: who.filter(|id| user_id(id).is_ok()),
-            user_name: name.map(|name| name.chars().take(NAME_MAX).collect()),
+            user_name: details["user_name"].as_str().and_then(parse::person),
             at: at.map(|at| Moment(at.saturating_sub(offset.0))),
         }
     }

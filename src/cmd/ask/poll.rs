@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::outbox::Credential;
+use crate::checkpoint::parse;
 use crate::checkpoint::question::reading;
 use crate::checkpoint::question::rules::{Kind, Voter};
 use crate::checkpoint::question::{RequestId, Word};
@@ -344,7 +345,7 @@ impl Look {
             Some(account) if is_elsewhere(&account.team_id) => Kind::Foreign,
             _ => Kind::Person,
         };
-        let user_name = account.map(|account| account.name.clone()).filter(|name| !name.is_empty());
+        let user_name = account.and_then(|account| parse::person(&account.name));
         Some(Voter { kind, user_id: Some(user.to_owned()), user_name })
     }
 }

@@ -9,9 +9,10 @@ use super::mouth::Mouth;
 use crate::audit::connect::Client;
 use crate::audit::people::{self, Waiting, Wish};
 use crate::checkpoint::audit::ClockOffset;
-use crate::checkpoint::audit::people::{Act, NAME_MAX, PassedOn, TAKEN};
+use crate::checkpoint::audit::people::{Act, PassedOn, TAKEN};
 use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::checkpoint::mask::Masker;
+use crate::checkpoint::parse;
 use crate::checkpoint::plan::Policy;
 use crate::checkpoint::question::rules::{Kind, Voter};
 use crate::checkpoint::question::{RequestId, Word, user_id};
@@ -203,14 +204,14 @@ fn rule_on_answer(
     if tx.task(put.task)?.id != passed.task {
         return Ok(Ruled::Refused("unknown"));
     }
-    let user_name = act.user_name.clone();
+    let user_name = act.user_name.as_deref().and_then(parse::person);
     let heard = Heard {
         id: Some(act.heard.clone()),
         source: "terminal",
         voter: Voter {
             kind: Kind::Elsewhere,
             user_id: None,
-            user_name: Some(unproven(user_name.as_deref().unwrap_or("somebody"))),
+            user_name: Some(unproven(user_name.as_deref())),
         },
         request,
         button: None,
@@ -263,7 +264,8 @@ fn rule_on_cancel(
     }
     let mut words = None;
     if tx.hear(&act.heard, now)? {
-        let (user_id, user_name) = (passed.user_id.clone(), act.user_name.clone());
+        let user_name = act.user_name.as_deref().and_then(parse::person);
+        let user_id = passed.user_id.clone();
         let voter = Voter { kind: person(act), user_id, user_name };
         // Not when we look, which may be much later.
         let at = passed.at.map_or(now, |at| at.min(now));
@@ -275,9 +277,8 @@ fn rule_on_cancel(
 
 /// What somebody at a terminal of another machine is called. Nothing proves the name, so that it must not look like that
 /// of somebody in Slack.
-fn unproven(name: &str) -> String {
-    let name: String = name.chars().take(NAME_MAX).collect();
-    format!("{name} (at a terminal elsewhere)")
+fn unproven(name: Option<&str>) -> String {
+    format!("{} (at a terminal elsewhere)", name.unwrap_or("somebody"))
 }
 
 fn person(act: &Act) -> Kind {

@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::{Either, select};
 use tokio::net::lookup_host;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task;
@@ -26,9 +27,12 @@ use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation}
 use tokio_postgres::{Config, Error, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::tls;
 use super::trouble::{At, Trouble};
+use super::{probe, tls};
 use crate::config::database::{ChannelBinding, Database, Host, Place, Proof, Session, Tls};
+
+/// After what time without an answer it is asked who else may listen there, if not before.
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// How long the farewell to a server may take.
 const FAREWELL_MAX: Duration = Duration::from_millis(200);
@@ -83,7 +87,8 @@ impl Dial {
 /// Opens a connection to the first host that is as wanted.
 ///
 /// Hosts and addresses are tried in order, each for `connect_timeout`, or without one for its share of the time that is
-/// left. As with libpq the next is tried when one cannot be reached or is not ready, but not when it refuses us.
+/// left. As with libpq the next is tried when one cannot be reached or is not ready, but not when it refuses us. Where
+/// something answers that is no PostgreSQL server, it is said what.
 ///
 /// # Errors
 /// What failed at each host, and how to mend it; never a password.
@@ -94,7 +99,7 @@ pub(crate) fn connect(database: &Database, deadline: Instant) -> Result<Client, 
     let tls = if encrypted { tls::connector(&database.encryption, deadline)? } else { tls::unused() };
     let runtime = Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.map_err(|error| Trouble::no_runtime(&error))?;
-    match wait(&runtime, first(database, &tls, deadline)) {
+    match wait(&runtime, first_or_stranger(database, &tls, deadline)) {
         Ok(Found { client, connection, server_version, at, protection }) => {
             let open = Some(Open { runtime, client, connection });
             Ok(Client { open, at, protection, server_version, took: began.elapsed(), is_spoilt: false })
@@ -195,6 +200,36 @@ struct Found {
     server_version: String,
     at: At,
     protection: Protection,
+}
+
+/// Connects, and finds out who else listens there where that may be why it does not succeed. It takes no longer for that: a
+/// server that answers at the last moment is as good as any.
+async fn first_or_stranger(
+    database: &Database,
+    tls: &MakeRustlsConnect,
+    deadline: Instant,
+) -> Result<Found, Trouble> {
+    let began = Instant::now();
+    let patience = probe::patience(deadline.saturating_duration_since(began));
+    let doubt = (began + DOUBT).min(deadline.checked_sub(probe::STEPS * patience).unwrap_or(began));
+    let mut first = pin!(first(database, tls, deadline));
+    let stranger = match timeout_at(doubt.into(), first.as_mut()).await {
+        Ok(Err(trouble)) if trouble.is_odd() => {
+            return Err(probe::stranger(database, patience, deadline).await.unwrap_or(trouble));
+        }
+        Ok(done) => return done,
+        Err(_) => pin!(probe::stranger(database, patience, deadline)),
+    };
+    match select(first, stranger).await {
+        Either::Left((Err(trouble), stranger)) if trouble.is_odd() => Err(stranger.await.unwrap_or(trouble)),
+        Either::Left((done, _)) => done,
+        // Another one may do.
+        Either::Right((Some(stranger), first)) if database.hosts.len() > 1 => {
+            first.await.map_err(|trouble| if trouble.is_odd() { stranger } else { trouble })
+        }
+        Either::Right((Some(stranger), _)) => Err(stranger),
+        Either::Right((None, first)) => first.await,
+    }
 }
 
 async fn first(database: &Database, tls: &MakeRustlsConnect, deadline: Instant) -> Result<Found, Trouble> {

@@ -6,7 +6,7 @@ pub(crate) mod forward;
 pub(crate) mod migrate;
 pub(crate) mod people;
 pub(crate) mod privileges;
-pub(crate) mod probe;
+mod probe;
 pub(crate) mod report;
 mod rows;
 pub(crate) mod schema;

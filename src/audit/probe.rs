@@ -1,10 +1,11 @@
 //! Finding out what listens where a PostgreSQL server should: a driver only waits for more of what it cannot read.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::mpsc;
-use std::thread;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout_at;
 
 use super::Trouble;
 use crate::config::database::{Database, Host, Place};
@@ -15,44 +16,48 @@ const ASKS_FOR_TLS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const LINES: &[u8] = b"\r\n\r\n";
 
 /// How many steps are taken at a host: its name is looked up, and it is connected to and heard twice.
-pub(crate) const STEPS: u32 = 4;
+pub(super) const STEPS: u32 = 4;
+
+/// How long a step may take of this time.
+pub(super) fn patience(left: Duration) -> Duration {
+    (left / 8).min(Duration::from_millis(300))
+}
 
 /// What is wrong where the server at one of the hosts is none of PostgreSQL's; `None` where nothing says so. Each step takes
 /// at most this long, and none is taken after the deadline.
-pub(crate) fn stranger(database: &Database, patience: Duration, deadline: Instant) -> Option<Trouble> {
-    // Without any time left each of them fails at once.
-    let left = || patience.min(deadline.saturating_duration_since(Instant::now()));
-    database.hosts.iter().find_map(|host| {
-        let said = said(address(host, left())?, left)?;
-        (!is_postgres(&said)).then(|| Trouble::stranger(&host.to_string(), kind(&said)))
-    })
+pub(super) async fn stranger(database: &Database, patience: Duration, deadline: Instant) -> Option<Trouble> {
+    let limit = || deadline.min(Instant::now() + patience);
+    for host in &database.hosts {
+        let Some(address) = address(host, limit()).await else { continue };
+        let Some(said) = said(address, limit).await else { continue };
+        if !is_postgres(&said) {
+            return Some(Trouble::stranger(&host.to_string(), kind(&said)));
+        }
+    }
+    None
 }
 
-fn address(host: &Host, patience: Duration) -> Option<SocketAddr> {
+async fn address(host: &Host, limit: Instant) -> Option<SocketAddr> {
     match &host.place {
         Place::Socket(_) => None,
         Place::Tcp { address: Some(address), .. } => Some(SocketAddr::new(*address, host.port)),
         Place::Tcp { name, .. } => {
-            // The system may take its time: it is not waited for.
-            let (place, (found, address)) = ((name.clone(), host.port), mpsc::channel());
-            let look = move || {
-                let _ = found.send(place.to_socket_addrs().ok().and_then(|mut all| all.next()));
-            };
-            thread::Builder::new().name("lookup".to_owned()).spawn(look).ok()?;
-            address.recv_timeout(patience).ok()?
+            let lookup = lookup_host((name.as_str(), host.port));
+            timeout_at(limit.into(), lookup).await.ok()?.ok()?.next()
         }
     }
 }
 
 /// The first that it says; `None` if it says nothing.
-fn said(address: SocketAddr, left: impl Fn() -> Duration) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, left()).ok()?;
+async fn said(address: SocketAddr, limit: impl Fn() -> Instant) -> Option<Vec<u8>> {
+    let mut stream = timeout_at(limit().into(), TcpStream::connect(address)).await.ok()?.ok()?;
     for words in [&ASKS_FOR_TLS, LINES] {
-        stream.set_read_timeout(Some(left())).ok()?;
-        stream.set_write_timeout(Some(left())).ok()?;
-        stream.write_all(words).ok()?;
         let mut said = vec![0; 64];
-        if let Ok(length @ 1..) = stream.read(&mut said) {
+        let exchange = async {
+            stream.write_all(words).await.ok()?;
+            stream.read(&mut said).await.ok()
+        };
+        if let Ok(Some(length @ 1..)) = timeout_at(limit().into(), exchange).await {
             said.truncate(length);
             return Some(said);
         }
@@ -77,6 +82,8 @@ fn kind(said: &[u8]) -> &'static str {
 mod tests {
     use std::net::TcpListener;
 
+    use tokio::runtime::Builder;
+
     use super::*;
 
     #[test]
@@ -85,9 +92,9 @@ mod tests {
         let host = silent.local_addr().expect("its address").to_string();
         let database = Database::of(&format!("postgres://u@{}/d", vec![host; 50].join(",")));
         let began = Instant::now();
-        assert!(
-            stranger(&database, Duration::from_millis(100), began + Duration::from_millis(300)).is_none()
-        );
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build().expect("a runtime");
+        let deadline = began + Duration::from_millis(300);
+        assert!(runtime.block_on(stranger(&database, Duration::from_millis(100), deadline)).is_none());
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     }
 

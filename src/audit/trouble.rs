@@ -23,6 +23,8 @@ pub(crate) struct Trouble {
     /// The server's own code, where it is the server that refused.
     pub(crate) code: Option<SqlState>,
     kind: Kind,
+    /// Somebody may listen there who is no PostgreSQL server.
+    is_odd: bool,
 }
 
 /// What may be tried next.
@@ -52,7 +54,18 @@ impl fmt::Display for Trouble {
 
 impl Trouble {
     fn new(kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: one_line(&message.into()), hint: one_line(&hint.into()), code: None, kind }
+        Self {
+            message: one_line(&message.into()),
+            hint: one_line(&hint.into()),
+            code: None,
+            kind,
+            is_odd: false,
+        }
+    }
+
+    /// The same, where somebody may listen who is no PostgreSQL server.
+    fn odd(self) -> Self {
+        Self { is_odd: true, ..self }
     }
 
     pub(super) fn no_runtime(error: &io::Error) -> Self {
@@ -90,7 +103,7 @@ impl Trouble {
         let message = format!("{} did not answer within {:.1} s", at.place, after.as_secs_f64());
         let hint = "check host and port, and that no firewall is between; connect_timeout and --deadline say how \
                     long is waited";
-        Self::new(Kind::Unreachable, message, hint)
+        Self::new(Kind::Unreachable, message, hint).odd()
     }
 
     pub(super) fn lost(at: &At) -> Self {
@@ -135,7 +148,9 @@ impl Trouble {
         }
         let message = messages.join("; ");
         match troubles.last() {
-            Some(last) => Self { message, ..last.clone() },
+            Some(last) => {
+                Self { message, is_odd: troubles.iter().any(|trouble| trouble.is_odd), ..last.clone() }
+            }
             None => Self::new(Kind::Unreachable, "no host is configured", "name one in DATABASE_URL"),
         }
     }
@@ -178,6 +193,11 @@ impl Trouble {
     /// Whether no other host is to be tried.
     pub(super) fn is_final(&self) -> bool {
         self.kind == Kind::Refused
+    }
+
+    /// Whether it is worth a look who else may listen there.
+    pub(super) fn is_odd(&self) -> bool {
+        self.is_odd
     }
 
     pub(super) fn is_about_tls(&self) -> bool {
@@ -227,7 +247,8 @@ impl Trouble {
                 Kind::Unreachable,
                 format!("{place} does not answer like a PostgreSQL server"),
                 "check host and port in DATABASE_URL",
-            ),
+            )
+            .odd(),
             // Of another type, or not there.
             words if words.contains("column") => Self::new(
                 Kind::Refused,
@@ -237,7 +258,7 @@ impl Trouble {
             words => {
                 let why = if why.is_empty() { words } else { &why };
                 let message = format!("the connection to {place} failed: {why}");
-                Self::new(Kind::Unreachable, message, "see the server's log, and try again")
+                Self::new(Kind::Unreachable, message, "see the server's log, and try again").odd()
             }
         }
     }
@@ -280,7 +301,9 @@ fn about_tls(place: &str, why: &str, io: Option<&io::Error>) -> Trouble {
             "check host and port, sslmode and sslnegotiation".to_owned(),
         ),
     };
-    Trouble::new(Kind::Tls, message, hint)
+    // A server that was understood is one.
+    let is_odd = !matches!(error, Some(rustls::Error::InvalidCertificate(_)));
+    Trouble { is_odd, ..Trouble::new(Kind::Tls, message, hint) }
 }
 
 fn distrust(place: &str, error: &CertificateError) -> (String, String) {

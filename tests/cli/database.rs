@@ -365,36 +365,6 @@ fn nothing_hangs_beyond_the_deadline() {
 }
 
 #[test]
-fn what_is_no_postgres_server_is_named_as_such() {
-    for query in ["sslmode=prefer", "sslmode=require"] {
-        // Both wait for more after what they were asked; the first one answers all the same.
-        for waits_for_a_line in [false, true] {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let port = listener.local_addr().expect("its address").port();
-            thread::spawn(move || {
-                for stream in listener.incoming() {
-                    let mut stream = stream.expect("a connection");
-                    thread::spawn(move || {
-                        let mut byte = [0];
-                        while stream.read(&mut byte).is_ok_and(|length| length > 0) {
-                            if byte == *b"\n" || !waits_for_a_line && byte == [47] {
-                                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
-                            }
-                        }
-                    });
-                }
-            });
-            let url = format!("postgres://ana@127.0.0.1:{port}/x?{query}");
-            let found =
-                said(Sandbox::new().cmd(["doctor", "--json", "--deadline", "3s"]).env("DATABASE_URL", url));
-            let words = format!("127.0.0.1:{port} does not speak PostgreSQL: it answers like an HTTP server");
-            assert_failed(&found, &words, "host and port");
-            found.output.within(Duration::from_secs(8));
-        }
-    }
-}
-
-#[test]
 fn a_host_that_is_silent_leaves_time_for_the_next() {
     let (cluster, sandbox) = (Cluster::shared(), Sandbox::new());
     let port = silent(&[]);

@@ -83,6 +83,8 @@ mod settings;
 #[cfg(feature = "postgres")]
 mod shared;
 mod show;
+#[cfg(feature = "postgres")]
+mod strangers;
 mod stream;
 mod stream_delivery;
 mod stream_safety;

@@ -1,7 +1,5 @@
 //! `doctor` on the audit trail: whether its database can be reached, how well that is protected, and what tables it has.
 
-#[cfg(feature = "postgres")]
-use std::time::Duration;
 use std::time::Instant;
 
 use super::Report;
@@ -10,7 +8,7 @@ use crate::audit::connect::{Client, Protection, connect};
 #[cfg(feature = "postgres")]
 use crate::audit::privileges::{self, Rights};
 #[cfg(feature = "postgres")]
-use crate::audit::{Trouble, migrate, probe, schema};
+use crate::audit::{Trouble, migrate, schema};
 use crate::config::Config;
 #[cfg(feature = "postgres")]
 use crate::config::database::{Audit, Proof};
@@ -20,10 +18,6 @@ use crate::delivery::http::is_loopback;
 /// What mends tables that are missing or old.
 #[cfg(feature = "postgres")]
 const MIGRATE: &str = "run agent-checkpoint db migrate";
-
-/// How long each step may take by which it is found out what else listens there.
-#[cfg(feature = "postgres")]
-const PROBE_MAX: Duration = Duration::from_millis(300);
 
 /// Connects, and asks the server something.
 #[cfg(feature = "postgres")]
@@ -36,9 +30,7 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
         }
         Audit::Database(database) => database,
     };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let patience = (left / 8).min(PROBE_MAX);
-    let asked = connect(database, deadline - probe::STEPS * patience).and_then(|mut client| {
+    let asked = connect(database, deadline).and_then(|mut client| {
         let question =
             "SELECT pg_catalog.current_database()::text, pg_catalog.current_setting('transaction_read_only')";
         let (name, read_only) = client.run(deadline, async |client| {
@@ -49,13 +41,7 @@ pub(super) fn check(report: &mut Report, config: &Config, deadline: Instant) {
     });
     let (mut client, name, read_only) = match asked {
         Ok(found) => found,
-        Err(trouble) => {
-            // A server that says no is one.
-            let is_one = trouble.code.is_some();
-            let stranger = if is_one { None } else { probe::stranger(database, patience, deadline) };
-            let trouble = stranger.unwrap_or(trouble);
-            return report.fail("database", trouble.message, trouble.hint);
-        }
+        Err(trouble) => return report.fail("database", trouble.message, trouble.hint),
     };
     let place = format!("{}/{name}: PostgreSQL {}", client.place(), client.server_version());
     match client.protection() {

@@ -25,10 +25,16 @@ pub(crate) struct Lack {
     pub(crate) hint: String,
 }
 
+/// What there is for whoever may only read, and what not.
+const READER: &str = "tasks, show and metrics with --fleet work, and so do the answers of serve; what is recorded \
+     here waits and is not told to the database, and no answer or cancel is passed on to other machines";
+
 /// What is known of the tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rights {
     pub(crate) lacks: Vec<Lack>,
+    /// What is lacked is all that writes, and nothing that reads: a role may be meant to be so.
+    pub(crate) only_reads: bool,
     /// Whether the version of the schema can be read, if there is one.
     pub(crate) may_read_version: bool,
     /// Whether there are tables that are found by their names.
@@ -42,6 +48,13 @@ struct Table {
     is_found: bool,
     is_open: bool,
     lacking: Vec<&'static str>,
+}
+
+impl Table {
+    /// Whether it is one that reports are made of and may be read alone, or none of those.
+    fn is_only_read(&self) -> bool {
+        self.name == VERSIONS || self.lacking == ["INSERT", "UPDATE"]
+    }
 }
 
 /// Asks what the user may do; tables that do not exist lack nothing.
@@ -91,13 +104,15 @@ fn judge(tables: &[(Table, String, String)]) -> Rights {
     if !are_there {
         lacks.extend(tables.iter().find(|(table, ..)| table.name != VERSIONS).map(unreachable));
     }
-    lacks.extend(ungranted(&found().collect::<Vec<_>>()));
+    let found_tables: Vec<_> = found().collect();
+    let only_reads = are_there && found_tables.iter().all(|(table, ..)| table.is_only_read());
+    lacks.extend(ungranted(&found_tables, only_reads));
     let may_read_version = found().all(|(table, ..)| table.name != VERSIONS || table.lacking.is_empty());
-    Rights { lacks, may_read_version, are_there }
+    Rights { lacks, only_reads, may_read_version, are_there }
 }
 
 /// What was not granted on tables that are found: mostly it is one cause, such as a user who may only read.
-fn ungranted(found: &[&(Table, String, String)]) -> Option<Lack> {
+fn ungranted(found: &[&(Table, String, String)], only_reads: bool) -> Option<Lack> {
     let mut groups: Vec<(&[&str], Vec<&str>)> = Vec::new();
     for (table, ..) in found.iter().filter(|(table, ..)| !table.lacking.is_empty()) {
         match groups.iter_mut().find(|(lacking, _)| *lacking == table.lacking) {
@@ -114,9 +129,12 @@ fn ungranted(found: &[&(Table, String, String)]) -> Option<Lack> {
         .iter()
         .map(|(lacking, tables)| format!("GRANT {} ON {} TO {user}", lacking.join(", "), tables.join(", ")))
         .collect::<Vec<_>>();
-    Some(Lack {
-        message: format!("user {user} may not {}", lacking.join(", nor ")),
-        hint: format!("let the tables' owner run {}", grants.join("; ")),
+    let grants = format!("let the tables' owner run {}", grants.join("; "));
+    Some(if only_reads {
+        let message = format!("user {user} may only read: {READER}");
+        Lack { message, hint: format!("where that is not enough, {grants}") }
+    } else {
+        Lack { message: format!("user {user} may not {}", lacking.join(", nor ")), hint: grants }
     })
 }
 

@@ -41,6 +41,17 @@ fn doctor(url: &str) -> Vec<(String, String, String)> {
     found
 }
 
+/// A task of somebody.
+const A_TASK: &str = "INSERT INTO agent_tasks (id, agent_id, task_type, task_name, status)
+    VALUES ('01980000-0000-7000-8000-000000000001', 'bot', 'task', 'Tests', 'running') ON CONFLICT DO NOTHING";
+
+/// It says what works and what does not where everything can be read and nothing written.
+#[track_caller]
+fn assert_reads_only(message: &str, why: &str) {
+    let said = message.strip_prefix(why).unwrap_or_else(|| panic!("{message}"));
+    assert!(said.contains("--fleet work") && said.contains("not told to the database"), "{message}");
+}
+
 fn is_sound(said: &[(String, String, String)]) -> bool {
     let ends_well = said.last().is_some_and(|(_, message, _)| message == "all that are needed");
     said.len() == 2 && ends_well && said.iter().all(|(verdict, ..)| verdict == "ok")
@@ -112,15 +123,31 @@ fn doctor_has_one_line_for_a_user_who_may_only_read() {
     let tables = "agent_checkpoints, agent_tasks, human_interventions, task_artifacts";
     cluster.sql_in(&database, &format!("REVOKE INSERT, UPDATE ON {tables} FROM trusted"));
     let [_, (verdict, message, hint)] = <[_; 2]>::try_from(doctor(&url)).expect("the schema and one line");
-    let lacks = "user trusted may not INSERT or UPDATE on agent_checkpoints, agent_tasks, human_interventions \
-                 and task_artifacts";
-    assert_eq!((verdict.as_str(), message.as_str()), ("fail", lacks));
-    assert_eq!(hint, format!("let the tables' owner run GRANT INSERT, UPDATE ON {tables} TO trusted"));
+    assert_eq!(verdict, "warn");
+    assert_reads_only(&message, "user trusted may only read: ");
+    let grant = format!("let the tables' owner run GRANT INSERT, UPDATE ON {tables} TO trusted");
+    assert_eq!(hint, format!("where that is not enough, {grant}"));
+    // As it says.
+    for args in [&["tasks", "--fleet"][..], &["show", "bot", "--fleet"], &["metrics", "--fleet"]] {
+        cluster.sql_in(&database, A_TASK);
+        Sandbox::new().cmd(args).env("DATABASE_URL", &url).run().success().stderr_is("").stdout_has("");
+    }
+    let emit = Sandbox::new().cmd(["emit", "-a", "bot", "--json", "One"]).env("DATABASE_URL", &url).run();
+    assert_eq!(emit.success().json()["audit"], "queued");
+    // Nor is the table of versions needed for that.
     cluster.sql_in(&database, "REVOKE SELECT ON agent_checkpoint_schema FROM trusted");
-    let [(_, message, hint)] = <[_; 1]>::try_from(doctor(&url)).expect("one line");
+    let [(verdict, message, _)] = <[_; 1]>::try_from(doctor(&url)).expect("one line");
+    assert_eq!(verdict, "warn");
+    assert_reads_only(&message, "user trusted may only read: ");
+    Sandbox::new().cmd(["tasks", "--fleet"]).env("DATABASE_URL", &url).run().success().stdout_has("bot");
+    // Who may write by halves is not meant to be a reader.
+    cluster.sql_in(&database, "GRANT INSERT ON agent_tasks TO trusted");
+    let [(verdict, message, hint)] = <[_; 1]>::try_from(doctor(&url)).expect("one line");
+    assert_eq!(verdict, "fail");
     assert!(
         message.ends_with(
-            ", nor INSERT or UPDATE on agent_checkpoints, agent_tasks, human_interventions and task_artifacts"
+            ", nor INSERT or UPDATE on agent_checkpoints, human_interventions and task_artifacts, nor UPDATE on \
+             agent_tasks"
         ),
         "{message}"
     );

@@ -63,7 +63,7 @@ fn every_command_names_what_is_no_postgres_server() {
     side_by_side(rows.collect::<Vec<_>>(), |(kind, mode)| {
         let (port, sandbox) = (kind.server(), Sandbox::new());
         let who = if matches!(kind, Manners::SpeaksFirst) { "SSH" } else { "HTTP" };
-        sandbox.env("DATABASE_URL", &format!("postgres://ana@127.0.0.1:{port}/x?sslmode={mode}"));
+        sandbox.env("DATABASE_URL", format!("postgres://ana@127.0.0.1:{port}/x?sslmode={mode}"));
         let run = |args: &[&str]| -> Output {
             let output = sandbox.cmd([args, &["--deadline", "3s"]].concat()).run();
             output.within(Duration::from_secs(8))

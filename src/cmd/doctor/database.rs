@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Report;
+use super::report::{Report, Verdict};
 #[cfg(feature = "postgres")]
 use crate::audit::connect::{Client, Protection, connect};
 #[cfg(feature = "postgres")]
@@ -87,7 +87,7 @@ fn check_tables(
     read_only: bool,
     deadline: Instant,
 ) -> Result<(), Trouble> {
-    let Rights { lacks, may_read_version, are_there } = privileges::check(client, deadline)?;
+    let Rights { lacks, only_reads, may_read_version, are_there } = privileges::check(client, deadline)?;
     let hidden = !are_there && !lacks.is_empty();
     if may_read_version && !hidden {
         // Half of the time that is left, so that there is some to say who is in the way.
@@ -106,7 +106,8 @@ fn check_tables(
         report.ok("privileges", "all that are needed");
     }
     for lack in lacks {
-        report.fail("privileges", lack.message, lack.hint);
+        let verdict = if only_reads { Verdict::Warn } else { Verdict::Fail };
+        report.add("privileges", verdict, lack.message, Some(lack.hint));
     }
     Ok(())
 }

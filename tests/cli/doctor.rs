@@ -316,6 +316,8 @@ fn the_manifests_app_hears_clicks_commands_and_mentions_by_a_socket_or_at_a_publ
     assert_eq!(public["oauth_config"], socket["oauth_config"]);
     let wrong = doctor(&["--url", "http://agents.example.com"]).code(64);
     wrong.stderr_has("'http://agents.example.com'").stderr_has("https://agents.example.com");
+    let unreachable = doctor(&["--url", "https://127.0.0.1:3001"]).code(64).stdout_is("");
+    unreachable.stderr_has("cannot reach from the internet").stderr_has("https://agents.example.com");
     sandbox.cmd(["doctor", "--url", "https://agents.example.com"]).run().code(64);
     // It says what it does not do: nothing is checked or sent beside a manifest.
     doctor(&["--post"]).code(64).stdout_is("").stderr_has("--manifest").stderr_has("--post");

@@ -1,5 +1,7 @@
 //! Artifacts and URLs.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Invalid, line};
@@ -81,10 +83,54 @@ pub(crate) fn public_url(text: &str) -> Result<String, Invalid> {
     let whole = url(text)?;
     let is_right = whole.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
         && !whole.contains(['?', '#', '@']);
-    if is_right {
-        return Ok(whole.trim_end_matches('/').to_owned());
+    let hint = "give one such as https://agents.example.com";
+    if !is_right {
+        return Err(Invalid::new("is not an address for Slack to call", hint));
     }
-    Err(Invalid::new("is not an address for Slack to call", "give one such as https://agents.example.com"))
+    let authority = whole[8..].split('/').next().unwrap_or_default();
+    if !is_public(authority) {
+        return Err(Invalid::new("is an address that Slack cannot reach from the internet", hint));
+    }
+    Ok(whole.trim_end_matches('/').to_owned())
+}
+
+/// Whether a host, with or without a port, may be reached from the internet, as far as its name or address tells.
+fn is_public(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (authority, "443"),
+    };
+    if port.parse() == Ok(0_u16) {
+        return false;
+    }
+    if let Some(v6) = host.strip_prefix('[') {
+        let address = v6.trim_end_matches(']').parse::<Ipv6Addr>();
+        return address.is_ok_and(|address| match address.to_ipv4_mapped() {
+            Some(v4) => is_public_v4(v4),
+            None => {
+                let is_private = address.is_unique_local() || address.is_unicast_link_local();
+                !(is_private || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+            }
+        });
+    }
+    if let Ok(address) = host.parse::<Ipv4Addr>() {
+        return is_public_v4(address);
+    }
+    // A name without a dot, or of one of these, is known in one network alone (RFC 6761, RFC 6762 and RFC 8375). One that
+    // ends in a number is no name: it is some older way to write an address.
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let top = name.rsplit_once('.').map_or("", |(_, top)| top);
+    !top.is_empty()
+        && !top.starts_with(|c: char| c.is_ascii_digit())
+        && !["localhost", "local", "internal", "invalid", "test", "lan", "home", "corp"].contains(&top)
+        && !name.ends_with(".home.arpa")
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, ..] = address.octets();
+    let is_shared = a == 100 && (64..128).contains(&b);
+    let is_private = address.is_private() || address.is_link_local() || is_shared;
+    !(is_private || a == 0 || address.is_loopback() || address.is_multicast() || address.is_broadcast())
 }
 
 /// Whether the text is an `http:` or `https:` URL.
@@ -124,6 +170,46 @@ mod tests {
             ["http://agents.example.com", "agents.example.com", "https://a@b", "https://a/?b", "https://"]
         {
             assert!(public_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn slack_calls_nothing_but_what_the_internet_can_reach() {
+        for host in
+            ["8.8.8.8", "[2606:4700::1111]", "agents.example.com.", "a.b.c:65535", "localhost.example.com"]
+        {
+            assert!(public_url(&format!("https://{host}/x")).is_ok(), "{host}");
+        }
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "2130706433",
+            "localhost",
+            "LOCALHOST:3001",
+            "a.localhost",
+            "printer",
+            "db.local",
+            "ci.internal.",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.2:3001",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "[::1]",
+            "[::]",
+            "[fe80::1]",
+            "[fd00::1]:443",
+            "[::ffff:127.0.0.1]",
+            "[nonsense]",
+            "agents.example.com:0",
+            "user:pw@agents.example.com",
+            "router.home.arpa",
+        ] {
+            assert!(public_url(&format!("https://{host}")).is_err(), "{host}");
+        }
+        for end in ["?a=b", "#top", "/x?y"] {
+            assert!(public_url(&format!("https://agents.example.com{end}")).is_err(), "{end}");
         }
     }
 

@@ -79,7 +79,8 @@ pub(crate) fn comes_after_end(checkpoint: &Checkpoint, theirs: &SharedTask, cach
     theirs.task.state.is_closed() && !told_by_us && is_routine && checkpoint.created_at > ended_at
 }
 
-/// What was recorded in one task, to be said in another that begins with it.
+/// What was recorded in one task, to be said in another that begins with it. Whether it was to be posted whatever the
+/// interval is not known any more: what begins a task is posted, and what follows is newer than anybody waited for.
 pub(crate) fn said_again(task: &Task, checkpoint: Checkpoint) -> Draft {
     let thread = task.channel_id.clone().zip(task.thread_ts.clone()).filter(|_| task.joined);
     Draft {
@@ -96,6 +97,7 @@ pub(crate) fn said_again(task: &Task, checkpoint: Checkpoint) -> Draft {
         meta: checkpoint.meta,
         channel: task.channel.clone().filter(|_| !task.channel_is_default),
         thread: thread.map(|(channel, ts)| Thread { channel, ts }),
+        listens: task.snapshot.listens,
         ..Draft::bare(checkpoint.id, task.agent_id.clone(), checkpoint.status)
     }
 }

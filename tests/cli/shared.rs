@@ -181,6 +181,11 @@ fn what_is_held_back_after_the_end_elsewhere_begins_a_task_of_its_own() {
                     FROM agent_tasks t WHERE agent_id = 'bot' ORDER BY created_at";
         let expected = "completed|Deploy|Begin Stuck Done\nrunning|Deploy|One Two";
         assert_eq!(pair.cluster.sql_in(&pair.database, rows), expected, "{next:?}");
+        // Who heard what people want of the agent before, hears it still.
+        let listening =
+            "SELECT string_agg((metadata::text LIKE '%\"listens\": true%')::text, ' ') FROM agent_tasks
+                         WHERE agent_id = 'bot'";
+        assert_eq!(pair.cluster.sql_in(&pair.database, listening), "true true", "{next:?}");
         let shown = pair.other.sandbox.cmd(["show", "--json", "bot"]).run().success().json();
         assert_ne!(shown["task_id"], first["task_id"]);
         assert_eq!((&shown["state"], &shown["action"]), (&json!("running"), &json!("Two")));

@@ -154,6 +154,24 @@ pub(crate) fn tasks(
     many(client, &sql, &[(&ids, Type::TEXT_ARRAY)], deadline, |row| stored(row, 0))
 }
 
+/// These tasks, as far as the latest of them was told by another cache than this one.
+///
+/// # Errors
+/// What the server says, or that the deadline is over.
+pub(crate) fn told_by_others(
+    client: &mut Client,
+    ids: &[TaskId],
+    cache: &str,
+    deadline: Instant,
+) -> Result<Vec<StoredRow>, Trouble> {
+    let ids: Vec<String> = ids.iter().map(TaskId::to_string).collect();
+    let sql = format!(
+        "SELECT {STORED} FROM unnest($1::text[]) AS g (id) JOIN agent_tasks t ON t.id = g.id::uuid
+         WHERE t.metadata #>> '{{agent_checkpoint,latest,cache}}' IS DISTINCT FROM $2"
+    );
+    many(client, &sql, &[(&ids, Type::TEXT_ARRAY), (&cache, Type::TEXT)], deadline, |row| stored(row, 0))
+}
+
 /// Tells the rows of a batch; says what the database has of its tasks now, and what people want of each.
 ///
 /// # Errors

@@ -53,6 +53,13 @@ pub(crate) fn judge(
     }
 }
 
+/// Whether somebody else has said something of an open task since what is known of it here.
+pub(crate) fn is_outdated(mine: &Task, theirs: &SharedTask, cache: &str) -> bool {
+    let told_by_us = theirs.latest.as_ref().is_some_and(|latest| latest.cache == cache);
+    let is_open = !mine.state.is_closed() && !theirs.task.state.is_closed();
+    mine.id == theirs.task.id && is_open && !told_by_us && theirs.task.updated_at > mine.updated_at
+}
+
 /// Whether a task that was begun here without the database would have gone on in the one that it has of the agent, had
 /// it been asked. `previous` is the agent's task here before that one, `first` the status that ours began with.
 pub(crate) fn would_have_gone_on(
@@ -161,6 +168,28 @@ mod tests {
             if mine.as_ref().is_none_or(|mine| mine.id != id) {
                 assert_eq!(judge(mine.as_ref(), id, &theirs, &draft, "ours"), Keep, "{mine:?} opened {id}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_an_open_task_is_outdated_once_somebody_else_has_said_something_later() {
+        use TaskState::{Completed, Failed, Running};
+        // (here: state, updated at; there: id, state, updated at, told by us; whether it is)
+        let cases = [
+            ((Running, 5), (1, Running, 6, false), true),
+            ((Running, 5), (1, Failed, 6, false), true),
+            ((Failed, 5), (1, Running, 6, false), true),
+            ((Running, 5), (1, Running, 5, false), false),
+            ((Running, 5), (1, Running, 6, true), false),
+            ((Running, 5), (2, Running, 6, false), false),
+            ((Completed, 5), (1, Running, 6, false), false),
+            ((Running, 5), (1, Completed, 6, false), false),
+        ];
+        for ((state, at), (id, theirs, updated_at, by_us), is) in cases {
+            let cache = if by_us { "ours" } else { "another" }.to_owned();
+            let latest = Some(Latest { cache, key: 1, at_ms: updated_at });
+            let theirs = SharedTask { task: task(id, theirs, updated_at), latest };
+            assert_eq!(is_outdated(&task(1, state, at), &theirs, "ours"), is, "{state:?} {at} {theirs:?}");
         }
     }
 

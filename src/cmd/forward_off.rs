@@ -76,6 +76,10 @@ impl Forwarder {
         match *self {}
     }
 
+    pub(super) fn catch_up(&self, _store: &mut Store, _deadline: Instant) -> Result<Option<Moment>, Stop> {
+        match *self {}
+    }
+
     pub(super) fn pass(
         &self,
         _store: &mut Store,

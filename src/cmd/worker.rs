@@ -227,10 +227,11 @@ fn work(orders: &Orders, (mut sender, forwarder): (Option<Sender>, Option<Forwar
             (Some(store), None) => {
                 let by = Instant::now() + PASS_MAX;
                 forward(store, forwarder.as_ref(), (by, false));
+                let asked = catch_up(store, forwarder.as_ref(), by);
                 let turn = forwarder.is_some().then(|| Instant::now() + SENDING_MAX);
                 let sent = sender.as_mut().and_then(|sender| send(orders, store, sender, (Scope::All, turn)));
                 let told = forward(store, forwarder.as_ref(), (by, false));
-                sent.into_iter().chain(told).min()
+                sent.into_iter().chain(told).chain(asked).min()
             }
             (None, None) => None,
         };
@@ -252,6 +253,12 @@ fn forward(
         let _ = forwarder.pass(store, false, by, &mut |_| {});
     }
     Some(Instant::now() + due(store)?.since(now()).max(POLL))
+}
+
+/// Hears what others have said before a heartbeat shows; says when to ask, if it is not time.
+fn catch_up(store: &mut Store, forwarder: Option<&Forwarder>, by: Instant) -> Option<Instant> {
+    let next = forwarder?.catch_up(store, by).ok()??;
+    Some(Instant::now() + next.since(now()).max(POLL))
 }
 
 /// Tries each until it is sent, its answer was lost, it is refused or out of date, or there is no time left.

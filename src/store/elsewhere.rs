@@ -33,6 +33,25 @@ impl Tx<'_> {
         self.tasks_named(sql, params![TASKS_MAX])
     }
 
+    /// Tasks whose card is to be edited by and by, as databases know them: a heartbeat waits until it is known whether
+    /// somebody else has said something.
+    pub(crate) fn tasks_to_edit(&self, now: Moment) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
+        let sql = "SELECT key, coalesce(shared_id, id) FROM tasks WHERE key IN
+                 (SELECT task FROM entries WHERE kind = 1 AND state < 2 AND state = 0 AND attempts = 0 AND due_at_ms > ?2)
+             ORDER BY key DESC LIMIT ?1";
+        self.tasks_named(sql, params![TASKS_MAX, now.0])
+    }
+
+    /// The edit of a task's card waits no longer.
+    pub(crate) fn hasten_card(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
+        self.connection.execute(
+            "UPDATE entries SET due_at_ms = ?2
+             WHERE task = ?1 AND kind = 1 AND state < 2 AND state = 0 AND attempts = 0 AND due_at_ms > ?2",
+            params![task.0, now.0],
+        )?;
+        Ok(())
+    }
+
     fn tasks_named(&self, sql: &str, by: impl Params) -> Result<Vec<(TaskKey, TaskId)>, StoreError> {
         let mut statement = self.connection.prepare(sql)?;
         let read = |row: &rusqlite::Row<'_>| Ok((TaskKey(row.get(0)?), TaskId(rows::uuid(row, 1)?)));

@@ -154,8 +154,8 @@ impl Tx<'_> {
         Ok(children)
     }
 
-    /// Notes that a task's process is alive; its card then shows the time that has passed.
-    pub(crate) fn beat(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
+    /// Notes that a task's process is alive; its card then shows the time that has passed, by `due_at`.
+    pub(crate) fn beat(&self, task: TaskKey, due_at: Moment, now: Moment) -> Result<(), StoreError> {
         let card: Option<String> = self
             .connection
             .query_row(
@@ -166,7 +166,7 @@ impl Tx<'_> {
             .optional()?
             .flatten();
         if card.is_some_and(|card| card != rows::FROZEN) {
-            self.refresh_card(task, now)?;
+            self.refresh_card_by(task, due_at, now)?;
         }
         Ok(())
     }

@@ -230,7 +230,7 @@ impl Tx<'_> {
             EntryChange::Repoint { entry, due_at } => {
                 self.cover(*entry)?;
                 self.connection.execute(
-                    "UPDATE entries SET checkpoint = ?2, due_at_ms = ?3, maybe_sent = 0, state = 0 WHERE key = ?1",
+                    "UPDATE entries SET checkpoint = ?2, due_at_ms = ?3, maybe_sent = 0, state = 0, frozen = NULL WHERE key = ?1",
                     params![entry.0, checkpoint.0, due_at.0],
                 )?;
                 Ok(Some(*entry))

@@ -170,17 +170,25 @@ impl Tx<'_> {
     /// Leaves an entry that edits the card, unless one waits already: it shows the newest state when it goes. One that is
     /// on its way does not.
     pub(super) fn refresh_card(&self, task: TaskKey, now: Moment) -> Result<(), StoreError> {
-        let waits = self
-            .connection
-            .query_row(
-                "SELECT 1 FROM entries WHERE task = ?1 AND kind = 1 AND state < 2 AND state = 0",
-                [task.0],
-                |_| Ok(()),
-            )
-            .optional()?;
-        if waits.is_none() {
+        self.refresh_card_by(task, now, now)
+    }
+
+    /// The same for an edit that has until then.
+    pub(super) fn refresh_card_by(
+        &self,
+        task: TaskKey,
+        due_at: Moment,
+        now: Moment,
+    ) -> Result<(), StoreError> {
+        // One that failed comes when it may.
+        let waiting = self.connection.execute(
+            "UPDATE entries SET due_at_ms = CASE attempts WHEN 0 THEN min(due_at_ms, ?2) ELSE due_at_ms END
+             WHERE task = ?1 AND kind = 1 AND state < 2 AND state = 0",
+            params![task.0, due_at.0],
+        )?;
+        if waiting == 0 {
             self.forget_refused_card(task)?;
-            self.insert_entry(task, EntryKind::Card, Priority::Routine, None, None, now, now)?;
+            self.insert_entry(task, EntryKind::Card, Priority::Routine, None, None, due_at, now)?;
         }
         Ok(())
     }

@@ -99,8 +99,21 @@ impl Tx<'_> {
         Ok(found)
     }
 
-    /// A task was ended elsewhere: it is over here as well, and what waits of it to be shown is outdated.
-    pub(crate) fn end_elsewhere(&self, key: TaskKey, shared: &SharedTask) -> Result<(), StoreError> {
+    /// A task stands as somebody else has said since. What was said here before, and waits to be told in the thread, is
+    /// told as it was said.
+    pub(crate) fn stand_as(&self, key: TaskKey, mine: &Task, shared: &SharedTask) -> Result<(), StoreError> {
+        let sql =
+            "UPDATE entries SET frozen = ?2 WHERE task = ?1 AND kind = 0 AND state < 2 AND frozen IS NULL";
+        self.connection.execute(sql, params![key.0, to_json(&mine.snapshot)])?;
+        self.write_state(key, shared, shared.task.ended_at)
+    }
+
+    fn write_state(
+        &self,
+        key: TaskKey,
+        shared: &SharedTask,
+        ended_at: Option<Moment>,
+    ) -> Result<(), StoreError> {
         let theirs = &shared.task;
         self.connection.execute(
             "UPDATE tasks SET state = ?2, snapshot = ?3, updated_at_ms = ?4, ended_at_ms = ?5 WHERE key = ?1",
@@ -109,9 +122,15 @@ impl Tx<'_> {
                 theirs.state.name(),
                 to_json(&theirs.snapshot),
                 theirs.updated_at.0,
-                theirs.ended_at.unwrap_or(theirs.updated_at).0
+                ended_at.map(|at| at.0)
             ],
         )?;
+        Ok(())
+    }
+
+    /// A task was ended elsewhere: it is over here as well, and what waits of it to be shown is outdated.
+    pub(crate) fn end_elsewhere(&self, key: TaskKey, shared: &SharedTask) -> Result<(), StoreError> {
+        self.write_state(key, shared, shared.task.ended_at.or(Some(shared.task.updated_at)))?;
         let outdated = "SELECT key FROM entries
              WHERE task = ?1 AND state = ?2 AND (kind = 1 OR kind = 0 AND priority = 1)";
         let mut statement = self.connection.prepare(outdated)?;

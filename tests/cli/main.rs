@@ -82,6 +82,8 @@ mod serve_slack;
 mod settings;
 #[cfg(feature = "postgres")]
 mod shared;
+#[cfg(feature = "postgres")]
+mod shared_card;
 mod show;
 #[cfg(feature = "postgres")]
 mod strangers;

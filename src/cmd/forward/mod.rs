@@ -3,6 +3,7 @@
 //! The same for `emit`, `flush`, the courier and the worker, which differ in when they do it and how long they wait. A
 //! database may lag and never blocks: after a failure everyone who shares the cache leaves it alone for a while.
 
+mod news;
 pub(in crate::cmd) mod people;
 pub(super) mod resolve;
 mod session;

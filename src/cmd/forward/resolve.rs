@@ -11,7 +11,7 @@ use crate::checkpoint::audit::{AuditCheckpoint, AuditTask, SharedTask, inherit};
 use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::outbox::Delivery;
 use crate::checkpoint::plan::{self, DEFAULT_TASK_TYPE, Policy, Route};
-use crate::checkpoint::reconcile::{comes_after_end, said_again, would_have_gone_on};
+use crate::checkpoint::reconcile::{comes_after_end, is_outdated, said_again, would_have_gone_on};
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
 use crate::cmd::{now, record};
@@ -39,6 +39,20 @@ pub(in crate::cmd) fn hear(
         tx.end_elsewhere(key, theirs)?;
     }
     Ok(())
+}
+
+/// The same, and what somebody else has said of it since: the card shows that.
+pub(super) fn catch_up(
+    tx: &Tx<'_>,
+    key: TaskKey,
+    theirs: &SharedTask,
+    sent: Option<&str>,
+    cache: &str,
+    at: Moment,
+) -> Result<(), StoreError> {
+    hear(tx, key, theirs, sent, cache, at)?;
+    let mine = tx.task(key)?;
+    if is_outdated(&mine, theirs, cache) { tx.stand_as(key, &mine, theirs) } else { Ok(()) }
 }
 
 /// A task of ours is the same as one that is open there: from now on it goes by that one's name, in that one's thread.

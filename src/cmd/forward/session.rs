@@ -316,7 +316,7 @@ impl Session<'_> {
                 else {
                     continue;
                 };
-                resolve::hear(tx, key, theirs, told.task.thread_ts.as_deref(), &self.trail.cache, at)?;
+                resolve::catch_up(tx, key, theirs, told.task.thread_ts.as_deref(), &self.trail.cache, at)?;
             }
             Ok(())
         })?;

@@ -32,6 +32,8 @@ use crate::store::{Recorded, Request, Scope, Store, StoreError, Tx, Watcher};
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How often to look whether a person wants the command to end.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long the edit that a heartbeat brings waits until it is known what was said of the task on other machines.
+const NEWS_MAX: Duration = Duration::from_secs(10);
 /// How many commands of the same name may run at once under one parent.
 const NAMESAKES: u32 = 1000;
 /// How long the start waits for a cache that other processes keep busy, while the command runs.
@@ -113,6 +115,8 @@ struct Reporter<'a> {
     guard: Option<Guard>,
     /// What people are still to be told of what they did.
     owed: Owed,
+    /// There is a database, so that others may speak for the task on other machines.
+    is_shared: bool,
 }
 
 /// What became of the end.
@@ -174,6 +178,7 @@ impl<'a> Reporter<'a> {
         let sender = sender.map(|sender| sender.watched(&settings.ui));
         let is_online = config.background != BackgroundChoice::Always;
         let forwarder = is_online.then(|| Forwarder::new(config)).flatten();
+        let is_shared = forwarder.is_some();
         let worker = Worker::start((sender, forwarder), config.cache.as_deref());
         let tasks = task.key.into_iter().collect();
         let owed = Owed::default();
@@ -192,6 +197,7 @@ impl<'a> Reporter<'a> {
             guard_at: settings.is_cancellable.then(|| Instant::now() + listen::BRIEF),
             guard: None,
             owed: owed.clone(),
+            is_shared,
         };
         let _ = place.send(place_of(&reporter.task));
         if settings.is_cancellable {
@@ -253,10 +259,12 @@ impl<'a> Reporter<'a> {
 
     fn beat(&mut self) {
         self.follow_the_cache();
+        let is_shared = self.is_shared;
         let (Some(store), Some(first)) = (&mut self.store, self.task.key) else { return };
         let beaten = store.write_relaxed(|tx| {
             let key = tx.watched(&self.me)?.map_or(first, |(key, _)| key);
-            tx.beat(key, now())
+            let at = now();
+            tx.beat(key, if is_shared { at.plus(NEWS_MAX) } else { at }, at)
         });
         // Nobody else may live who could say that others have ended; what cannot be said now is said by whoever comes next.
         let _ = record::bury_found(store, &self.settings.config);

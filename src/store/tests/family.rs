@@ -222,7 +222,7 @@ fn a_beat_refreshes_the_card_that_there_is_and_nothing_else() {
     let task = cache.say("a", Status::Starting).task;
     let beat = |cache: &mut Cache| {
         let now = cache.now;
-        cache.write(|tx| tx.beat(task, now));
+        cache.write(|tx| tx.beat(task, now, now));
     };
     beat(&mut cache);
     assert_eq!(kinds(&mut cache), [EntryKind::Post], "no card yet");
@@ -248,7 +248,7 @@ fn a_beat_refreshes_the_card_that_there_is_and_nothing_else() {
     cache.say("a", Status::Complete);
     cache.pass(seconds(100));
     let now = cache.now;
-    cache.write(|tx| tx.beat(task, now));
+    cache.write(|tx| tx.beat(task, now, now));
     let card = until(&mut cache, EntryKind::Card);
     assert_eq!(card.snapshot.elapsed_ms, 10_000);
 }

@@ -93,7 +93,7 @@ fn a_life(cache: &mut Cache) {
             tx.task(recorded.task)?;
             tx.anything_waits(&ours)?;
             tx.watch(recorded.task, &Watcher::current(), now)?;
-            tx.beat(recorded.task, now)?;
+            tx.beat(recorded.task, now, now)?;
             tx.anybody_is_answered_for()?;
             tx.orphans(2)?;
             tx.is_watched(recorded.task)?;

@@ -1,0 +1,54 @@
+//! What somebody else has said of a task, heard before its card is edited though nothing was said here.
+
+use std::time::{Duration, Instant};
+
+use super::{Forwarder, Stop, resolve};
+use crate::audit::forward;
+use crate::checkpoint::audit::ClockOffset;
+use crate::checkpoint::id::TaskId;
+use crate::checkpoint::time::Moment;
+use crate::cmd::now;
+use crate::store::Store;
+
+/// How often all who share a cache ask together, at most, however many heartbeats there are.
+const ASK: Duration = Duration::from_secs(2);
+
+impl Forwarder {
+    /// Hears what was said elsewhere of the tasks whose cards wait for that, and lets them go; so does a database that is
+    /// away. Says when to ask, where somebody who shares the cache has just done so.
+    pub(in crate::cmd) fn catch_up(
+        &self,
+        store: &mut Store,
+        deadline: Instant,
+    ) -> Result<Option<Moment>, Stop> {
+        let (at, rest) = (now(), format!("{}|news", self.name));
+        let (tasks, trail, is_held, not_before) = store.read(|tx| {
+            let trail = tx.known_trail(&self.name)?;
+            let is_held = self.held_until(tx, at)?.is_some();
+            Ok((tx.tasks_to_edit(at)?, trail, is_held, tx.held_until(&rest, at)?))
+        })?;
+        let Some(trail) = trail.filter(|_| !tasks.is_empty()) else { return Ok(None) };
+        if !is_held && not_before > at {
+            return Ok(Some(not_before));
+        }
+        let (cache, offset) = (&trail.cache, trail.offset.unwrap_or(ClockOffset(0)));
+        let asked = match is_held {
+            true => Ok(Vec::new()),
+            false => self.call(deadline).and_then(|mut client| {
+                let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
+                Ok(forward::told_by_others(&mut client, &ids, cache, deadline)?)
+            }),
+        };
+        let found = if is_held { asked? } else { self.remember(store, asked)? };
+        store.write_relaxed(|tx| {
+            let at = now();
+            for theirs in found.into_iter().map(|row| row.task(offset)) {
+                let key = tasks.iter().find(|(_, id)| *id == theirs.task.id).map(|(key, _)| *key);
+                key.map_or(Ok(()), |key| resolve::catch_up(tx, key, &theirs, None, cache, at))?;
+            }
+            tasks.iter().try_for_each(|(key, _)| tx.hasten_card(*key, at))?;
+            tx.rest(&rest, at.plus(ASK), at)
+        })?;
+        Ok(None)
+    }
+}

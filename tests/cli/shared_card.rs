@@ -1,0 +1,81 @@
+//! The card of a task that several machines speak for: it shows the newest that anybody said.
+
+use std::io::{BufRead, BufReader};
+use std::process::Child;
+
+use crate::ask_elsewhere::World;
+use crate::fake_slack::{FakeSlack, Message};
+use crate::scene::last_action;
+use crate::support::wait_for;
+
+impl World<'_> {
+    /// A `run` of ours, until its input is closed, whose thread the database knows.
+    #[track_caller]
+    fn running_here(&self, heartbeat: &str) -> Child {
+        let script = "echo ready; exec cat";
+        let words = ["run", "-a", "bot", "--heartbeat", heartbeat, "--", "sh", "-c", script];
+        let mut process = self.ours.sandbox.cmd(words).spawn();
+        let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("ready"));
+        let told = "SELECT count(*) FROM agent_tasks WHERE slack_thread_ts IS NOT NULL";
+        wait_for("the thread in the database", || (self.sql(told) == "1").then_some(()));
+        process
+    }
+
+    #[track_caller]
+    fn say_there(&self, status: &str, action: &str) {
+        self.other.cmd(["emit", "-a", "bot", "-f", "-s", status, action]).run().success();
+    }
+
+    #[track_caller]
+    fn card(&self) -> Message {
+        self.ours.root()
+    }
+}
+
+/// The last action that each edit of the card so far has shown.
+fn shown(slack: &FakeSlack) -> Vec<String> {
+    let edits = slack.calls("chat.update");
+    edits.iter().map(|edit| last_action(edit.args["text"].as_str().unwrap_or_default())).collect()
+}
+
+#[test]
+fn a_heartbeat_puts_nothing_older_on_the_card_than_another_machine_has_said() {
+    let world = World::new();
+    let mut process = world.running_here("200ms");
+    let begun = shown(&world.ours.slack).len();
+    wait_for("a heartbeat", || (shown(&world.ours.slack).len() > begun).then_some(()));
+    for status in ["blocked", "error", "working"] {
+        world.say_there(status, status);
+        let edits = shown(&world.ours.slack);
+        let since = edits.iter().rposition(|action| action == status).expect("its edit");
+        wait_for("two more heartbeats", || {
+            let edits = shown(&world.ours.slack);
+            let edits = &edits[since..];
+            assert!(edits.iter().all(|action| action == status), "{status}: {edits:?}");
+            (edits.len() > 2).then_some(())
+        });
+        assert!(world.card().text.contains(&format!("– {}\n", status.to_uppercase())), "{:?}", world.card());
+    }
+    drop(process.stdin.take());
+    assert_eq!(process.wait().expect("an end").code(), Some(0));
+    assert!(world.card().text.contains("– COMPLETE\n"), "{:?}", world.card());
+}
+
+#[test]
+fn what_was_held_back_is_told_in_the_thread_later_and_leaves_the_card_as_somebody_has_brought_it_up_to_date()
+{
+    let world = World::new();
+    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    world.say_there("blocked", "There");
+    world.other.cmd(["emit", "-a", "bot", "-s", "working", "Held back"]).run().success();
+    world.ours.emit(["-s", "blocked", "Here"]).run().success();
+    world.other.cmd(["flush"]).run().success();
+    assert_eq!(world.ours.thread(), ["Begin", "There", "Here", "Held back"]);
+    assert_eq!(last_action(&world.card().text), "Here");
+    let there = world.other.cmd(["show", "--json", "bot"]).run().success().json();
+    assert_eq!(there["action"], "Here");
+    // What comes next there is the newest again.
+    world.say_there("working", "On");
+    assert_eq!(last_action(&world.card().text), "On");
+}

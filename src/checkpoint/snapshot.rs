@@ -51,6 +51,10 @@ pub(crate) struct Snapshot {
     /// unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) listens: Option<bool>,
+    /// The secret of the card's button that cancels the task, as long as a process hears of it: whichever machine edits
+    /// the card puts the button there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cancel: Option<String>,
     /// The tasks started from this one, as they stand when the message is sent.
     #[serde(skip)]
     pub(crate) children: Vec<ChildTask>,
@@ -137,6 +141,7 @@ impl Snapshot {
             artifact_count: 0,
             elapsed_ms: 0,
             listens: None,
+            cancel: None,
             children: Vec::new(),
         }
     }
@@ -256,6 +261,7 @@ mod tests {
             artifact_count: 2,
             elapsed_ms: 1500,
             listens: None,
+            cancel: None,
             children: Vec::new(),
         };
         assert_eq!(read, expected);

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::checkpoint::Card;
 use crate::checkpoint::outbox::{Credential, EntryKind, Job, Link};
 use crate::checkpoint::parse::Thread;
 use crate::checkpoint::status::TaskState;
-use crate::checkpoint::{Cancel, Card};
 use crate::render::question::{self, Means};
 use crate::render::slack;
 use crate::secret::Secret;
@@ -221,7 +221,8 @@ fn rich(job: &Job, means: Means) -> Value {
         Some(asked) => question::message(asked, means),
         None => {
             let mut message = slack::message(&job.task.agent_id, &job.snapshot);
-            if let (Some(Cancel { nonce, .. }), true) = (&job.task.cancel, is_live_card(job)) {
+            // As of now, whatever the message shows.
+            if let (Some(nonce), true) = (&job.task.snapshot.cancel, is_live_card(job)) {
                 slack::add_cancel(&mut message, &job.task.agent_id, &format!("{}:{nonce}", job.task.id));
             }
             message

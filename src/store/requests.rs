@@ -113,10 +113,12 @@ impl Tx<'_> {
         Ok(self.connection.query_row(&sql, [watcher.as_str()], request).optional()?)
     }
 
-    /// From now on the task's card has a button to cancel it, as long as it runs.
+    /// From now on the task's card has a button to cancel it, as long as it runs and somebody answers for it.
     pub(crate) fn offer_cancel(&self, task: TaskKey, cancel: &Cancel) -> Result<(), StoreError> {
-        self.connection
-            .execute("UPDATE tasks SET cancel = ?2 WHERE key = ?1", params![task.0, to_json(cancel)])?;
+        self.connection.execute(
+            "UPDATE tasks SET cancel = ?2, snapshot = json_set(snapshot, '$.cancel', ?3) WHERE key = ?1",
+            params![task.0, to_json(cancel), cancel.nonce],
+        )?;
         Ok(())
     }
 

@@ -105,7 +105,9 @@ impl Tx<'_> {
         let sql =
             "UPDATE entries SET frozen = ?2 WHERE task = ?1 AND kind = 0 AND state < 2 AND frozen IS NULL";
         self.connection.execute(sql, params![key.0, to_json(&mine.snapshot)])?;
-        self.write_state(key, shared, shared.task.ended_at)
+        let mut shared = shared.clone();
+        keep_button(&mut shared.task, mine);
+        self.write_state(key, &shared, shared.task.ended_at)
     }
 
     fn write_state(
@@ -220,6 +222,9 @@ impl Tx<'_> {
         );
         let known = self.connection.query_row(&find, [shared.task.id.to_string()], rows::task).optional()?;
         let mut task = Task { key: known.as_ref().and_then(|mine| mine.key), ..shared.task.clone() };
+        if let Some(mine) = &known {
+            keep_button(&mut task, mine);
+        }
         // A thread of ours that is unknown there, or another than there, is not forgotten: see `share_thread`.
         let kept = known.filter(|mine| mine.thread_ts.is_some() && mine.thread_ts != task.thread_ts);
         let keeps_thread = kept.is_some();
@@ -250,5 +255,13 @@ impl Tx<'_> {
                 Ok(TaskKey(older))
             }
         }
+    }
+}
+
+/// Whoever said the latest may not have heard of a button of ours; of any other it knows better whether it is gone.
+fn keep_button(task: &mut Task, mine: &Task) {
+    let own = mine.cancel.as_ref().map(|cancel| &cancel.nonce);
+    if task.snapshot.cancel.is_none() && mine.snapshot.cancel.as_ref() == own {
+        task.snapshot.cancel = own.cloned();
     }
 }

@@ -15,6 +15,9 @@ use crate::checkpoint::id::{TaskId, TaskKey};
 use crate::checkpoint::outbox::Waiting;
 use crate::checkpoint::time::Moment;
 
+/// Of a task that nobody answers for any more: nobody hears of its button either.
+const UNWATCHED: &str = "watcher = NULL, snapshot = json_remove(snapshot, '$.cancel')";
+
 /// A process that no other process can be taken for: `HOST|BOOT|PROCESS-NAMESPACE|PID|START`.
 ///
 /// A pid is given to another process sooner or later, so that the time it started belongs to it; both begin anew with
@@ -160,13 +163,15 @@ impl Tx<'_> {
 
     /// The process no longer answers for any task; another one that has taken one over still does.
     pub(crate) fn leave(&self, watcher: &Watcher) -> Result<(), StoreError> {
-        self.connection.execute("UPDATE tasks SET watcher = NULL WHERE watcher = ?1", [&watcher.0])?;
+        let sql = format!("UPDATE tasks SET {UNWATCHED} WHERE watcher = ?1");
+        self.connection.execute(&sql, [&watcher.0])?;
         Ok(())
     }
 
     /// Nobody answers for the task any more.
     pub(crate) fn unwatch(&self, task: TaskKey) -> Result<(), StoreError> {
-        self.connection.execute("UPDATE tasks SET watcher = NULL WHERE key = ?1", [task.0])?;
+        let sql = format!("UPDATE tasks SET {UNWATCHED} WHERE key = ?1");
+        self.connection.execute(&sql, [task.0])?;
         Ok(())
     }
 

@@ -1,9 +1,13 @@
-//! The card of a task that several machines speak for: it shows the newest that anybody said.
+//! The card of a task that several machines speak for: it shows the newest that anybody said, and keeps its button.
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
 
 use crate::ask_elsewhere::World;
+#[cfg(feature = "serve")]
+use crate::fake_slack::HUMAN;
+#[cfg(feature = "serve")]
+use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::{FakeSlack, Message};
 use crate::scene::last_action;
 use crate::support::wait_for;
@@ -37,6 +41,53 @@ impl World<'_> {
 fn shown(slack: &FakeSlack) -> Vec<String> {
     let edits = slack.calls("chat.update");
     edits.iter().map(|edit| last_action(edit.args["text"].as_str().unwrap_or_default())).collect()
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn the_button_of_a_run_stays_on_a_card_that_another_machine_edits_and_still_ends_the_command() {
+    let world = World::new();
+    let _server = world.serve_elsewhere();
+    world.ours.sandbox.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+    let mut process = world.running_here("0");
+    let open = process.stdin.take();
+    let secret = |card: &Message| {
+        world.ours.slack.click_payload(card, "task:cancel", HUMAN)["actions"][0]["value"].clone()
+    };
+    let before = secret(&world.card());
+    for status in ["blocked", "working"] {
+        world.say_there(status, status);
+        let card = world.card();
+        assert_eq!(last_action(&card.text), status);
+        assert_eq!(world.ours.slack.buttons(&card.ts), ["task:cancel"]);
+        assert_eq!(secret(&card), before);
+    }
+    assert!(world.ours.slack.click(&world.card().ts, "task:cancel", HUMAN).acked);
+    assert_eq!(process.wait().expect("an end").code(), Some(143));
+    drop(open);
+    world.ours.flush();
+    assert!(world.ours.slack.buttons(&world.card().ts).is_empty(), "there is nothing left to cancel");
+    world.say_there("complete", "Over");
+    assert!(world.ours.slack.buttons(&world.card().ts).is_empty());
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn a_card_has_no_button_any_more_once_nobody_would_hear_of_it() {
+    let world = World::new();
+    world.ours.sandbox.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
+    let mut process = world.running_here("0");
+    world.say_there("blocked", "Before");
+    assert_eq!(world.ours.slack.buttons(&world.card().ts), ["task:cancel"]);
+    process.kill().expect("a live process");
+    process.wait().expect("an end");
+    world.ours.sandbox.cmd(["flush"]).run().success();
+    for machine in [&world.other, &world.ours.sandbox] {
+        machine.cmd(["emit", "-a", "bot", "-f", "-s", "working", "By hand"]).run().success();
+        let card = world.card();
+        assert_eq!(last_action(&card.text), "By hand");
+        assert!(world.ours.slack.buttons(&card.ts).is_empty(), "nobody would hear of it");
+    }
 }
 
 #[test]

@@ -134,6 +134,9 @@ pub(crate) fn inherit(snapshot: &mut Snapshot, elder: &Snapshot) {
     if snapshot.listens != Some(true) {
         snapshot.listens = elder.listens.or(snapshot.listens);
     }
+    if snapshot.cancel.is_none() {
+        snapshot.cancel.clone_from(&elder.cancel);
+    }
     let steps = std::mem::take(&mut snapshot.steps);
     snapshot.steps.clone_from(&elder.steps);
     for step in &steps {

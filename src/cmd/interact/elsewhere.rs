@@ -3,7 +3,8 @@
 //!
 //! Whoever hears of it only writes it down; the rules of the cache that asked decide, in its own transaction. So that
 //! nobody who can write rows can answer in somebody's name, a click carries a proof that is made with its button's
-//! secret: the database has neither that secret nor anything that it could be checked by.
+//! secret: the database has neither that secret nor anything that it could be checked by. The secret of a card's button is
+//! there, for whoever edits the card: it can only stop something, which whoever can write rows can ask for anyway.
 
 mod looker;
 mod mouth;

@@ -77,6 +77,7 @@ fn a_cache_of_schema_1_opens_with_every_row() {
             artifact_count: 2,
             elapsed_ms: 45,
             listens: None,
+            cancel: None,
             children: Vec::new(),
         }
     );

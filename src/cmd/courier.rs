@@ -189,13 +189,13 @@ pub(super) fn run(global: &GlobalArgs, args: &CourierArgs) -> anyhow::Result<Exi
     loop {
         // Looked at before anything else: what is written in between must not be missed.
         let seen = store.version_of_data()?;
-        courier.forward(&mut store, end)?;
+        let asks_at = courier.forward(&mut store, end)?;
         match store.write(|tx| courier.claim(tx, now()))? {
             Claim::Job(job) => courier.send(&mut store, *job)?,
             Claim::Wait { until, why } if store.is_in_place() && Instant::now() < end => {
                 // The death of a process that holds a lease does not show in the file.
                 let until = if why == Why::Held { until.min(now().plus(HELD)) } else { until };
-                rest(&store, until, seen)?;
+                rest(&store, asks_at.map_or(until, |asks_at| asks_at.min(until)), seen)?;
             }
             // The office of a courier that has nothing to wait for is closed already.
             Claim::Nothing => return Ok(Exit::Done),
@@ -237,19 +237,24 @@ impl Courier {
         sent
     }
 
-    /// Tells the database what it is to be told by now.
-    fn forward(&self, store: &mut Store, end: Instant) -> Result<(), StoreError> {
-        let Some(forwarder) = &self.forwarder else { return Ok(()) };
+    /// Tells the database what it is to be told by now, and hears what others have said before a heartbeat shows; says
+    /// when to ask, if it is not time.
+    fn forward(&self, store: &mut Store, end: Instant) -> Result<Option<Moment>, StoreError> {
+        let Some(forwarder) = &self.forwarder else { return Ok(None) };
         let at = now();
+        let deadline = end.min(Instant::now() + PASS_MAX);
         if store.read(|tx| forwarder.due(tx, at))?.is_some_and(|due_at| due_at <= at) {
-            let deadline = end.min(Instant::now() + PASS_MAX);
             match forwarder.pass(store, false, deadline, &mut |_| {}) {
                 Err(Stop::Cache(error)) => return Err(error),
                 // It is tried again when the others try.
                 Ok(_) | Err(Stop::Database(_) | Stop::Crowded) => {}
             }
         }
-        Ok(())
+        match forwarder.catch_up(store, deadline) {
+            Ok(asks_at) => Ok(asks_at),
+            Err(Stop::Cache(error)) => Err(error),
+            Err(Stop::Database(_) | Stop::Crowded) => Ok(None),
+        }
     }
 
     fn claim(&self, tx: &Tx<'_>, at: Moment) -> Result<Claim, StoreError> {

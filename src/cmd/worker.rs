@@ -25,6 +25,8 @@ pub(super) const SOON: Duration = Duration::from_millis(250);
 const PASS_MAX: Duration = Duration::from_secs(5);
 /// How long messages to Slack may keep the database waiting.
 const SENDING_MAX: Duration = Duration::from_secs(1);
+/// How soon to ask the database again what others have said, where it did not answer.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A worker's stack: it renders messages and speaks TLS.
 const STACK: usize = 512 * 1024;
 
@@ -257,7 +259,7 @@ fn forward(
 
 /// Hears what others have said before a heartbeat shows; says when to ask, if it is not time.
 fn catch_up(store: &mut Store, forwarder: Option<&Forwarder>, by: Instant) -> Option<Instant> {
-    let next = forwarder?.catch_up(store, by).ok()??;
+    let next = forwarder?.catch_up(store, by).unwrap_or_else(|_| Some(now().plus(ASK_AGAIN)))?;
     Some(Instant::now() + next.since(now()).max(POLL))
 }
 

@@ -10,7 +10,7 @@ use crate::fake_slack::HUMAN;
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::{FakeSlack, Message};
 use crate::scene::last_action;
-use crate::support::wait_for;
+use crate::support::{Sandbox, wait_for};
 
 impl World<'_> {
     /// A `run` of ours, until its input is closed, whose thread the database knows.
@@ -28,13 +28,20 @@ impl World<'_> {
 
     #[track_caller]
     fn say_there(&self, status: &str, action: &str) {
-        self.other.cmd(["emit", "-a", "bot", "-f", "-s", status, action]).run().success();
+        says(&self.other, &["-f", "-s", status, action]);
     }
 
     #[track_caller]
     fn card(&self) -> Message {
         self.ours.root()
     }
+}
+
+/// An `emit` of a machine that the database hears of at once.
+#[track_caller]
+fn says(machine: &Sandbox, words: &[&str]) {
+    let out = machine.cmd([&["emit", "-a", "bot", "--json"], words].concat()).run().success();
+    assert_eq!(out.json()["audit"], "sent", "{}", out.stderr);
 }
 
 /// The last action that each edit of the card so far has shown.
@@ -83,7 +90,7 @@ fn a_card_has_no_button_any_more_once_nobody_would_hear_of_it() {
     process.wait().expect("an end");
     world.ours.sandbox.cmd(["flush"]).run().success();
     for machine in [&world.other, &world.ours.sandbox] {
-        machine.cmd(["emit", "-a", "bot", "-f", "-s", "working", "By hand"]).run().success();
+        says(machine, &["-f", "-s", "working", "By hand"]);
         let card = world.card();
         assert_eq!(last_action(&card.text), "By hand");
         assert!(world.ours.slack.buttons(&card.ts).is_empty(), "nobody would hear of it");
@@ -117,10 +124,10 @@ fn a_heartbeat_puts_nothing_older_on_the_card_than_another_machine_has_said() {
 fn what_was_held_back_is_told_in_the_thread_later_and_leaves_the_card_as_somebody_has_brought_it_up_to_date()
 {
     let world = World::new();
-    world.ours.emit(["-s", "starting", "Begin"]).run().success();
+    says(&world.ours.sandbox, &["-s", "starting", "Begin"]);
     world.say_there("blocked", "There");
     world.other.cmd(["emit", "-a", "bot", "-s", "working", "Held back"]).run().success();
-    world.ours.emit(["-s", "blocked", "Here"]).run().success();
+    says(&world.ours.sandbox, &["-s", "blocked", "Here"]);
     world.other.cmd(["flush"]).run().success();
     assert_eq!(world.ours.thread(), ["Begin", "There", "Here", "Held back"]);
     assert_eq!(last_action(&world.card().text), "Here");

@@ -14,32 +14,30 @@ use crate::store::Store;
 const ASK: Duration = Duration::from_secs(2);
 
 impl Forwarder {
-    /// Hears what was said elsewhere of the tasks whose cards wait for that, and lets them go; so does a database that is
-    /// away. Says when to ask, where somebody who shares the cache has just done so.
+    /// Hears what was said elsewhere of the tasks whose cards wait for that, and lets them go; while the database is away
+    /// they wait for as long as they may. Says when to ask, if it is not time, as where somebody who shares the cache has
+    /// just done so.
     pub(in crate::cmd) fn catch_up(
         &self,
         store: &mut Store,
         deadline: Instant,
     ) -> Result<Option<Moment>, Stop> {
         let (at, rest) = (now(), format!("{}|news", self.name));
-        let (tasks, trail, is_held, not_before) = store.read(|tx| {
-            let trail = tx.known_trail(&self.name)?;
-            let is_held = self.held_until(tx, at)?.is_some();
-            Ok((tx.tasks_to_edit(at)?, trail, is_held, tx.held_until(&rest, at)?))
+        let (tasks, trail, not_before) = store.read(|tx| {
+            let held_until = self.held_until(tx, at)?.unwrap_or(at);
+            let not_before = tx.held_until(&rest, at)?.max(held_until);
+            Ok((tx.tasks_to_edit(at)?, tx.known_trail(&self.name)?, not_before))
         })?;
         let Some(trail) = trail.filter(|_| !tasks.is_empty()) else { return Ok(None) };
-        if !is_held && not_before > at {
+        if not_before > at {
             return Ok(Some(not_before));
         }
         let (cache, offset) = (&trail.cache, trail.offset.unwrap_or(ClockOffset(0)));
-        let asked = match is_held {
-            true => Ok(Vec::new()),
-            false => self.call(deadline).and_then(|mut client| {
-                let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
-                Ok(forward::told_by_others(&mut client, &ids, cache, deadline)?)
-            }),
-        };
-        let found = if is_held { asked? } else { self.remember(store, asked)? };
+        let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
+        let asked = self
+            .call(deadline)
+            .and_then(|mut client| Ok(forward::told_by_others(&mut client, &ids, cache, deadline)?));
+        let found = self.remember(store, asked)?;
         store.write_relaxed(|tx| {
             let at = now();
             for theirs in found.into_iter().map(|row| row.task(offset)) {

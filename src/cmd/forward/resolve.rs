@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Session, Stop};
 use crate::audit::forward;
+use crate::checkpoint::Task;
 use crate::checkpoint::audit::{AuditCheckpoint, AuditTask, SharedTask, inherit};
 use crate::checkpoint::id::{CheckpointId, CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::outbox::Delivery;
@@ -20,7 +21,8 @@ use crate::store::{Batch, Store, StoreError, Trail, Tx};
 /// How long whoever opens a task may take to open its thread, before somebody else does.
 pub(super) const OPENER: Duration = Duration::from_secs(60);
 
-/// Takes over what the database says of a task: its thread, and its end. `sent` is the thread that it was told.
+/// Takes over what the database says of a task: its thread, and its end. `sent` is the thread that it was told. Says how
+/// the task stood here.
 pub(in crate::cmd) fn hear(
     tx: &Tx<'_>,
     key: TaskKey,
@@ -28,7 +30,7 @@ pub(in crate::cmd) fn hear(
     sent: Option<&str>,
     cache: &str,
     at: Moment,
-) -> Result<(), StoreError> {
+) -> Result<Task, StoreError> {
     if let Some(given_up) = tx.share_thread(key, theirs, sent)? {
         tx.point_onward(key, given_up, at)?;
     }
@@ -38,7 +40,7 @@ pub(in crate::cmd) fn hear(
     if by_others && is_open && theirs.task.state.is_closed() {
         tx.end_elsewhere(key, theirs)?;
     }
-    Ok(())
+    Ok(mine)
 }
 
 /// The same, and what somebody else has said of it since: the card shows that.
@@ -50,8 +52,7 @@ pub(super) fn catch_up(
     cache: &str,
     at: Moment,
 ) -> Result<(), StoreError> {
-    hear(tx, key, theirs, sent, cache, at)?;
-    let mine = tx.task(key)?;
+    let mine = hear(tx, key, theirs, sent, cache, at)?;
     if is_outdated(&mine, theirs, cache) { tx.stand_as(key, &mine, theirs) } else { Ok(()) }
 }
 

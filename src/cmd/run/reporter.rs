@@ -177,9 +177,9 @@ impl<'a> Reporter<'a> {
         let sender = sends(settings).then(|| Sender::new(config, false, None)).flatten();
         let sender = sender.map(|sender| sender.watched(&settings.ui));
         let is_online = config.background != BackgroundChoice::Always;
-        let forwarder = is_online.then(|| Forwarder::new(config)).flatten();
+        let forwarder = Forwarder::new(config);
         let is_shared = forwarder.is_some();
-        let worker = Worker::start((sender, forwarder), config.cache.as_deref());
+        let worker = Worker::start((sender, forwarder.filter(|_| is_online)), config.cache.as_deref());
         let tasks = task.key.into_iter().collect();
         let owed = Owed::default();
         let reporter = Self {

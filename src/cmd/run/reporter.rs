@@ -403,7 +403,7 @@ impl<'a> Reporter<'a> {
         let me = self.me.clone();
         match self.record(&end.draft, |tx| tx.leave(&me)) {
             Ok(recorded) => {
-                end.recorded = recorded;
+                (end.recorded, end.will) = (recorded, None);
                 self.warnings.retain(|warning| !warning.ends_with(WITHOUT_STATE));
             }
             Err(_) => self.store = None,

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use super::report::{Report, Verdict};
+use super::report::Report;
+#[cfg(feature = "postgres")]
+use super::report::Verdict;
 #[cfg(feature = "postgres")]
 use crate::audit::connect::{Client, Protection, connect};
 #[cfg(feature = "postgres")]

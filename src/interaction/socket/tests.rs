@@ -35,10 +35,13 @@ fn access(slack: &FakeSlack, token: &str) -> Access {
     Access { token: Secret::new(token.to_owned()), api_url: slack.url(), network: Network::default() }
 }
 
+/// What was heard, and a bell that is rung with each.
+type Heard = (Mutex<Vec<Interaction>>, Condvar);
+
 /// A listener, what it has heard and what it has said.
 struct Ear {
     socket: Option<Socket>,
-    heard: Arc<Mutex<Vec<Interaction>>>,
+    heard: Arc<Heard>,
     notices: Receiver<Notice>,
     /// How many are not stored.
     refuses: Arc<AtomicUsize>,
@@ -50,7 +53,7 @@ impl Ear {
     }
 
     fn with(pace: Pace, access: Access) -> Self {
-        let (heard, refuses) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let (heard, refuses) = (Arc::new(Heard::default()), Arc::new(AtomicUsize::new(0)));
         let (say, notices) = mpsc::channel();
         let (into, refusing) = (Arc::clone(&heard), Arc::clone(&refuses));
         let hear = move |interaction: Interaction| {
@@ -58,7 +61,8 @@ impl Ear {
                 refusing.fetch_sub(1, Ordering::SeqCst);
                 return Ack::NotTaken;
             }
-            into.lock().expect("no test panics here").push(interaction);
+            into.0.lock().expect("no test panics here").push(interaction);
+            into.1.notify_all();
             Ack::Taken(Some(json!({ "response_type": "ephemeral", "text": "heard" })))
         };
         let note = move |notice| drop(say.send(notice));
@@ -104,7 +108,15 @@ impl Ear {
     }
 
     fn ids(&self) -> Vec<String> {
-        self.heard.lock().expect("no test panics here").iter().map(|heard| heard.id().to_owned()).collect()
+        self.once_heard(0)
+    }
+
+    /// The same once there are so many.
+    fn once_heard(&self, count: usize) -> Vec<String> {
+        let (heard, bell) = &*self.heard;
+        let heard = heard.lock().expect("no test panics here");
+        let waited = bell.wait_timeout_while(heard, PATIENCE, |heard| heard.len() < count);
+        waited.expect("no test panics here").0.iter().map(|heard| heard.id().to_owned()).collect()
     }
 }
 
@@ -164,9 +176,7 @@ fn a_duplicate_has_the_same_id_and_is_acknowledged_each_time() {
     let ts = question(&slack);
     slack.repeat_next_envelope();
     assert!(slack.click(&ts, "question:approve", HUMAN).acked);
-    // In order: what comes after the second has come after it.
-    slack.ping_sockets();
-    let ids = ear.ids();
+    let ids = ear.once_heard(2);
     assert!(ids.len() == 2 && ids[0] == ids[1], "{ids:?}");
     assert_eq!(slack.socket_complaints(), [""; 0]);
 }

@@ -42,7 +42,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::args::{Cli, Command};
 use crate::checkpoint::time::Moment;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, Target};
 use crate::exit::{Exit, Failure};
 use crate::store::{OpenError, Opened, Store, StoreError};
 use crate::ui::Ui;
@@ -124,9 +124,12 @@ fn report_problems(config: &Config, ui: &Ui) {
     }
 }
 
-/// How long a caller with a deadline waits for the cache: the other half is for posting without it, should it stay busy.
+/// How long a caller with a deadline waits for the cache: where anything is posted the other half is for doing so without
+/// it, should it stay busy.
 fn busy_max(config: &Config) -> Duration {
-    (config.deadline / 2).clamp(BUSY_MIN, BUSY_MAX)
+    let posts = matches!(config.target, Target::Slack(_)) && !config.no_post;
+    let share = if posts { config.deadline / 2 } else { config.deadline };
+    share.clamp(BUSY_MIN, BUSY_MAX)
 }
 
 /// Opens the cache, and says so if it had to start afresh.
@@ -177,4 +180,30 @@ fn open_or_fail(config: &Config, ui: &Ui) -> anyhow::Result<Store> {
         let hint = "mend the file, or name another one with --cache";
         Failure::new(Exit::Failed, error.to_string()).hint(hint).into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::args::GlobalArgs;
+    use crate::config::resolve;
+
+    #[test]
+    fn only_who_posts_keeps_time_for_posting_without_a_busy_cache() {
+        let busy = |token: Option<&str>, no_post| {
+            let env = |name: &str| {
+                token
+                    .filter(|_| name == "SLACK_BOT_TOKEN")
+                    .or((name == "SLACK_CHANNEL").then_some("C0AGENT000"))
+                    .map(OsString::from)
+            };
+            let flags = Flags { no_post, deadline: Some(Duration::from_secs(8)), ..Flags::default() };
+            busy_max(&resolve(&GlobalArgs::default(), flags, &env).expect("settings"))
+        };
+        let (half, all) = (Duration::from_secs(4), Duration::from_secs(8));
+        assert_eq!(busy(Some("xoxb-1-2-abc"), false), half);
+        assert_eq!((busy(Some("xoxb-1-2-abc"), true), busy(None, false)), (all, all));
+    }
 }

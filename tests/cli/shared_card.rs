@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;
+use std::time::Instant;
 
 use crate::ask_elsewhere::World;
 #[cfg(feature = "serve")]
@@ -118,6 +119,30 @@ fn a_heartbeat_puts_nothing_older_on_the_card_than_another_machine_has_said() {
     drop(process.stdin.take());
     assert_eq!(process.wait().expect("an end").code(), Some(0));
     assert!(world.card().text.contains("– COMPLETE\n"), "{:?}", world.card());
+}
+
+#[test]
+fn the_heartbeats_of_all_who_share_a_cache_ask_the_database_once() {
+    let world = World::new();
+    let runs = ["a", "b", "c", "d"].map(|agent| {
+        let words = ["run", "-a", agent, "--heartbeat", "200ms", "--", "cat"];
+        world.ours.sandbox.cmd(words).spawn()
+    });
+    let told = "SELECT count(*) FROM agent_tasks WHERE slack_thread_ts IS NOT NULL";
+    wait_for("the threads in the database", || (world.sql(told) == "4").then_some(()));
+    let asked = || {
+        let said = world.cluster.statements(&world.database);
+        said.iter().filter(|said| said.ends_with("JOIN agent_tasks t ON t.id = g.id::uuid")).count()
+    };
+    let (before, began) = (asked(), Instant::now());
+    wait_for("questions", || (asked() >= before + 3).then_some(()));
+    // One every two seconds.
+    let (count, most) = (asked() - before, began.elapsed().as_millis() / 2000 + 2);
+    assert!(count as u128 <= most, "{count} of at most {most}");
+    for mut run in runs {
+        drop(run.stdin.take());
+        run.wait().expect("an end");
+    }
 }
 
 #[test]

@@ -32,6 +32,17 @@ impl Forwarder {
         if not_before > at {
             return Ok(Some(not_before));
         }
+        // All who waited come at the same moment: the first one asks for all.
+        let taken_until = store.write_relaxed(|tx| {
+            let until = tx.held_until(&rest, at)?;
+            if until <= at {
+                tx.rest(&rest, at.plus(ASK), at)?;
+            }
+            Ok((until > at).then_some(until))
+        })?;
+        if taken_until.is_some() {
+            return Ok(taken_until);
+        }
         let (cache, offset) = (&trail.cache, trail.offset.unwrap_or(ClockOffset(0)));
         let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
         let asked = self
@@ -44,8 +55,7 @@ impl Forwarder {
                 let key = tasks.iter().find(|(_, id)| *id == theirs.task.id).map(|(key, _)| *key);
                 key.map_or(Ok(()), |key| resolve::catch_up(tx, key, &theirs, None, cache, at))?;
             }
-            tasks.iter().try_for_each(|(key, _)| tx.hasten_card(*key, at))?;
-            tx.rest(&rest, at.plus(ASK), at)
+            tasks.iter().try_for_each(|(key, _)| tx.hasten_card(*key, at))
         })?;
         Ok(None)
     }

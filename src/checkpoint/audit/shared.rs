@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{ClockOffset, FROZEN, Known, Latest, OURS, Slack};
 use crate::checkpoint::id::TaskId;
 use crate::checkpoint::outbox::Credential;
+use crate::checkpoint::question::is_nonce;
 use crate::checkpoint::snapshot::Snapshot;
 use crate::checkpoint::status::{Status, TaskState};
 use crate::checkpoint::time::Moment;
@@ -75,6 +76,8 @@ impl StoredRow {
         if ended_by_another {
             snapshot.status = shown_as(state);
         }
+        // A button's value is not whatever somebody wrote there: Slack would refuse the card.
+        snapshot.cancel = snapshot.cancel.filter(|secret| is_nonce(secret));
         let started_at = local(self.started_at.unwrap_or(self.created_at));
         let task_type = whole("task_type").unwrap_or(self.task_type);
         let thread_ts = whole("slack_thread_ts").or(self.slack_thread_ts);

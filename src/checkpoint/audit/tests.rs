@@ -107,6 +107,20 @@ fn ids_of_what_was_made_stay_the_same_and_differ() {
 }
 
 #[test]
+fn a_buttons_secret_that_somebody_made_up_is_none() {
+    let ours = crate::checkpoint::question::nonce();
+    for (secret, is_one) in
+        [(ours.clone(), true), ("x".repeat(3000), false), (String::new(), false), (format!("{ours}0"), false)]
+    {
+        let snapshot = Snapshot { cancel: Some(secret.clone()), ..Snapshot::blank() };
+        let metadata = json!({ "agent_checkpoint": { "snapshot": snapshot } }).to_string();
+        let row =
+            StoredRow { status: "running".to_owned(), metadata: Some(metadata), ..StoredRow::default() };
+        assert_eq!(row.task(ClockOffset(0)).task.snapshot.cancel.is_some(), is_one, "{secret}");
+    }
+}
+
+#[test]
 fn a_row_of_another_program_is_a_task_to_go_on_in() {
     for metadata in [None, Some("[1]"), Some("\"text\""), Some("{\"agent_checkpoint\": 3}"), Some("nonsense")]
     {

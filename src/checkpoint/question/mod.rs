@@ -71,6 +71,11 @@ pub(crate) fn nonce() -> String {
     format!("{bits:032x}")
 }
 
+/// Whether a text may be such a secret.
+pub(crate) fn is_nonce(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The id of somebody in Slack, as it stands in a profile or as a mention, `<@U0123456789>`.
 pub(crate) fn user_id(text: &str) -> Result<String, Invalid> {
     let hint = "copy the member ID from the person's profile in Slack, such as U0123456789";

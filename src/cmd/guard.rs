@@ -8,7 +8,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ const POLL_MAX: Duration = Duration::from_millis(200);
 /// How long it goes on trying to write to a cache that cannot be written, and how often; then whoever comes next does.
 const TRY_MAX: Duration = Duration::from_secs(600);
 const TRY_EVERY: Duration = Duration::from_secs(5);
+/// How long it may take to read what is left to it.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// Where the guard was started: settings may name files from there.
 static STARTED_IN: OnceLock<PathBuf> = OnceLock::new();
@@ -82,9 +84,16 @@ impl Guard {
 
     /// It is to write that down once we have ended.
     pub(super) fn leave(mut self, will: &Will) {
-        if let (Some(pipe), Ok(text)) = (&mut self.0.stdin, serde_json::to_vec(will)) {
+        let (Some(mut pipe), Ok(text)) = (self.0.stdin.take(), serde_json::to_vec(will)) else { return };
+        let (told, is_told) = mpsc::channel::<()>();
+        let tell = move || {
             // One that is gone leaves it to the next call.
             let _ = pipe.write_all(&text);
+            drop(told);
+        };
+        // One that was stopped reads nothing, and a pipe may hold less than this.
+        if thread::Builder::new().name("will".to_owned()).spawn(tell).is_ok() {
+            let _ = is_told.recv_timeout(LEAVE_MAX);
         }
     }
 

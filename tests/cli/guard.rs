@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 use std::process::Command;
 
+#[cfg(target_os = "linux")]
+use nix::sys::signal::kill;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getsid};
 
@@ -149,6 +151,26 @@ fn the_end_that_a_wrapper_could_not_write_down_is_written_by_its_guard() {
             assert_eq!(posts.filter(|message| message.text.contains(&format!("– {status}\n"))).count(), 1);
         },
     );
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_guard_that_was_stopped_holds_no_wrapper_up_whatever_is_left_to_it() {
+    let scene = scene();
+    scene.sandbox.env("SLACK_APP_TOKEN", scene.slack.app_token());
+    // More than a pipe holds once it is quoted.
+    let command = "cat; yes '\"\"\"\"\"\"\"\"' | head -c 60000 >&2; exit 3";
+    let line = "trap '' XFSZ; exec \"$BIN\" run -a bot --tail 100000 -- sh -c \"$WORK\"";
+    let mut wrapper = scene.sandbox.shell(line).env("WORK", command).spawn();
+    wait_for("the button", || scene.slack.newest_with("task:cancel"));
+    let guard = guard(&scene);
+    kill(guard, Signal::SIGSTOP).expect("a guard");
+    let limited = Command::new("prlimit").args(["--fsize=0", "--pid", &wrapper.id().to_string()]).status();
+    assert!(limited.expect("prlimit").success());
+    drop(wrapper.stdin.take());
+    let ended = wait_for("the wrapper's end", || wrapper.try_wait().expect("a child"));
+    kill(guard, Signal::SIGKILL).expect("a guard");
+    assert_eq!(ended.code(), Some(3));
 }
 
 #[test]

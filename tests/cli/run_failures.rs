@@ -148,20 +148,27 @@ fn a_cache_that_stays_locked_costs_no_more_than_the_deadline_and_the_end_is_post
 
 #[test]
 fn an_end_that_can_be_posted_nowhere_is_recorded_once_the_cache_is_free() {
-    let scene = Scene::bot();
-    let lock = lock(&scene.sandbox);
-    scene.slack.script("chat.postMessage", vec![Fault::Status(503); 50]);
-    let words = ["run", "-a", "bot", "--deadline", "3s", "--json", "--", "sh", "-c", "echo ready; exit 5"];
-    let mut child = scene.sandbox.cmd(words).spawn();
-    let mut lines = ready(&mut child);
-    // Before the cache was given up nothing is posted.
-    scene.slack.wait_requests(1);
-    drop(lock);
-    let receipt: Value = serde_json::from_str(&lines.next().expect("a receipt")).expect("JSON");
-    assert_eq!(child.wait().expect("an end").code(), Some(5));
-    assert_eq!((text(&receipt, "delivery"), receipt["task_id"].is_string()), ("queued", true), "{receipt}");
-    assert!(!receipt.to_string().contains("without state"), "{receipt}");
-    assert!(text(&end(&scene.sandbox), "error").starts_with("exit code 5 after "));
+    side_by_side([Fault::Status(503), Fault::ErrorName("is_archived")], |fault| {
+        let scene = Scene::bot();
+        let lock = lock(&scene.sandbox);
+        scene.slack.script("chat.postMessage", vec![fault; 50]);
+        let words =
+            ["run", "-a", "bot", "--deadline", "3s", "--json", "--", "sh", "-c", "echo ready; exit 5"];
+        let mut child = scene.sandbox.cmd(words).spawn();
+        let mut lines = ready(&mut child);
+        // Before the cache was given up nothing is posted.
+        scene.slack.wait_requests(1);
+        drop(lock);
+        let receipt: Value = serde_json::from_str(&lines.next().expect("a receipt")).expect("JSON");
+        assert_eq!(child.wait().expect("an end").code(), Some(5));
+        assert_eq!(
+            (text(&receipt, "delivery"), receipt["task_id"].is_string()),
+            ("queued", true),
+            "{receipt}"
+        );
+        assert!(!receipt.to_string().contains("without state"), "{receipt}");
+        assert!(text(&end(&scene.sandbox), "error").starts_with("exit code 5 after "));
+    });
 }
 
 #[test]

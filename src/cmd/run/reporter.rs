@@ -394,8 +394,8 @@ impl<'a> Reporter<'a> {
     fn try_again(&mut self, end: &mut End, loose: Option<&Outcome>) {
         let is_out = match loose {
             Some(Outcome::Retry(Retry { maybe_sent, .. })) => *maybe_sent,
+            Some(Outcome::Rejected(_)) | None => false,
             Some(_) => true,
-            None => false,
         };
         let Some(mut store) = self.shelved.take().filter(|_| !is_out) else { return };
         store.wait_at_most(CACHE_MIN);

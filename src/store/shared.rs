@@ -258,10 +258,10 @@ impl Tx<'_> {
     }
 }
 
-/// Whoever said the latest may not have heard of a button of ours; of any other it knows better whether it is gone.
+/// Whoever said the latest may not have heard of a button of ours, or not that it is gone; of any other it knows better.
 fn keep_button(task: &mut Task, mine: &Task) {
     let own = mine.cancel.as_ref().map(|cancel| &cancel.nonce);
-    if task.snapshot.cancel.is_none() && mine.snapshot.cancel.as_ref() == own {
-        task.snapshot.cancel = own.cloned();
+    if task.snapshot.cancel.is_none() || task.snapshot.cancel.as_ref() == own {
+        task.snapshot.cancel = mine.snapshot.cancel.clone().filter(|secret| Some(secret) == own);
     }
 }

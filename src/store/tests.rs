@@ -14,6 +14,8 @@ mod reports;
 #[cfg(feature = "serve")]
 mod rolls;
 mod settling;
+#[cfg(feature = "postgres")]
+mod shared;
 mod statements;
 
 use tempfile::TempDir;

@@ -72,6 +72,7 @@ pub(crate) fn nonce() -> String {
 }
 
 /// Whether a text may be such a secret.
+#[cfg(feature = "postgres")]
 pub(crate) fn is_nonce(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -1,9 +1,5 @@
 //! Questions, answers and requests between machines that share a database and no cache.
 
-#[cfg(feature = "serve")]
-use std::io::{BufRead, BufReader};
-#[cfg(feature = "serve")]
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "serve")]
@@ -15,9 +11,8 @@ use crate::audit::database;
 use crate::cluster::{Cluster, Pooler};
 #[cfg(feature = "serve")]
 use crate::fake_slack::clicks::{Heard, SIGNING_SECRET};
-use crate::fake_slack::people::COLLEAGUE;
 #[cfg(feature = "serve")]
-use crate::fake_slack::people::Ephemeral;
+use crate::fake_slack::people::{COLLEAGUE, Ephemeral};
 use crate::fake_slack::{CHANNEL, HUMAN};
 use crate::scene::{Scene, text};
 #[cfg(feature = "serve")]
@@ -110,7 +105,7 @@ impl<'a> World<'a> {
         let is_away = |told: &Ephemeral| told.text.ends_with("please try again later.");
         let is_passed_on =
             |told: &Ephemeral| told.text.starts_with("Passed on to the machine that this is for.");
-        loop {
+        for _ in 0..20 {
             let before = self.ours.slack.ephemerals().len();
             act();
             let told = wait_for("a word to the person", || {
@@ -121,6 +116,7 @@ impl<'a> World<'a> {
                 return told.into_iter().filter(|told| !is_passed_on(told)).collect();
             }
         }
+        panic!("the database is away");
     }
 }
 
@@ -455,114 +451,6 @@ fn while_the_database_is_away_a_question_is_answered_here_and_told_later() {
     // Past the back-off after the failure.
     wait_for("the database", || (ours.sandbox.cmd(["flush"]).run().code == Some(0)).then_some(()));
     other.cmd(["answer", &id]).run().success().stdout_is("approved\n");
-}
-
-/// A `run` of ours that says `ready`.
-#[cfg(feature = "serve")]
-fn running(world: &World<'_>, script: &str) -> Child {
-    let words = ["run", "-a", "bot", "--", "sh", "-c", script];
-    let mut process = world.ours.sandbox.cmd(words).spawn();
-    let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
-    assert_eq!(lines.next().as_deref(), Some("ready"));
-    process
-}
-
-#[cfg(feature = "serve")]
-#[test]
-fn a_click_on_cancel_that_a_server_elsewhere_hears_ends_the_command() {
-    let world = World::new();
-    let _server = world.serve_elsewhere();
-    world.ours.sandbox.env("SLACK_SIGNING_SECRET", SIGNING_SECRET);
-    let mut process = running(&world, "echo ready; exec sleep 90");
-    let card = wait_for("the card", || world.ours.slack.newest_with("task:cancel"));
-    wait_for("the task", || (world.sql("SELECT count(*) FROM agent_tasks") == "1").then_some(()));
-    let mut forged = world.ours.slack.click_payload(&card, "task:cancel", HUMAN);
-    let value = forged["actions"][0]["value"].as_str().expect("a value");
-    let task = value.split_once(':').expect("a task and its secret").0.to_owned();
-    forged["actions"][0]["value"] = json!(format!("{task}:{}", "0".repeat(32)));
-    let told = world.until_passed_on(|| world.ours.slack.interact(&forged));
-    assert!(told.is_empty(), "{told:?}");
-    world.until_passed_on(|| world.ours.slack.click(&card.ts, "task:cancel", HUMAN));
-    assert_eq!(process.wait().expect("an end").code(), Some(143));
-    let told = world.ours.slack.ephemerals();
-    let ruled: Vec<&str> = told
-        .iter()
-        .map(|told| told.text.as_str())
-        .filter(|words| !words.contains(", and the database") && !words.starts_with("Passed on"))
-        .collect();
-    assert_eq!(ruled, ["bot is told to stop."], "before its end");
-    world.ours.flush();
-    let shown = world.ours.show("bot");
-    assert_eq!((text(&shown, "state"), &shown["interventions"][0]["user_id"]), ("cancelled", &json!(HUMAN)));
-    assert_eq!(shown["interventions"].as_array().map(Vec::len), Some(1));
-    let taken: Vec<Value> =
-        world.acts().into_iter().filter(|act| act["details"]["passed_on"] == "taken").collect();
-    assert_eq!((taken.len(), text(&taken[0], "kind")), (1, "cancel"));
-}
-
-#[test]
-fn an_emit_that_speaks_with_the_database_hears_of_a_cancel_from_elsewhere() {
-    let world = World::new();
-    world.ours.sandbox.env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
-    world.ours.emit(["-s", "starting", "Begin"]).run().success();
-    for (n, user) in [COLLEAGUE, HUMAN].into_iter().enumerate() {
-        let heard = format!("018bcfe5-6800-7000-8000-00000000000{n}");
-        let details =
-            json!({ "source": "command", "heard": heard, "user_name": user, "passed_on": "waiting" });
-        world.sql(&format!(
-            "INSERT INTO human_interventions (id, task_id, agent_id, intervention_type, user_id, action_details)
-             SELECT '{heard}', id, agent_id, 'cancel', '{user}', '{details}' FROM agent_tasks"
-        ));
-    }
-    // A routine one opens no connection.
-    let receipt = world.ours.emit(["On it"]).run().success().json();
-    assert!(receipt.get("requests").is_none(), "{receipt}");
-    world.ours.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--obey", "Stuck"]).run().code(20);
-    // Both are told what came of it.
-    let told = world.ours.slack.wait_ephemerals(2);
-    let words_to = |user| told.iter().find(|told| told.user == user).map(|told| told.text.as_str());
-    assert!(
-        words_to(COLLEAGUE).is_some_and(|words| words.starts_with("You are not among those")),
-        "{told:?}"
-    );
-    assert!(words_to(HUMAN).is_some_and(|words| words.contains("told to stop")), "{told:?}");
-    let receipt = world.ours.emit(["Again"]).run().success().json();
-    assert_eq!(receipt["requests"].as_array().map(Vec::len), Some(1));
-    assert_eq!(receipt["requests"][0]["user_id"], HUMAN, "{receipt}");
-    world.ours.flush();
-    assert_eq!(refused(&world.settled(2)), ["not_allowed", ""]);
-}
-
-#[cfg(feature = "serve")]
-#[test]
-fn a_command_that_a_server_elsewhere_hears_cancels_an_agent_of_another_machine() {
-    let world = World::new();
-    let _server = world.serve_elsewhere();
-    world.ours.sandbox.env("AGENT_CHECKPOINT_APPROVERS", HUMAN);
-    world.ours.emit(["-s", "starting", "Begin"]).run().success();
-    for user in [COLLEAGUE, HUMAN] {
-        let told =
-            world.until_passed_on(|| world.ours.slack.command(CHANNEL, user, "/agent-task", "cancel bot"));
-        assert!(told.is_empty(), "{told:?}");
-    }
-    let before = world.ours.slack.ephemerals().len();
-    world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel nobody");
-    assert!(!world.ours.slack.wait_ephemerals(before + 1)[before].text.contains("Passed on"));
-    world.ours.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--obey", "Stuck"]).run().code(20);
-    world.ours.flush();
-    assert_eq!(refused(&world.settled(2)), ["not_allowed", ""]);
-}
-
-#[cfg(feature = "serve")]
-#[test]
-fn an_agent_that_has_gone_on_elsewhere_is_cancelled_there() {
-    let world = World::new();
-    let _server = world.serve_elsewhere();
-    world.other.cmd(["emit", "-a", "bot", "-s", "starting", "Begin"]).run().success();
-    world.other.cmd(["flush"]).run().success();
-    world.ours.emit(["-s", "blocked", "Go on here"]).run().success();
-    world.until_passed_on(|| world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel bot"));
-    world.ours.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--obey", "Stuck"]).run().code(20);
 }
 
 #[test]

@@ -28,7 +28,8 @@ pub(super) fn list(global: &GlobalArgs, args: &TasksArgs) -> anyhow::Result<Exit
         ask(&config, |client, deadline| report::list(client, args.state, args.limit, deadline))?;
     let reports: Vec<TaskReport> = found.into_iter().map(unwaited).collect();
     let filter = Filter { state: args.state, waiting: false, limit: args.limit };
-    tasks::print(&config, &ui, &filter, &reports, now)
+    let hint = "what a machine has recorded before may still wait there: run agent-checkpoint flush on it";
+    tasks::print(&config, &ui, &filter, (&reports, hint), now)
 }
 
 /// `show --fleet`.

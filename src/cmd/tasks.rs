@@ -41,21 +41,22 @@ fn list(config: &Config, ui: &Ui, args: &TasksArgs) -> anyhow::Result<Exit> {
         hold_all_back(tx, &mut reports, config)?;
         Ok(reports)
     })?;
-    print(config, ui, &filter, &reports, now())
+    let hint = "agent-checkpoint emit --status starting \"Hello\" makes one";
+    print(config, ui, &filter, (&reports, hint), now())
 }
 
-/// Prints the tasks that fit the filter, wherever they come from.
+/// Prints the tasks that fit the filter, wherever they come from; the hint is for whoever has none at all.
 pub(super) fn print(
     config: &Config,
     ui: &Ui,
     filter: &Filter,
-    reports: &[TaskReport],
+    (reports, hint): (&[TaskReport], &'static str),
     now: Moment,
 ) -> anyhow::Result<Exit> {
     if config.json {
         ui.answer(&list_json(reports).to_string())?;
     } else if reports.is_empty() {
-        let (message, hint) = none_found(filter);
+        let (message, hint) = none_found(filter, hint);
         ui.warn(&message, hint);
     } else {
         ui.answer(&table(reports, ui, now))?;
@@ -78,14 +79,12 @@ pub(super) fn list_json(reports: &[TaskReport]) -> Value {
     reports.iter().map(task_json).collect()
 }
 
-/// Why there is nothing to list, and what to do about it.
-fn none_found(filter: &Filter) -> (String, Option<&'static str>) {
+/// Why there is nothing to list, and what to do about it where there is nothing at all.
+fn none_found(filter: &Filter, hint: &'static str) -> (String, Option<&'static str>) {
     let kind = filter.state.map_or_else(String::new, |state| format!("{} ", state.name()));
     match (filter.waiting, filter.state, filter.limit) {
         (true, ..) => (format!("no {kind}task has messages that wait or were refused"), None),
-        (false, None, 1..) => {
-            ("no tasks".to_owned(), Some("agent-checkpoint emit --status starting \"Hello\" makes one"))
-        }
+        (false, None, 1..) => ("no tasks".to_owned(), Some(hint)),
         (false, ..) => (format!("no {kind}tasks"), None),
     }
 }

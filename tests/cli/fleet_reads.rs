@@ -397,6 +397,15 @@ fn a_report_is_one_snapshot_that_changes_nothing_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_empty_database_is_told_of_with_what_may_still_wait_for_it() {
+    let (_cluster, _database, url) = prepared();
+    fleet(&url, &["tasks"]).success().stdout_is("").stderr_is(
+        "agent-checkpoint: warning: no tasks\n\
+         hint: what a machine has recorded before may still wait there: run agent-checkpoint flush on it\n",
+    );
+}
+
+#[test]
 fn without_a_usable_database_each_command_says_why() {
     let sandbox = Sandbox::new();
     for args in [&["tasks"][..], &["show", "bot"], &["metrics"]] {

@@ -3,8 +3,8 @@
 //! It prints the settings that point a client at it, to be pasted, then serves until it is killed. `--port N` fixes the
 //! port, `--lenient-rate` takes any number of messages, `--hang` answers none of them, `--log` prints one line for each
 //! call, `--save FILE` keeps the body of the latest one. A line `click ACTION_ID [USER]` on stdin clicks the newest button
-//! of that name; `reply THREAD_TS TEXT` answers in a thread, `react TS NAME` gives an emoji. After `interactivity URL
-//! SECRET` clicks are told to that server, signed, and not by Socket Mode.
+//! of that name; `reply THREAD_TS TEXT` answers in a thread, `react TS NAME` gives an emoji, `command TEXT` types
+//! `/agent-task TEXT`. After `interactivity URL SECRET` clicks are told to that server, signed, and not by Socket Mode.
 
 #[path = "mod.rs"]
 mod fake_slack;
@@ -16,6 +16,13 @@ use std::process::ExitCode;
 use fake_slack::{CHANNEL, FakeSlack, HUMAN, Request};
 
 const USAGE: &str = "usage: fake-slack [--port N] [--lenient-rate] [--hang] [--log] [--save FILE]";
+/// What may be said on stdin.
+const WORDS: &str = "say on standard input:
+  click ACTION_ID [USER]     click the newest button: question:approve, question:reject, question:choice:0, task:cancel
+  reply THREAD_TS TEXT       write in a thread
+  react TS NAME              add a reaction, such as white_check_mark or x
+  command TEXT               type /agent-task TEXT
+  interactivity URL SECRET   tell this server of clicks and commands, signed, and not by Socket Mode";
 
 struct Options {
     port: u16,
@@ -27,7 +34,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let Some(options) = parse(std::env::args().skip(1)) else {
-        let _ = writeln!(io::stderr(), "{USAGE}");
+        let _ = writeln!(io::stderr(), "{USAGE}\n\n{WORDS}");
         return ExitCode::from(64);
     };
     match serve(&options) {
@@ -91,6 +98,9 @@ fn serve(options: &Options) -> io::Result<()> {
 
 /// Does what a line on stdin says a person does; what came of it.
 fn act(fake: &FakeSlack, line: &str) -> String {
+    if let Some(text) = line.strip_prefix("command ") {
+        return format!("{:?}", fake.command(CHANNEL, HUMAN, "/agent-task", text));
+    }
     let mut words = line.splitn(3, ' ').filter(|word| !word.is_empty());
     match (words.next(), words.next(), words.next()) {
         (Some("click"), Some(action_id), user) => match fake.newest_with(action_id) {
@@ -108,8 +118,7 @@ fn act(fake: &FakeSlack, line: &str) -> String {
             fake.interactivity(url, secret);
             "done".to_owned()
         }
-        _ => "say: click ACTION_ID [USER], reply THREAD_TS TEXT, react TS NAME, interactivity URL SECRET"
-            .to_owned(),
+        _ => WORDS.to_owned(),
     }
 }
 

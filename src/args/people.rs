@@ -42,7 +42,7 @@ pub(crate) struct AskArgs {
     pub(crate) command: Option<OsString>,
     /// Remind of it in the thread this often
     ///
-    /// A length of time such as 30s, 5m or 1h30m.
+    /// A length of time such as 30s, 5m or 1h30m. AGENT_CHECKPOINT_MIN_INTERVAL is the least.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) remind: Option<Duration>,
     /// Print the request's id and do not wait

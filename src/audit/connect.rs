@@ -72,7 +72,10 @@ impl Dial {
     pub(crate) fn begin(database: &Arc<Database>, deadline: Instant) -> Option<Self> {
         let database = Arc::clone(database);
         let dials = move || connect(&database, deadline);
-        thread::Builder::new().name("dial".to_owned()).spawn(dials).ok().map(Self)
+        let dial = thread::Builder::new().name("dial".to_owned()).spawn(dials).ok()?;
+        // It may have been put on our own core, where it would wait until we do, and the server would have nothing to do.
+        thread::yield_now();
+        Some(Self(dial))
     }
 
     /// Waits until it is open.

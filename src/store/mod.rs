@@ -70,6 +70,8 @@ pub(crate) use report::{Filter, Problems, TaskReport, Wait};
 pub(crate) use requests::Request;
 #[cfg(feature = "serve")]
 pub(crate) use roll::Roll;
+#[cfg(feature = "postgres")]
+pub(crate) use seats::{Seat, Seats};
 pub(crate) use settle::Standing;
 use statements::Statements;
 pub(crate) use watch::{Orphan, Watcher};

@@ -38,18 +38,7 @@ pub(super) fn set_aside(
 /// Another process, which may have been stopped, does not let go within `busy_timeout`.
 pub(super) fn guard(path: &Path, busy_timeout: Duration) -> io::Result<Flock<File>> {
     let since = Instant::now();
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        // A pipe in its place has nobody who reads from it.
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(with_suffix(path, ".lock"))?;
-    if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o600 != 0o600) {
-        // Made just now, under a mask for new files that takes rights away that its owner needs.
-        let _ = file.set_permissions(Permissions::from_mode(0o600));
-    }
+    let mut file = lock_file(&with_suffix(path, ".lock"), true)?;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
@@ -61,6 +50,23 @@ pub(super) fn guard(path: &Path, busy_timeout: Duration) -> io::Result<Flock<Fil
         };
         thread::sleep(POLL);
     }
+}
+
+/// Opens a file that is there to be locked; with `make` it is made (mode 0600) if there is none.
+pub(super) fn lock_file(path: &Path, make: bool) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .create(make)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        // A pipe in its place has nobody who reads from it, and a link may lead to anybody's file.
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits())
+        .open(path)?;
+    if make && file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o600 != 0o600) {
+        // Made just now, under a mask for new files that takes rights away that its owner needs.
+        let _ = file.set_permissions(Permissions::from_mode(0o600));
+    }
+    Ok(file)
 }
 
 /// The log goes first: a log left beside a fresh database would be taken for the fresh one's.

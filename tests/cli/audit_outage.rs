@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Instant;
 
+use rusqlite::Connection;
 use serde_json::json;
 
 use crate::audit::{Machine, database, trail};
@@ -78,6 +79,40 @@ fn a_call_that_has_no_time_does_not_try_the_database() {
     assert_eq!((&receipt["audit"], &receipt["warnings"]), (&json!("queued"), &json!([])));
     server.set_nonblocking(true).expect("a listener that does not wait");
     assert_eq!(server.accept().expect_err("nobody").kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn while_a_database_is_left_alone_nobody_knocks_however_urgent_it_is() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    server.set_nonblocking(true).expect("a listener that does not wait");
+    let url = format!("postgres://ana@{}/silent?sslmode=disable", server.local_addr().expect("an address"));
+    let machine = Machine::of(&url);
+    let knocks = || std::iter::from_fn(|| server.accept().ok()).count();
+    machine.emit(["--background", "never", "--deadline", "1s", "-s", "starting", "Begin"]);
+    assert!(knocks() > 0);
+    for status in ["blocked", "error", "complete"] {
+        assert_eq!(machine.emit(["--background", "never", "-s", status, "Go on"])["audit"], "queued");
+        assert_eq!(knocks(), 0, "{status}");
+    }
+}
+
+#[test]
+fn what_is_urgent_sets_out_before_the_cache_is_free() {
+    let cluster = Cluster::shared();
+    let (database, url) = database(cluster);
+    let machine = Machine::of(&url);
+    machine.emit(["-s", "starting", "Begin"]);
+    let writer = Connection::open(machine.sandbox.cache_path()).expect("a cache");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("nobody else uses it");
+    let urgent = machine.sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "--json", "Stop"]).spawn();
+    let connected = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'agent-checkpoint'
+                         AND datname = current_database()";
+    wait_for("its connection", || (cluster.sql_in(&database, connected) == "1").then_some(()));
+    writer.execute_batch("ROLLBACK").expect("the end of a lock");
+    let output = urgent.wait_with_output().expect("an output");
+    let receipt: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(receipt["audit"], "sent");
+    assert_eq!(trail(cluster, &database), ["Begin|0", "Stop|0"]);
 }
 
 #[test]

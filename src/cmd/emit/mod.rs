@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::deliver::{PATIENCE, Sender};
 use super::forward::Forwarder;
 #[cfg(feature = "postgres")]
-use super::forward::Place;
+use super::forward::{Departure, Place};
 #[cfg(feature = "postgres")]
 use super::interact::elsewhere::Taken;
 use super::receipt::{Audited, Receipt, broken, conversation};
@@ -48,6 +48,9 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         return dry_run::dry_run(&draft, &config, &ui);
     }
     let sender = Sender::new(&config, false, Some(deadline)).map(|sender| sender.watched(&ui));
+    let forwarder = Forwarder::new(&config);
+    #[cfg(feature = "postgres")]
+    let departure = depart(forwarder.as_ref(), (&draft, &config), deadline);
     let mut store = open(&config, &ui, super::busy_max(&config));
     if let Ok(store) = &mut store
         && let Some(inside) = wrapper::inside(store, config.agent_id.as_deref())
@@ -65,7 +68,9 @@ pub(super) fn run(global: &GlobalArgs, args: EmitArgs) -> anyhow::Result<Exit> {
         draft: &draft,
         link: sender.as_ref().map(|sender| sender.link().clone()),
         sender,
-        forwarder: Forwarder::new(&config),
+        forwarder,
+        #[cfg(feature = "postgres")]
+        departure,
         #[cfg(feature = "postgres")]
         started,
         #[cfg(feature = "postgres")]
@@ -104,6 +109,9 @@ struct Emission<'a> {
     link: Option<Link>,
     /// `None` when no database is configured, or none that works.
     forwarder: Option<Forwarder>,
+    /// The way to the database, where it was begun before the cache was open.
+    #[cfg(feature = "postgres")]
+    departure: Option<Departure>,
     #[cfg(feature = "postgres")]
     started: Instant,
     /// What people did elsewhere and was heard of.
@@ -120,6 +128,22 @@ struct Emission<'a> {
     is_left_alone: bool,
     /// Whether the exit code is to say that a person wants the agent to stop.
     obeys: bool,
+}
+
+/// Whether the database is to be told at once whatever becomes of the checkpoint: it ends a task, or needs somebody.
+fn tells_anyway(draft: &Draft, config: &Config) -> bool {
+    config.background != BackgroundChoice::Always && (draft.status.is_immediate() || draft.force)
+}
+
+/// Begins to connect to the database before the cache is open, where that can be known.
+#[cfg(feature = "postgres")]
+fn depart(
+    forwarder: Option<&Forwarder>,
+    (draft, config): (&Draft, &Config),
+    deadline: Instant,
+) -> Option<Departure> {
+    let (forwarder, cache) = (forwarder?, config.cache.as_deref()?);
+    if tells_anyway(draft, config) { forwarder.depart(cache, share::share_of(deadline)?) } else { None }
 }
 
 /// Claims the next entry in reach. Nobody else's is begun just to be given up with its answer on the way.
@@ -204,26 +228,29 @@ impl Emission<'_> {
     }
 
     /// Records the checkpoint; claims its entry or appoints a courier in the same transaction.
-    fn record(&self, store: &mut Store) -> Result<Outset, StoreError> {
+    fn record(&mut self, store: &mut Store) -> Result<Outset, StoreError> {
         let at = now();
         let policy = record::policy(self.config);
+        #[cfg(feature = "postgres")]
+        let (departure, path) = (self.departure.take(), store.path().to_owned());
+        let this = &*self;
         store.write(|tx| {
             // The way is long: it is begun as soon as it is known that it will be gone.
-            let is_certain = self.tells_anyway();
-            let is_early = is_certain && self.may_be_told(tx, at)?;
+            let is_certain = tells_anyway(this.draft, this.config);
+            let is_early = is_certain && this.may_be_told(tx, at)?;
             #[cfg(feature = "postgres")]
-            let place = if is_early { self.set_out(tx, at)? } else { None };
-            let noted = record::record(tx, self.draft, &policy, at)?;
-            let mut outset = self.begin(tx, noted, at)?;
-            let is_late = !is_certain && self.tells(&outset.plan) && self.may_be_told(tx, at)?;
+            let place = if is_early { this.set_out((tx, &path), at, departure)? } else { None };
+            let noted = record::record(tx, this.draft, &policy, at)?;
+            let mut outset = this.begin(tx, noted, at)?;
+            let is_late = !is_certain && this.tells(&outset.plan) && this.may_be_told(tx, at)?;
             outset.is_told = is_early || is_late;
             #[cfg(feature = "postgres")]
             {
-                outset.place = if is_late { self.set_out(tx, at)? } else { place };
+                outset.place = if is_late { this.set_out((tx, &path), at, None)? } else { place };
             }
             if !outset.is_told && matches!(outset.claim, Claim::Nothing) {
-                let way = (self.link.as_ref(), self.forwarder.as_ref());
-                outset.courier = courier::appoint(tx, self.config, way, at)?;
+                let way = (this.link.as_ref(), this.forwarder.as_ref());
+                outset.courier = courier::appoint(tx, this.config, way, at)?;
             }
             Ok(outset)
         })
@@ -259,18 +286,12 @@ impl Emission<'_> {
     }
 
     /// Whether the database is to be told at once of what was recorded: that a task begins, or what is posted now. All else
-    /// goes with the next of these or of what is told [anyway](Self::tells_anyway), or with the courier.
+    /// goes with the next of these or of what is told [anyway](tells_anyway), or with the courier.
     fn tells(&self, plan: &Plan) -> bool {
         let append = &plan.append;
         let begins = append.task.key.is_none();
         let is_posted = append.checkpoint.delivery == Delivery::Queued;
         self.config.background != BackgroundChoice::Always && (begins || is_posted)
-    }
-
-    /// The same whatever becomes of it: what ends a task or needs somebody.
-    fn tells_anyway(&self) -> bool {
-        let is_urgent = self.draft.status.is_immediate() || self.draft.force;
-        self.config.background != BackgroundChoice::Always && is_urgent
     }
 
     /// The courier that must be started for what is left.

@@ -3,6 +3,7 @@
 //! A checkpoint is on disk before anybody is told of it; the way to the database may be opened while it is written. What
 //! the database then says may mean that it belongs to another task: as long as nobody has heard of it, it is planned anew.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{Emission, Outset};
@@ -12,7 +13,7 @@ use crate::checkpoint::outbox::Settlement;
 use crate::checkpoint::reconcile::{Verdict, judge};
 use crate::checkpoint::status::TaskState;
 use crate::checkpoint::time::Moment;
-use crate::cmd::forward::{Place, Session, Stop, resolve};
+use crate::cmd::forward::{Departure, Place, Session, Stop, resolve};
 use crate::cmd::{now, record};
 use crate::exit::one_line;
 use crate::store::{Claim, Store, StoreError, Tx};
@@ -23,10 +24,16 @@ const SHARE: u32 = 3;
 const SHARE_MIN: Duration = Duration::from_millis(200);
 
 impl Emission<'_> {
-    /// Begins to connect while the checkpoint is recorded. `None` where others have all places, or there is no time.
-    pub(super) fn set_out(&self, tx: &Tx<'_>, at: Moment) -> Result<Option<Place>, StoreError> {
+    /// Begins to connect while the checkpoint is recorded, or goes on with what was begun before. `None` where others have
+    /// all seats, or there is no time.
+    pub(super) fn set_out(
+        &self,
+        (tx, cache): (&Tx<'_>, &Path),
+        at: Moment,
+        before: Option<Departure>,
+    ) -> Result<Option<Place>, StoreError> {
         match (&self.forwarder, self.audit_deadline()) {
-            (Some(forwarder), Some(deadline)) => forwarder.set_out(tx, at, deadline),
+            (Some(forwarder), Some(deadline)) => forwarder.set_out((tx, cache), at, deadline, before),
             _ => Ok(None),
         }
     }
@@ -93,9 +100,7 @@ impl Emission<'_> {
 
     /// `None` when the time is over: what is not even tried says nothing of the database, and holds nobody else back.
     pub(super) fn audit_deadline(&self) -> Option<Instant> {
-        let left = (self.started + self.config.deadline.min(crate::cmd::DAY))
-            .saturating_duration_since(Instant::now());
-        (!left.is_zero()).then(|| Instant::now() + (left / SHARE).max(SHARE_MIN).min(left))
+        share_of(self.started + self.config.deadline.min(crate::cmd::DAY))
     }
 
     fn say_refused(&mut self, reason: Result<Option<String>, StoreError>) {
@@ -248,4 +253,11 @@ impl Emission<'_> {
         (outset.plan.append.task.id, outset.plan.append.task.thread_ts) = (task.id, task.thread_ts);
         Ok(())
     }
+}
+
+/// By when the database is done with, of the time until `deadline`.
+pub(super) fn share_of(deadline: Instant) -> Option<Instant> {
+    let now = Instant::now();
+    let left = deadline.saturating_duration_since(now);
+    (!left.is_zero()).then(|| now + (left / SHARE).max(SHARE_MIN).min(left))
 }

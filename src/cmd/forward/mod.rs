@@ -10,6 +10,7 @@ mod session;
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,17 +28,13 @@ use crate::checkpoint::time::Moment;
 use crate::config::Config;
 use crate::config::database::{Audit, Database};
 use crate::delivery::retry;
-use crate::store::{Owner, Store, StoreError, Trail, Tx, Unsent};
+use crate::store::{Seat, Seats, Store, StoreError, Trail, Tx, Unsent};
 
-/// How many processes that share a cache speak with a database at once.
-const SEATS: u32 = 4;
 /// How soon to look whether one of them is done, and how often in the end.
 const POLL: Duration = Duration::from_millis(5);
 const POLL_MAX: Duration = Duration::from_millis(40);
 /// Whoever waited for a place, or for a slow disk, and has less time left than this leaves it to others.
 const HURRY: Duration = Duration::from_millis(100);
-/// How much longer than its work a seat is kept, should its holder die.
-const SEAT_MARGIN: Duration = Duration::from_secs(5);
 /// How many checkpoints a batch has at most, and about how many bytes.
 const BATCH: (usize, usize) = (2000, 4 * 1024 * 1024);
 /// How many of them a call takes along that has something of its own to tell.
@@ -64,7 +61,6 @@ pub(super) struct Forwarder {
     database: Arc<Database>,
     /// What the cache knows the database by; holds no secret.
     name: String,
-    owner: Owner,
     /// By which what people did elsewhere is judged.
     rules: Rules,
     /// When this process last told everything.
@@ -73,15 +69,20 @@ pub(super) struct Forwarder {
     heard_up_to: Cell<Option<Uuid>>,
 }
 
-/// A place among the few processes of a cache that speak with the database at once.
-pub(super) struct Place {
-    seat: String,
-    trail: Trail,
+/// A seat among the few processes of a cache that speak with the database at once.
+pub(super) struct Departure {
+    seat: Seat,
     since: Instant,
-    /// By when everything is to be told.
-    deadline: Instant,
     /// The connection, where it was begun already.
     dial: Option<Dial>,
+}
+
+/// The same, with what the cache knows of the database.
+pub(super) struct Place {
+    departure: Departure,
+    trail: Trail,
+    /// By when everything is to be told.
+    deadline: Instant,
 }
 
 impl Place {
@@ -147,7 +148,6 @@ impl Forwarder {
         Some(Self {
             name: format!("audit|{}", database.fingerprint()),
             database: Arc::clone(database),
-            owner: Owner::current(now()),
             rules: Rules::of(config),
             passed_at: Cell::new(None),
             heard_up_to: Cell::new(None),
@@ -256,14 +256,18 @@ impl Forwarder {
         match &done {
             Ok(_) => {
                 if store.read(|tx| tx.failures(&hold))? > 0 {
+                    Seats::of(store.path()).lift();
                     store.write_relaxed(|tx| tx.lift(&hold))?;
                 }
             }
             Err(Stop::Database(_)) => {
-                store.write_relaxed(|tx| {
+                let until = store.write_relaxed(|tx| {
                     let at = now();
-                    tx.rest(&hold, retry::network_rest(tx.failures(&hold)?, at), at)
+                    let until = retry::network_rest(tx.failures(&hold)?, at);
+                    tx.rest(&hold, until, at)?;
+                    Ok(until)
                 })?;
+                Seats::of(store.path()).hold(until);
             }
             Err(Stop::Cache(_) | Stop::Crowded) => {}
         }
@@ -293,32 +297,36 @@ impl Forwarder {
         self.arrive(store, place)
     }
 
-    /// Takes a place in a transaction that records something to be told. `None` when others have them all.
-    fn place(&self, tx: &Tx<'_>, at: Moment, deadline: Instant) -> Result<Option<Place>, StoreError> {
-        let trail = tx.trail(&self.name, at)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let until = at.plus(left.min(super::BUSY_MAX) + SEAT_MARGIN);
-        let seat = tx.take_seat(&self.name, SEATS, &self.owner, (at, until))?;
-        Ok(seat.map(|seat| Place { seat, trail, since: Instant::now(), deadline, dial: None }))
+    /// Begins to connect before the cache is open, for what is told whatever is in it. `None` where others have all seats,
+    /// the database is to be left alone, or this cache has never had to do with one.
+    pub(super) fn depart(&self, cache: &Path, deadline: Instant) -> Option<Departure> {
+        Seats::of(cache).take_early(now()).map(|seat| self.dial(seat, deadline))
     }
 
-    /// The same, and begins to connect: the database gets ready while the transaction is written to the disk.
+    /// The same in a transaction that records something to be told: the database gets ready while that is written to the
+    /// disk. Goes on with what was begun before.
     pub(super) fn set_out(
         &self,
-        tx: &Tx<'_>,
+        (tx, store): (&Tx<'_>, &Path),
         at: Moment,
         deadline: Instant,
+        before: Option<Departure>,
     ) -> Result<Option<Place>, StoreError> {
-        let place = self.place(tx, at, deadline)?;
-        let by = deadline.min(Instant::now() + CONNECT_MAX);
-        Ok(place.map(|place| Place { dial: Dial::begin(&self.database, by), ..place }))
+        let begin = || Seats::of(store).take().map(|seat| self.dial(seat, deadline));
+        let Some(departure) = before.or_else(begin) else { return Ok(None) };
+        Ok(Some(Place { departure, trail: tx.trail(&self.name, at)?, deadline }))
+    }
+
+    fn dial(&self, seat: Seat, deadline: Instant) -> Departure {
+        let since = Instant::now();
+        Departure { seat, since, dial: Dial::begin(&self.database, deadline.min(since + CONNECT_MAX)) }
     }
 
     /// Connects from a place that was taken, without a word yet.
     pub(super) fn arrive(
         &self,
         store: &mut Store,
-        Place { seat, trail, since, deadline, dial }: Place,
+        Place { departure: Departure { seat, since, dial }, trail, deadline }: Place,
     ) -> Result<Session<'_>, Stop> {
         let now = Instant::now();
         // A slow disk may have taken the time.
@@ -333,58 +341,45 @@ impl Forwarder {
             Some(dial) => dial.finish().map_err(Stop::Database),
             None => connect(&self.database, greet_by).map_err(Stop::Database),
         };
-        match client {
-            Ok(client) => Ok(Session {
-                forwarder: self,
-                latency: client.took() / 2,
-                client,
-                seat,
-                offset: trail.offset.unwrap_or(ClockOffset(0)),
-                trail,
-                judged: None,
-                waiting,
-                advanced: None,
-                looked_at: BTreeSet::new(),
-                waits_for: Vec::new(),
-                cancels: Vec::new(),
-                greet_by,
-                deadline,
-            }),
-            Err(stop) => {
-                store.write_relaxed(|tx| tx.leave_office(&seat, &self.owner))?;
-                Err(stop)
-            }
-        }
+        let client = client?;
+        Ok(Session {
+            forwarder: self,
+            latency: client.took() / 2,
+            client,
+            seat,
+            offset: trail.offset.unwrap_or(ClockOffset(0)),
+            trail,
+            judged: None,
+            waiting,
+            advanced: None,
+            looked_at: BTreeSet::new(),
+            waits_for: Vec::new(),
+            cancels: Vec::new(),
+            greet_by,
+            deadline,
+        })
     }
 
     fn take_place(&self, store: &mut Store, deadline: Instant) -> Result<Place, Stop> {
-        let mut waited = false;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // A connection that others leave no time for says nothing of the database.
-            if waited && left < HURRY {
-                return Err(Stop::Crowded);
-            }
-            match store.write_relaxed(|tx| self.place(tx, now(), deadline))? {
-                Some(place) => return Ok(place),
-                None if left.is_zero() => return Err(Stop::Crowded),
-                None => self.await_seat(store, deadline)?,
-            }
-            waited = true;
-        }
+        let seat = take_seat(&Seats::of(store.path()), deadline).ok_or(Stop::Crowded)?;
+        let trail = store.write_relaxed(|tx| tx.trail(&self.name, now()))?;
+        Ok(Place { departure: Departure { seat, since: Instant::now(), dial: None }, trail, deadline })
     }
+}
 
-    /// Waits until somebody leaves, or the time is over.
-    fn await_seat(&self, store: &mut Store, deadline: Instant) -> Result<(), Stop> {
-        let mut poll = POLL;
-        while !store.read(|tx| tx.has_free_seat(&self.name, SEATS, &self.owner, now()))? {
-            if deadline.saturating_duration_since(Instant::now()) <= poll {
-                return Err(Stop::Crowded);
-            }
-            thread::sleep(poll);
-            poll = (poll * 2).min(POLL_MAX);
+/// Takes a seat as soon as somebody leaves. `None` when the time is over before: a connection that others leave no time for
+/// says nothing of the database.
+fn take_seat(seats: &Seats, deadline: Instant) -> Option<Seat> {
+    let mut poll = POLL;
+    loop {
+        if let Some(seat) = seats.take() {
+            return Some(seat);
         }
-        Ok(())
+        if deadline.saturating_duration_since(Instant::now()) <= HURRY + poll {
+            return None;
+        }
+        thread::sleep(poll);
+        poll = (poll * 2).min(POLL_MAX);
     }
 }
 
@@ -411,19 +406,18 @@ mod tests {
     fn whoever_gets_a_place_in_the_last_moment_says_nothing_of_the_database() {
         let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (forwarder, mut store, _dir) = connecting_to(&silent);
-        let other = Owner::current(Moment(0));
-        let (began, at) = (Instant::now(), now());
-        let until = at.plus(Duration::from_millis(1000));
-        let all = store.write_relaxed(|tx| {
-            for seat in 0..SEATS {
-                tx.appoint_courier(&format!("{}|{seat}", forwarder.name), &other, at, until)?;
-            }
-            Ok(())
+        let began = Instant::now();
+        let seats = Seats::of(store.path());
+        let mut all: Vec<_> = std::iter::from_fn(|| seats.take()).collect();
+        let first = all.pop().expect("a seat");
+        let leaves = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(1000).saturating_sub(began.elapsed()));
+            drop(first);
         });
-        all.expect("every place");
         let stop =
             forwarder.enter(&mut store, began + Duration::from_millis(1090)).err().expect("no session");
         assert!(matches!(stop, Stop::Crowded), "{stop:?}");
+        leaves.join().expect("an end");
     }
 
     #[test]
@@ -431,13 +425,15 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (forwarder, mut store, _dir) = connecting_to(&silent);
         let deadline = Instant::now() + Duration::from_millis(300);
-        let place = store.write_relaxed(|tx| forwarder.set_out(tx, now(), deadline));
+        let path = store.path().to_owned();
+        let place = store.write_relaxed(|tx| forwarder.set_out((tx, &path), now(), deadline, None));
         let place = place.expect("a transaction").expect("a place");
         // So long the transaction took.
         thread::sleep(Duration::from_millis(230));
         let stop = forwarder.arrive(&mut store, place).err().expect("no session");
         assert!(matches!(stop, Stop::Crowded), "{stop:?}");
-        let free = store.read(|tx| tx.has_free_seat(&forwarder.name, 1, &Owner::current(Moment(0)), now()));
-        assert!(free.expect("a look"), "the place is left");
+        let seats = Seats::of(&path);
+        let free: Vec<_> = std::iter::from_fn(|| seats.take()).collect();
+        assert_eq!(free.len(), 4, "the seat is left");
     }
 }

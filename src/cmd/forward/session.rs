@@ -17,13 +17,14 @@ use crate::checkpoint::id::{CheckpointKey, TaskId, TaskKey};
 use crate::checkpoint::time::{Moment, millis};
 use crate::cmd::interact::elsewhere::Called;
 use crate::cmd::now;
-use crate::store::{Batch, Store, StoreError, Trail, Tx};
+use crate::store::{Batch, Seat, Store, StoreError, Trail, Tx};
 
 /// A connection while rows are told.
 pub(in crate::cmd) struct Session<'a> {
     pub(super) forwarder: &'a Forwarder,
     pub(super) client: Client,
-    pub(super) seat: String,
+    /// Given up with the connection.
+    pub(super) seat: Seat,
     pub(super) offset: ClockOffset,
     /// How long a word takes to the server, at most.
     pub(super) latency: Duration,
@@ -344,12 +345,15 @@ impl Session<'_> {
     pub(in crate::cmd) fn close(self, store: &mut Store) -> Result<(), StoreError> {
         let Self { forwarder, client, seat, advanced, cancels, offset, .. } = self;
         drop(client);
+        drop(seat);
+        if advanced.is_none() && cancels.is_empty() {
+            return Ok(());
+        }
         store.write_relaxed(|tx| {
             if let Some(batch) = &advanced {
                 tx.audited(&forwarder.name, batch, offset, now())?;
             }
-            cancels.iter().try_for_each(|(task, wanted)| tx.take_over_cancel(*task, wanted, now()))?;
-            tx.leave_office(&seat, &forwarder.owner)
+            cancels.iter().try_for_each(|(task, wanted)| tx.take_over_cancel(*task, wanted, now()))
         })
     }
 }

@@ -121,7 +121,6 @@ fn a_life(cache: &mut Cache) {
             tx.known_trail("audit")?;
             tx.trail_waits(&trail)?;
             tx.has_urgent_audit(&trail)?;
-            tx.take_seat("audit", 2, &owner(1), (now, until))?;
             let batch = tx.audit_batch(&trail, 2, 1000)?;
             tx.batch_again(&batch)?;
             tx.audit_of(&trail, recorded.checkpoint)?;
@@ -133,8 +132,7 @@ fn a_life(cache: &mut Cache) {
             tx.asking_tasks(now)?;
             tx.watched_tasks()?;
             tx.mark_passed_on(recorded.task, uuid::Uuid::nil(), "taken")?;
-            tx.is_passed_on(recorded.task, uuid::Uuid::nil(), "taken")?;
-            tx.leave_office("audit|0", &owner(1))
+            tx.is_passed_on(recorded.task, uuid::Uuid::nil(), "taken")
         });
         cache.pass(seconds(5));
     }

@@ -589,7 +589,8 @@ fn a_waiting_ask_is_small_and_idle() {
     let (before, since) = (ticks(), Instant::now());
     thread::sleep(Duration::from_secs(2));
     let used = ticks() - before;
-    assert!(used <= 10, "{used} ticks in {:?}", since.elapsed());
+    let took = since.elapsed();
+    assert!(u128::from(used) <= took.as_millis() / 200, "{used} ticks in {took:?}");
     scene.sandbox.cmd(["answer", &asker.id, "--approve"]).run().success();
     assert_eq!(asker.end().code, Some(0));
 }

@@ -25,6 +25,7 @@ fn without_a_server_a_checkpoint_is_recorded_and_posted() {
     // It is asked once, though there would be more to tell when the thread is open.
     let warned = "recorded, but not in the audit trail yet (queued): 127.0.0.1:1 refused the connection";
     assert_eq!(receipt["warnings"], json!([warned]));
+    machine.sandbox.prolong_rests();
     // Within the back-off nobody tries, so nobody warns either; to a strict caller it is not done.
     let receipt = machine.emit(["-s", "blocked", "Go on"]);
     assert_eq!((&receipt["audit"], &receipt["warnings"]), (&json!("queued"), &json!([])));
@@ -90,6 +91,7 @@ fn while_a_database_is_left_alone_nobody_knocks_however_urgent_it_is() {
     let knocks = || std::iter::from_fn(|| server.accept().ok()).count();
     machine.emit(["--background", "never", "--deadline", "1s", "-s", "starting", "Begin"]);
     assert!(knocks() > 0);
+    machine.sandbox.prolong_rests();
     for status in ["blocked", "error", "complete"] {
         assert_eq!(machine.emit(["--background", "never", "-s", status, "Go on"])["audit"], "queued");
         assert_eq!(knocks(), 0, "{status}");
@@ -296,7 +298,8 @@ fn doctor_says_how_many_rows_wait_and_for_how_long() {
     let machine = Machine::of(NOBODY);
     machine.emit(["-s", "starting", "Begin"]);
     let said = checks(&machine, "trail");
-    assert_eq!(said[0].1.replace("1s", "0s"), "1 row waits for the database, the oldest for 0s");
+    let words = "1 row waits for the database, the oldest for ";
+    assert!(said[0].1.strip_prefix(words).is_some_and(|age| age.ends_with('s')), "{said:?}");
     machine.emit(["-s", "working", "Go on"]);
     let cache = rusqlite::Connection::open(machine.sandbox.cache_path()).expect("the cache");
     cache.execute("UPDATE checkpoints SET created_at_ms = created_at_ms - 7200000", []).expect("two hours");

@@ -97,8 +97,10 @@ fn a_message_that_slack_stored_before_the_crash_is_found_and_not_sent_again() {
 #[test]
 fn what_was_recorded_but_not_yet_tried_is_sent_by_the_next_call() {
     let (slack, sandbox) = set_up();
-    slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(1) }]);
-    sandbox.cmd(["emit", "-a", "other", "--deadline", "300ms"]).run().success();
+    // Far more than it takes to record something and to be killed.
+    slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(8) }]);
+    sandbox.cmd(["emit", "-a", "other", "--deadline", "5s"]).run().success();
+    sandbox.env("AGENT_CHECKPOINT_DEADLINE", "30s");
     // Slack has asked everyone to wait: the next one has its turn, but has not called yet.
     let emit = sandbox.cmd(["emit", "-a", "bot", "-s", "blocked", "Needs help"]).spawn();
     wait_for("the record", || {

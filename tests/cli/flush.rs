@@ -128,8 +128,8 @@ fn rejected_messages_are_sent_again_only_when_asked() {
 fn what_is_left_at_the_deadline_is_told_with_75() {
     let (slack, sandbox) = set_up();
     leave(&sandbox, "bot", "Hello");
-    slack.script("chat.postMessage", vec![Fault::Status(503); 2]);
-    let output = sandbox.cmd(["flush", "--deadline", "700ms"]).run().code(75);
+    slack.script("chat.postMessage", vec![Fault::Status(503); 9]);
+    let output = sandbox.cmd(["flush", "--deadline", "3s"]).run().code(75);
     output
         .stdout_is("0 sent, 0 refused, 1 still waiting\n")
         .stderr_has("agent-checkpoint: 1 still waiting at the deadline: ")

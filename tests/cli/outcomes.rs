@@ -291,6 +291,7 @@ fn a_message_that_others_outage_holds_back_says_so() {
     scene.sandbox.env("SLACK_API_URL", nobody_there());
     let emit = |agent| scene.emit(["-a", agent, "--deadline", "300ms", "one"]).run().success();
     assert!(text(&emit("first").json(), "error").ends_with("connection refused"));
+    scene.sandbox.prolong_rests();
     let output = emit("second").stderr_has("not in Slack yet (queued): Slack could not be reached\n");
     assert_eq!(text(&output.json(), "error"), "Slack could not be reached");
 }
@@ -312,11 +313,12 @@ fn the_deadline_is_kept_whatever_slack_does() {
 #[test]
 fn a_retry_after_holds_every_agent_and_process_back() {
     let scene = Scene::bot();
-    scene.slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(2) }]);
-    let first = scene.emit(["-a", "first", "--deadline", "1500ms", "one"]).run().success().json();
-    assert_eq!(text(&first, "error"), "Slack's rate limit is reached (retry after 2 s)");
+    // Far more than the calls take.
+    scene.slack.script("chat.postMessage", vec![Fault::RateLimited { retry_after: Some(8) }]);
+    let first = scene.emit(["-a", "first", "--deadline", "5s", "one"]).run().success().json();
+    assert_eq!(text(&first, "error"), "Slack's rate limit is reached (retry after 8 s)");
     for agent in ["second", "third"] {
-        let words = ["-a", agent, "-c", "#general", "-s", "blocked", "--deadline", "300ms", "one"];
+        let words = ["-a", agent, "-c", "#general", "-s", "blocked", "--deadline", "2s", "one"];
         let receipt = scene.emit(words).run().success().json();
         assert_eq!(receipt["delivery"], "queued", "{receipt}");
         assert_eq!(text(&receipt, "error"), "Slack asked everyone to wait");
@@ -324,7 +326,7 @@ fn a_retry_after_holds_every_agent_and_process_back() {
     }
     assert_eq!(scene.slack.requests().len(), 1);
     // Whoever has the time waits for it.
-    scene.sent(["-a", "fourth", "--status", "error", "one"]);
+    scene.sent(["-a", "fourth", "--status", "error", "--deadline", "30s", "one"]);
     scene.flush();
     assert_eq!(scene.slack.roots().len(), 4);
 }

@@ -106,9 +106,10 @@ fn a_command_that_cannot_be_started_is_an_error_in_slack_too() {
 #[test]
 fn a_command_that_takes_too_long_says_so() {
     let scene = Scene::bot();
-    run(&scene, &["--timeout", "100ms"], "echo working; exec sleep 60").code(124);
+    // Far more than it takes to say that.
+    run(&scene, &["--timeout", "3s"], "echo working; exec sleep 60").code(124);
     let checkpoint = checkpoints(&scene).pop().expect("an end");
-    assert_eq!(text(&checkpoint, "error"), "stopped: its time was over after 0s");
+    assert!(text(&checkpoint, "error").starts_with("stopped: its time was over after "), "{checkpoint}");
     assert_eq!(text(&checkpoint, "tail"), "working");
 }
 

@@ -371,9 +371,10 @@ fn after_the_time_out_the_child_is_told_to_end_and_then_killed_with_its_group() 
             let sandbox = &sandbox;
             scope.spawn(move || {
                 let script = script.replace('\'', r"'\''");
-                let options = format!("--timeout 600ms --kill-after {kill_after}");
+                // Far more than it takes to say who is to be looked for.
+                let options = format!("--timeout 3s --kill-after {kill_after}");
                 let line = format!("exec setsid \"$BIN\" run {options} -- sh -c '{script}'");
-                let output = sandbox.shell(&line).run().code(124).within(Duration::from_secs(15));
+                let output = sandbox.shell(&line).run().code(124).within(Duration::from_secs(20));
                 let pid: i32 = output.stdout.trim().parse().expect("a pid");
                 if pid != 0 {
                     wait_for("the descendant's end", || (!is_alive(pid)).then_some(()));

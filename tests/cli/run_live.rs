@@ -23,9 +23,10 @@ fn end(mut child: Child) -> Option<i32> {
 fn a_heartbeat_edits_the_card_and_posts_nothing() {
     let scene = Scene::bot();
     let child = start(&scene, &["--heartbeat", "300ms"], "cat");
+    // Whichever second an edit shows.
     wait_for("the card to show the time that passes", || {
         let root = scene.slack.roots().pop()?;
-        root.text.contains("\nElapsed: 1s").then_some(())
+        (root.text.contains("\nElapsed: ") && !root.text.contains("\nElapsed: 0s")).then_some(())
     });
     let root = scene.root();
     assert_eq!(scene.slack.thread(&root.ts).len(), 1);
@@ -144,16 +145,16 @@ fn what_the_command_says_of_itself_is_not_undone_by_a_heartbeat() {
 
 #[test]
 fn the_settings_of_run_come_from_the_environment_and_the_config_file_too() {
-    let config = "heartbeat = \"250ms\"\ntail = 1\ntimeout = \"500ms\"\nkill_after = \"100ms\"\n\
+    let config = "heartbeat = \"250ms\"\ntail = 1\ntimeout = \"3s\"\nkill_after = \"100ms\"\n\
                   progress_regex = '(?P<percent>[0-9]+)%'\n";
     let variables = [
         ("AGENT_CHECKPOINT_HEARTBEAT", "250ms"),
         ("AGENT_CHECKPOINT_TAIL", "1"),
-        ("AGENT_CHECKPOINT_TIMEOUT", "500ms"),
+        ("AGENT_CHECKPOINT_TIMEOUT", "3s"),
         ("AGENT_CHECKPOINT_KILL_AFTER", "100ms"),
         ("AGENT_CHECKPOINT_PROGRESS_REGEX", "(?P<percent>[0-9]+)%"),
     ];
-    for by_file in [true, false] {
+    crate::scene::side_by_side([true, false], |by_file| {
         let scene = Scene::bot();
         if by_file {
             scene.sandbox.write(scene.sandbox.config_path(), config);
@@ -166,10 +167,8 @@ fn the_settings_of_run_come_from_the_environment_and_the_config_file_too() {
         let child = start(&scene, &["--no-post"], script);
         assert_eq!(end(child), Some(124));
         let shown = scene.show("bot");
-        assert_eq!(
-            (text(&shown, "error"), &shown["progress"]),
-            ("stopped: its time was over after 0s", &Value::from(7))
-        );
+        assert!(text(&shown, "error").starts_with("stopped: its time was over after "), "{shown}");
+        assert_eq!(shown["progress"], 7);
         assert_eq!(text(&shown["checkpoints"][2], "tail"), "… 1 line before\ntwo");
         assert!(shown["seen_at"].as_str() > shown["started_at"].as_str(), "a heartbeat: {shown}");
         // Flags go first.
@@ -179,7 +178,7 @@ fn the_settings_of_run_come_from_the_environment_and_the_config_file_too() {
             scene.show("bot")["checkpoints"].as_array().expect("some").last().expect("one")["tail"],
             Value::Null
         );
-    }
+    });
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn on_a_terminal_the_time_out_ends_the_child_and_its_descendants_alone() {
             scope.spawn(move || {
                 let terminal = Terminal::open();
                 let line =
-                    "sh -c '$BIN run --timeout 600ms --kill-after 700ms -- sh -c \"$SCRIPT\"; echo code $?'";
+                    "sh -c '$BIN run --timeout 3s --kill-after 700ms -- sh -c \"$SCRIPT\"; echo code $?'";
                 let mut child = terminal.start(sandbox, &format!("env SCRIPT='{script}' {line}"));
                 terminal.wait_shown("code 124\r\n");
                 let shown = terminal.shown();

@@ -237,7 +237,7 @@ fn a_locked_table_holds_up_neither_slack_nor_health() {
                 let since = Instant::now();
                 assert_eq!(server.get("/health").status, 200);
                 assert_eq!(signed(&server).status, 200);
-                assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+                assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
                 quick += 1;
                 thread::sleep(Duration::from_millis(50));
             }

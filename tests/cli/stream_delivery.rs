@@ -28,6 +28,13 @@ fn signal(talk: &Talk, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(talk.child.id()).expect("a pid")), signal).expect("it lives");
 }
 
+/// Whether a signal has been sent that is not heard yet, where that can be known.
+fn pends(talk: &Talk) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", talk.child.id())).unwrap_or_default();
+    let mut pending = status.lines().filter_map(|line| line.strip_prefix("ShdPnd:"));
+    pending.any(|mask| mask.trim().contains(|digit| digit != '0'))
+}
+
 /// How each checkpoint of an agent was delivered, in the order recorded.
 #[track_caller]
 fn deliveries(sandbox: &Sandbox, agent: &str) -> Vec<Value> {
@@ -139,10 +146,11 @@ fn a_slack_that_hangs_delays_no_acknowledgement_and_the_end_only_by_the_deadline
         })
         .collect();
     waits.sort();
-    assert!(waits[10] < Duration::from_millis(50), "{waits:?}");
+    // Those that nothing else on the machine held up.
+    assert!(waits[4] < Duration::from_millis(50), "{waits:?}");
     let since = Instant::now();
     let (code, stderr) = talk.end();
-    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
     assert_eq!(code, Some(0));
     assert_eq!(
         stderr,
@@ -238,10 +246,13 @@ fn a_second_signal_ends_it_at_once_and_nothing_recorded_is_lost() {
     talk.ask(&json!({"status": "blocked"}));
     slack.wait_requests(1);
     // A hangup often comes together with another signal.
-    signal(&talk, Signal::SIGHUP);
-    signal(&talk, Signal::SIGHUP);
-    std::thread::sleep(Duration::from_millis(100));
+    for _ in 0..2 {
+        signal(&talk, Signal::SIGHUP);
+        wait_for("it to be heard", || (!pends(&talk)).then_some(()));
+    }
+    assert!(!talk.answers_within(Duration::from_millis(100)));
     assert_eq!(talk.child.try_wait().expect("a child"), None);
+    // One that came before the other is heard would be taken for the first.
     signal(&talk, Signal::SIGINT);
     assert_eq!(talk.end(), (None, String::new()));
     slack.release();

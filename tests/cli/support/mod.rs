@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rusqlite::Connection;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tempfile::TempDir;
@@ -176,6 +177,25 @@ impl Sandbox {
     /// Where the program keeps its cache.
     pub(crate) fn cache_path(&self) -> PathBuf {
         self.home().join(".local/state/agent-checkpoint/cache.db")
+    }
+
+    /// Prolongs by twenty seconds the time for which all that failed is left alone, which is a second at first: a busy machine
+    /// may take that long for the next call.
+    ///
+    /// # Panics
+    /// When there is no cache.
+    #[track_caller]
+    pub(crate) fn prolong_rests(&self) {
+        const MORE: Duration = Duration::from_secs(20);
+        let cache = made("the cache", Connection::open(self.cache_path()));
+        let sql = "UPDATE paces SET hold_until_ms = hold_until_ms + ?1 WHERE failures > 0";
+        made("more time", cache.execute(sql, [i64::try_from(MORE.as_millis()).unwrap_or_default()]));
+        // What those look at who set out before the cache is open.
+        let mark = self.cache_path().with_file_name("cache.db.away");
+        if let Ok(until) = fs::metadata(&mark).and_then(|mark| mark.modified()) {
+            let file = made("its mark", fs::File::options().write(true).open(mark));
+            made("more time", file.set_modified(until + MORE));
+        }
     }
 
     /// Where the program looks for its configuration.

@@ -31,7 +31,7 @@ impl Tx<'_> {
         now: Moment,
         until: Moment,
     ) -> Result<bool, StoreError> {
-        if !self.is_vacant(link, owner, now)? {
+        if self.is_held("SELECT owner, until_ms FROM couriers WHERE link = ?1", link, owner, now)? {
             return Ok(false);
         }
         self.connection.execute(
@@ -40,11 +40,6 @@ impl Tx<'_> {
             params![link, owner.as_str(), until.0],
         )?;
         Ok(true)
-    }
-
-    /// Whether nobody else who lives has this office.
-    pub(super) fn is_vacant(&self, link: &str, owner: &Owner, now: Moment) -> Result<bool, StoreError> {
-        Ok(!self.is_held("SELECT owner, until_ms FROM couriers WHERE link = ?1", link, owner, now)?)
     }
 
     /// Passes a courier's office from the process that started it to the courier itself; false if it was lost.

@@ -1,9 +1,10 @@
 //! The audit trail when its database is away, slow, full or of another opinion: nobody waits for it and nothing is lost.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpListener;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde_json::json;
@@ -115,6 +116,34 @@ fn what_is_urgent_sets_out_before_the_cache_is_free() {
     let receipt: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(receipt["audit"], "sent");
     assert_eq!(trail(cluster, &database), ["Begin|0", "Stop|0"]);
+}
+
+#[test]
+fn whoever_set_out_for_nothing_leaves_the_database_before_it_posts() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("postgres://ana@{}/any?sslmode=disable", server.local_addr().expect("an address"));
+    let slack = FakeSlack::start();
+    let machine = Machine::with_slack(&url, &slack);
+    machine.emit_alone(["-s", "starting", "Begin"]);
+    let (cache, posted) = (machine.sandbox.cache_path(), slack.requests().len());
+    // As after a call with a database, and a newer program's.
+    fs::write(cache.with_file_name("cache.db.seat-1"), "").expect("a seat");
+    let newer = Connection::open(cache).expect("a cache");
+    newer.pragma_update(None, "user_version", 99).expect("a version");
+    slack.hold();
+    let urgent = ["emit", "-a", "bot", "-s", "blocked", "--deadline", "60s", "Stop"];
+    let mut urgent = machine.sandbox.cmd(urgent).spawn();
+    let (mut client, _) = server.accept().expect("a connection");
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    let mut said = [0; 4096];
+    let _ = client.read(&mut said).expect("who it is");
+    client.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").expect("to let it in");
+    slack.wait_requests(posted + 1);
+    let length = client.read(&mut said).expect("a goodbye while it posts");
+    assert_eq!(said[..length], *b"X\0\0\0\x04");
+    assert_eq!(urgent.try_wait().expect("a child"), None);
+    slack.release();
+    assert_eq!(urgent.wait().expect("an end").code(), Some(0));
 }
 
 #[test]

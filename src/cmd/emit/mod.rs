@@ -231,15 +231,16 @@ impl Emission<'_> {
     fn record(&mut self, store: &mut Store) -> Result<Outset, StoreError> {
         let at = now();
         let policy = record::policy(self.config);
+        // What is not made use of is given up once the transaction is over: a goodbye may take its time.
         #[cfg(feature = "postgres")]
-        let (departure, path) = (self.departure.take(), store.path().to_owned());
+        let (mut departure, path) = (self.departure.take(), store.path().to_owned());
         let this = &*self;
         store.write(|tx| {
             // The way is long: it is begun as soon as it is known that it will be gone.
             let is_certain = tells_anyway(this.draft, this.config);
             let is_early = is_certain && this.may_be_told(tx, at)?;
             #[cfg(feature = "postgres")]
-            let place = if is_early { this.set_out((tx, &path), at, departure)? } else { None };
+            let place = if is_early { this.set_out((tx, &path), at, departure.take())? } else { None };
             let noted = record::record(tx, this.draft, &policy, at)?;
             let mut outset = this.begin(tx, noted, at)?;
             let is_late = !is_certain && this.tells(&outset.plan) && this.may_be_told(tx, at)?;

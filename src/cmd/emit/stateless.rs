@@ -19,6 +19,9 @@ impl Emission<'_> {
     /// Posts, or fails with exit code 1: then the checkpoint is neither recorded nor delivered. `known` is what could be
     /// read of the agent.
     pub(super) fn without_store(&mut self, why: &str, known: Option<Stored>) -> anyhow::Result<Receipt> {
+        // Nobody but the cache knows what there is to tell a database.
+        #[cfg(feature = "postgres")]
+        drop(self.departure.take());
         // A thread of another workspace is no place for us.
         let ours = self.sender.as_ref().map(Sender::credential);
         let known =

@@ -375,10 +375,10 @@ fn take_seat(seats: &Seats, deadline: Instant) -> Option<Seat> {
         if let Some(seat) = seats.take() {
             return Some(seat);
         }
-        if deadline.saturating_duration_since(Instant::now()) <= HURRY + poll {
+        thread::sleep(poll);
+        if deadline.saturating_duration_since(Instant::now()) < HURRY {
             return None;
         }
-        thread::sleep(poll);
         poll = (poll * 2).min(POLL_MAX);
     }
 }

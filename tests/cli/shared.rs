@@ -272,6 +272,22 @@ fn a_task_that_another_program_ended_is_never_revived_either() {
 }
 
 #[test]
+fn whoever_tells_late_of_what_came_before_the_end_elsewhere_hears_of_the_end_and_undoes_nothing() {
+    for said in ["blocked", "error"] {
+        let pair = Pair::new();
+        let first = pair.ours.emit(["-s", "starting", "Begin"]);
+        pair.other.emit(["-s", "blocked", "Stuck"]);
+        pair.other.emit_alone(["-s", said, "-p", "30", "Late"]);
+        pair.ours.emit(["-s", "complete", "Done"]);
+        pair.other.flush();
+        let rows = "SELECT status, progress, (SELECT count(*) FROM agent_checkpoints) FROM agent_tasks";
+        assert_eq!(pair.cluster.sql_in(&pair.database, rows), "completed|100|4", "{said}");
+        let shown = pair.other.sandbox.cmd(["show", "--json", "bot"]).run().success().json();
+        assert_eq!((&shown["task_id"], &shown["state"]), (&first["task_id"], &json!("completed")), "{said}");
+    }
+}
+
+#[test]
 fn an_error_on_one_machine_is_recovered_from_on_another() {
     let pair = Pair::new();
     let first = pair.ours.emit(["-s", "error", "--error", "exit 1", "Tests"]);

@@ -47,7 +47,7 @@ impl Emission<'_> {
         let session = match (outset.place.take(), self.audit_deadline()) {
             (Some(place), Some(deadline)) => forwarder.arrive(store, place.by(deadline)),
             (Some(place), None) => forwarder.arrive(store, place),
-            (None, Some(deadline)) => forwarder.enter(store, deadline),
+            (None, Some(deadline)) => forwarder.enter_unless_held(store, deadline),
             (None, None) => Err(Stop::Crowded),
         };
         let shared = session.and_then(|mut session| {

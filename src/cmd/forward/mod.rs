@@ -97,7 +97,7 @@ impl Place {
 pub(super) enum Stop {
     Cache(StoreError),
     Database(Trouble),
-    /// Others are speaking with the database already, and time is over.
+    /// Others are speaking with the database already, and time is over, or they have found that it is away.
     Crowded,
 }
 
@@ -263,6 +263,10 @@ impl Forwarder {
             Err(Stop::Database(_)) => {
                 let until = store.write_relaxed(|tx| {
                     let at = now();
+                    // Those who set out together fail together: that is one failure.
+                    if let Some(until) = self.held_until(tx, at)? {
+                        return Ok(until);
+                    }
                     let until = retry::network_rest(tx.failures(&hold)?, at);
                     tx.rest(&hold, until, at)?;
                     Ok(until)
@@ -294,6 +298,22 @@ impl Forwarder {
     /// Connects, without a word yet.
     pub(super) fn enter(&self, store: &mut Store, deadline: Instant) -> Result<Session<'_>, Stop> {
         let place = self.take_place(store, deadline)?;
+        self.arrive(store, place)
+    }
+
+    /// The same for whoever may be told to leave the database alone while all seats are taken.
+    ///
+    /// # Errors
+    /// The database is to be left alone by now, beside what [`enter`](Self::enter) returns.
+    pub(super) fn enter_unless_held(
+        &self,
+        store: &mut Store,
+        deadline: Instant,
+    ) -> Result<Session<'_>, Stop> {
+        let place = self.take_place(store, deadline)?;
+        if store.read(|tx| self.held_until(tx, now()))?.is_some() {
+            return Err(Stop::Crowded);
+        }
         self.arrive(store, place)
     }
 
@@ -435,5 +455,30 @@ mod tests {
         let seats = Seats::of(&path);
         let free: Vec<_> = std::iter::from_fn(|| seats.take()).collect();
         assert_eq!(free.len(), 4, "the seat is left");
+    }
+    #[test]
+    fn those_who_fail_together_hold_the_database_back_as_one() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (forwarder, mut store, _dir) = connecting_to(&silent);
+        let away = || Trouble::no_schema("db.example:5432", 0, 1);
+        for _ in 0..4 {
+            let failed: Result<(), _> = forwarder.remember(&mut store, Err(Stop::Database(away())));
+            assert!(failed.is_err());
+        }
+        let hold = forwarder.hold();
+        assert_eq!(store.read(|tx| tx.failures(&hold)).expect("a number"), 1);
+    }
+
+    #[test]
+    fn whoever_waited_for_a_seat_leaves_a_database_alone_that_others_found_away() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        silent.set_nonblocking(true).expect("a socket");
+        let (forwarder, mut store, _dir) = connecting_to(&silent);
+        let hold = forwarder.hold();
+        store.write(|tx| tx.rest(&hold, now().plus(PAUSE * 100), now())).expect("a hold");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let stop = forwarder.enter_unless_held(&mut store, deadline).err().expect("no session");
+        assert!(matches!(stop, Stop::Crowded), "{stop:?}");
+        assert!(silent.accept().is_err(), "nobody connected");
     }
 }

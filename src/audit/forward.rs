@@ -136,40 +136,25 @@ pub(crate) fn latest_tasks(
 /// # Errors
 /// What the server says, or that the deadline is over.
 pub(crate) fn task(client: &mut Client, id: TaskId, deadline: Instant) -> Result<Option<StoredRow>, Trouble> {
-    Ok(tasks(client, &[id], deadline)?.into_iter().next())
+    Ok(tasks(client, &[id], None, deadline)?.into_iter().next())
 }
 
-/// These tasks, as far as there are such.
+/// These tasks, as far as there are such; with `but_of` without those of which that cache was the last to say something.
 ///
 /// # Errors
 /// What the server says, or that the deadline is over.
 pub(crate) fn tasks(
     client: &mut Client,
     ids: &[TaskId],
-    deadline: Instant,
-) -> Result<Vec<StoredRow>, Trouble> {
-    let ids: Vec<String> = ids.iter().map(TaskId::to_string).collect();
-    let sql =
-        format!("SELECT {STORED} FROM unnest($1::text[]) AS g (id) JOIN agent_tasks t ON t.id = g.id::uuid");
-    many(client, &sql, &[(&ids, Type::TEXT_ARRAY)], deadline, |row| stored(row, 0))
-}
-
-/// These tasks, as far as the latest of them was told by another cache than this one.
-///
-/// # Errors
-/// What the server says, or that the deadline is over.
-pub(crate) fn told_by_others(
-    client: &mut Client,
-    ids: &[TaskId],
-    cache: &str,
+    but_of: Option<&str>,
     deadline: Instant,
 ) -> Result<Vec<StoredRow>, Trouble> {
     let ids: Vec<String> = ids.iter().map(TaskId::to_string).collect();
     let sql = format!(
         "SELECT {STORED} FROM unnest($1::text[]) AS g (id) JOIN agent_tasks t ON t.id = g.id::uuid
-         WHERE t.metadata #>> '{{agent_checkpoint,latest,cache}}' IS DISTINCT FROM $2"
+         WHERE $2 IS NULL OR t.metadata #>> '{{agent_checkpoint,latest,cache}}' IS DISTINCT FROM $2"
     );
-    many(client, &sql, &[(&ids, Type::TEXT_ARRAY), (&cache, Type::TEXT)], deadline, |row| stored(row, 0))
+    many(client, &sql, &[(&ids, Type::TEXT_ARRAY), (&but_of, Type::TEXT)], deadline, |row| stored(row, 0))
 }
 
 /// Tells the rows of a batch; says what the database has of its tasks now, and what people want of each.

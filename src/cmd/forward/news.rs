@@ -47,7 +47,7 @@ impl Forwarder {
         let ids: Vec<TaskId> = tasks.iter().map(|(_, id)| *id).collect();
         let asked = self
             .call(deadline)
-            .and_then(|mut client| Ok(forward::told_by_others(&mut client, &ids, cache, deadline)?));
+            .and_then(|mut client| Ok(forward::tasks(&mut client, &ids, Some(cache), deadline)?));
         let found = self.remember(store, asked)?;
         store.write_relaxed(|tx| {
             let at = now();

@@ -197,7 +197,7 @@ impl Session<'_> {
             return Ok(false);
         }
         let ids: Vec<TaskId> = concerned.iter().map(|(_, id)| TaskId(*id)).collect();
-        let found = forward::tasks(&mut self.client, &ids, self.deadline)?;
+        let found = forward::tasks(&mut self.client, &ids, None, self.deadline)?;
         let mut any = false;
         for theirs in found.into_iter().map(|row| row.task(self.offset)) {
             let key = concerned.iter().find(|(_, id)| *id == theirs.task.id.0).map(|(key, _)| *key);

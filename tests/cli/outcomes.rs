@@ -289,7 +289,7 @@ fn what_cannot_be_reached_is_queued_and_arrives_later() {
 fn a_message_that_others_outage_holds_back_says_so() {
     let scene = Scene::bot();
     scene.sandbox.env("SLACK_API_URL", nobody_there());
-    let emit = |agent| scene.emit(["-a", agent, "--deadline", "300ms", "one"]).run().success();
+    let emit = |agent| scene.emit(["-a", agent, "--deadline", "4s", "one"]).run().success();
     assert!(text(&emit("first").json(), "error").ends_with("connection refused"));
     scene.sandbox.prolong_rests();
     let output = emit("second").stderr_has("not in Slack yet (queued): Slack could not be reached\n");

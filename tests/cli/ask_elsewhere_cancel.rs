@@ -330,10 +330,8 @@ fn whoever_cancels_an_agent_that_has_ended_on_another_machine_is_told_that_and_n
     world.ours.emit(["-s", "starting", "Begin"]).run().success();
     world.ours.emit(["-s", "complete", "Done"]).run().success();
     world.ours.flush();
-    for (count, agent, said) in [(1, "bot", "bot has ended already."), (2, "bat", "There is no agent `bat`")]
-    {
-        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", &format!("cancel {agent}")).acked);
-        let told = world.ours.slack.wait_ephemerals(count)[count - 1].text.clone();
+    for (agent, said) in [("bot", "bot has ended already."), ("bat", "There is no agent `bat`")] {
+        let told = world.typed(&format!("cancel {agent}"));
         assert!(told.starts_with(said), "{told}");
     }
     assert_eq!(refused(&world.settled(1)), ["late"]);
@@ -346,8 +344,7 @@ fn whoever_cancels_an_agent_that_has_ended_elsewhere_is_told_that_by_a_machine_t
     let _server = world.serve_elsewhere();
     world.other.cmd(["emit", "-a", "bot", "-s", "starting", "Begin"]).run().success();
     world.ours.emit(["-s", "complete", "Done"]).run().success();
-    assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel bot").acked);
-    assert_eq!(world.ours.slack.wait_ephemerals(1)[0].text, "bot has ended already.");
+    assert_eq!(world.typed("cancel bot"), "bot has ended already.");
     assert_eq!(refused(&world.settled(1)), ["late"]);
 }
 
@@ -361,15 +358,12 @@ fn whoever_cancels_an_agent_that_never_listens_is_told_so_and_when_it_is_over() 
     };
     emit("starting");
     emit("blocked");
-    assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", "cancel bot").acked);
     let unheard = "It may never hear of it: so far its `emit` was given neither `--obey` nor `--json`.";
-    assert_eq!(
-        world.ours.slack.wait_ephemerals(1)[0].text,
-        format!("Passed on to the machine that this is for. {unheard}")
-    );
+    assert_eq!(world.typed("cancel bot"), format!("Passed on to the machine that this is for. {unheard}"));
+    let before = world.ours.slack.ephemerals().len();
     emit("blocked");
     emit("complete");
-    assert_eq!(world.ours.slack.wait_ephemerals(2)[1].text, "bot has ended already.");
+    assert_eq!(world.ours.slack.wait_ephemerals(before + 1)[before].text, "bot has ended already.");
     world.ours.flush();
     assert_eq!(refused(&world.settled(1)), ["late"]);
     // On the machine itself as well; once anybody listens, nothing of that is said.
@@ -379,9 +373,8 @@ fn whoever_cancels_an_agent_that_never_listens_is_told_so_and_when_it_is_over() 
     here(&["-a", "deaf"]);
     here(&["-a", "keen", "--obey"]);
     here(&["-a", "keen"]);
-    for (count, agent, said) in [(3, "deaf", unheard), (4, "keen", "keen is told to stop.")] {
-        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", &format!("cancel {agent}")).acked);
-        let told = world.ours.slack.wait_ephemerals(count)[count - 1].text.clone();
+    for (agent, said) in [("deaf", unheard), ("keen", "keen is told to stop.")] {
+        let told = world.typed(&format!("cancel {agent}"));
         assert!(told.ends_with(said), "{told}");
     }
 }

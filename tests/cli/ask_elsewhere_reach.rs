@@ -214,23 +214,12 @@ fn an_answer_from_another_machine_that_comes_too_late_is_written_down() {
     assert_eq!((text(details, "source"), text(details, "comment")), ("terminal", "Please"));
 }
 
-/// Types something after `/agent-task`, and says what comes back.
-#[cfg(feature = "serve")]
-fn typist(world: &World<'_>) -> impl FnMut(&str) -> String {
-    let mut count = 0;
-    move |words| {
-        assert!(world.ours.slack.command(CHANNEL, HUMAN, "/agent-task", words).acked);
-        count += 1;
-        world.ours.slack.wait_ephemerals(count)[count - 1].text.clone()
-    }
-}
-
 #[cfg(feature = "serve")]
 #[test]
 fn who_asks_in_slack_how_agents_stand_is_told_of_all_machines() {
     let world = World::new();
     let _server = world.serve_elsewhere();
-    let mut typed = typist(&world);
+    let typed = |words: &str| world.typed(words);
     assert_eq!(typed("list"), "No agent runs.");
     world.ours.emit(["-a", "build-bot", "-s", "starting", "Begin"]).run().success();
     world.other.cmd(["emit", "-a", "deploy-bot", "-s", "blocked", "Stuck"]).run().success();
@@ -293,7 +282,7 @@ fn while_the_database_is_away_slack_is_told_what_the_machine_knows_that_hears_it
 fn who_asks_in_slack_hears_of_what_the_database_has_not_been_told_yet() {
     let world = World::new();
     let _server = world.serve_elsewhere();
-    let mut typed = typist(&world);
+    let typed = |words: &str| world.typed(words);
     let emit = |words: &[&str]| world.other.cmd([&["emit", "-a"], words].concat()).run().success();
     // As if it had been away.
     let untold = |words: &[&str]| {

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::ask_elsewhere::{World, refused};
@@ -14,6 +15,7 @@ use crate::fake_slack::CHANNEL;
 use crate::fake_slack::clicks::SIGNING_SECRET;
 use crate::fake_slack::people::COLLEAGUE;
 use crate::fake_slack::{Fault, HUMAN};
+use crate::run_child::signal;
 #[cfg(feature = "serve")]
 use crate::scene::text;
 #[cfg(feature = "serve")]
@@ -224,8 +226,11 @@ fn a_run_ends_by_a_cancel_that_another_machine_takes_meanwhile() {
     });
     // The same agent reports here as well.
     world.ours.emit(["-s", "blocked", "Here"]).run().success();
+    // It does not look before ours has taken it.
+    signal(&process, Signal::SIGSTOP);
     world.cancel("bot", &[HUMAN]);
     world.take_here(&[HUMAN]);
+    signal(&process, Signal::SIGCONT);
     assert_eq!(process.wait().expect("an end").code(), Some(143));
     world.is_said_once(1);
 }

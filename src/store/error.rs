@@ -9,6 +9,8 @@ use rustix::process::{Resource, getrlimit};
 use super::schema;
 use crate::exit::cause;
 
+/// What is said where nothing more can be written.
+pub(super) const FULL: &str = "the disk is full";
 /// What is said of a directory, a pipe or a device in the cache's place.
 pub(super) const NOT_A_FILE: &str = "it is not a file";
 
@@ -32,6 +34,10 @@ pub(crate) enum OpenError {
 }
 
 impl StoreError {
+    pub(super) fn full() -> Self {
+        Self { corrupt: false, busy: false, message: FULL.to_owned() }
+    }
+
     pub(super) fn not_a_file() -> Self {
         Self { corrupt: false, busy: false, message: NOT_A_FILE.to_owned() }
     }
@@ -85,7 +91,7 @@ impl From<rusqlite::Error> for StoreError {
         let message = match &error {
             busy if is_busy(busy) => "it is kept busy by other processes".to_owned(),
             rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::DiskFull => {
-                "the disk is full".to_owned()
+                FULL.to_owned()
             }
             rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::ReadOnly => {
                 "it is read-only".to_owned()

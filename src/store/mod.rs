@@ -28,6 +28,7 @@ mod report;
 mod requests;
 #[cfg(feature = "serve")]
 mod roll;
+mod room;
 mod rows;
 mod schema;
 #[cfg(feature = "postgres")]
@@ -58,7 +59,7 @@ use crate::exit::cause;
 #[cfg(feature = "postgres")]
 pub(crate) use audit::{Batch, Trail, Unsent};
 pub(crate) use claim::{Claim, ClaimFor, Scope, Why};
-use error::{Failure, NOT_A_FILE, is_busy, unusable};
+use error::{FULL, Failure, NOT_A_FILE, is_busy, unusable};
 pub(crate) use error::{OpenError, StoreError};
 pub(crate) use interventions::Intervention;
 #[cfg(feature = "serve")]
@@ -166,6 +167,9 @@ impl Store {
     fn connect(path: &Path, busy_timeout: Duration) -> Result<Self, Failure> {
         let log_is_new = !repair::with_suffix(path, "-wal").exists();
         let (mut connection, inode) = open_file(path, busy_timeout)?;
+        if room::is_lacking(path) {
+            return Err(Failure::Other(FULL.to_owned()));
+        }
         connection.busy_timeout(busy_timeout)?;
         // The last process to close would otherwise move the log and sync twice, on every single call.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -173,6 +177,7 @@ impl Store {
         // Where a plain sync leaves the drive's own cache unwritten, as on macOS, SQLite must ask for more.
         connection.execute_batch("PRAGMA fullfsync = ON")?;
         let found = schema::version_of(&connection)?;
+        room::fill(path);
         if found > schema::version() {
             return Err(Failure::Newer(found));
         }
@@ -283,6 +288,9 @@ impl Store {
         if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) {
             // To open a pipe is to wait for somebody who writes to it.
             return Err(StoreError::not_a_file());
+        }
+        if room::is_lacking(path) {
+            return Err(StoreError::full());
         }
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         look(&Tx { connection: Statements::of(&connection) })

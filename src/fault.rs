@@ -51,10 +51,12 @@ fn failure(info: &PanicHookInfo<'_>) -> Failure {
 mod tests {
     use super::*;
     use std::env;
+    use std::io::{self, Write};
     use std::process::{self, Command, Output};
 
     const PROVOKED: &str = "AGENT_CHECKPOINT_TEST_FAULT";
     const WRAPPING: &str = "AGENT_CHECKPOINT_TEST_FAULT_WRAPPING";
+    const TRACED: &str = "AGENT_CHECKPOINT_TEST_TRACE";
 
     /// Runs the test below in a process of its own, which panics in a thread of this name.
     fn provoked(thread: &str, is_wrapping: bool) -> Output {
@@ -120,5 +122,23 @@ mod tests {
         }
         // A question is answered by all other ways too.
         assert_eq!(provoked("elsewhere", false).status.code(), Some(42));
+    }
+
+    #[test]
+    fn an_error_where_backtraces_are_asked_for() {
+        if env::var(TRACED).is_ok() {
+            let error = anyhow::anyhow!("it failed");
+            writeln!(io::stdout(), "{error:?}").expect("told");
+        }
+    }
+
+    #[test]
+    fn an_error_takes_no_backtrace_for_which_a_release_has_no_index() {
+        let test = "fault::tests::an_error_where_backtraces_are_asked_for";
+        let mut this = Command::new(env::current_exe().expect("this program"));
+        this.env(TRACED, "1").env("RUST_BACKTRACE", "1");
+        let ended = this.args(["--exact", test, "--nocapture"]).output().expect("runs");
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+        assert!(said.contains("it failed") && !said.contains("Stack backtrace"), "{said}");
     }
 }

@@ -52,6 +52,10 @@ fn url(rest: &str) -> Result<Parameters, Invalid> {
     store(&mut found, "host", &hosts);
     store(&mut found, "port", &ports);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // A password with a raw slash: its pieces would be taken for host and database, and be named in errors.
+    if path.contains('@') {
+        return Err(Invalid::new("has an @ behind the / that ends its host", ENCODE));
+    }
     store(&mut found, "dbname", &decode(path.strip_prefix('/').unwrap_or(path))?);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) =
@@ -203,6 +207,8 @@ mod tests {
             ("postgres://ana:s3%00cret@db", "has a % that is no percent-encoding"),
             ("postgres://ana:s3%ffcret@db", "is not valid UTF-8 once it is decoded"),
             ("postgres://ana:s3@cret@db", "has more than one @ before its host"),
+            ("postgres://ana:12/s3cret@db/x", "has an @ behind the / that ends its host"),
+            ("postgres://ana:s3@cret/s3@db/x", "has an @ behind the / that ends its host"),
             ("postgres://[::1/x", "has an IPv6 address without its end"),
             ("postgres://[::1]s3cret/x", "has an IPv6 address without its end"),
             ("postgres://db/x?s3cret", "has a parameter without a value"),

@@ -97,7 +97,7 @@ Register-ArgumentCompleter -Native -CommandName 'agent-checkpoint' -ScriptBlock 
         }
         'agent-checkpoint;run' {
             [CompletionResult]::new('--heartbeat', '--heartbeat', [CompletionResultType]::ParameterName, 'Refresh the live card this often, 0 for never [default: 30s]')
-            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop the command after this long and exit 124')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Stop the command after this long and exit 124, 0 for no limit')
             [CompletionResult]::new('--kill-after', '--kill-after', [CompletionResultType]::ParameterName, 'Kill it this long after it was told to stop [default: 10s]')
             [CompletionResult]::new('--tail', '--tail', [CompletionResultType]::ParameterName, 'How many of its last lines a failure shows, 0 for none [default: 20]')
             [CompletionResult]::new('--progress-regex', '--progress-regex', [CompletionResultType]::ParameterName, 'Find progress in lines: groups percent, or done and total, and action')

@@ -92,7 +92,7 @@ set edit:completion:arg-completer[agent-checkpoint] = {|@words|
         }
         &'agent-checkpoint;run'= {
             cand --heartbeat 'Refresh the live card this often, 0 for never [default: 30s]'
-            cand --timeout 'Stop the command after this long and exit 124'
+            cand --timeout 'Stop the command after this long and exit 124, 0 for no limit'
             cand --kill-after 'Kill it this long after it was told to stop [default: 10s]'
             cand --tail 'How many of its last lines a failure shows, 0 for none [default: 20]'
             cand --progress-regex 'Find progress in lines: groups percent, or done and total, and action'

@@ -95,7 +95,7 @@ complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" 
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s v -l verbose -d 'Say more on standard error: -v of each message, -vv of each request too'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand emit" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l heartbeat -d 'Refresh the live card this often, 0 for never [default: 30s]' -r -f
-complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l timeout -d 'Stop the command after this long and exit 124' -r -f
+complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l timeout -d 'Stop the command after this long and exit 124, 0 for no limit' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l kill-after -d 'Kill it this long after it was told to stop [default: 10s]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l tail -d 'How many of its last lines a failure shows, 0 for none [default: 20]' -r -f
 complete -c agent-checkpoint -n "__fish_agent_checkpoint_using_subcommand run" -l progress-regex -d 'Find progress in lines: groups percent, or done and total, and action' -r -f

@@ -75,7 +75,7 @@ pub(crate) struct RunArgs {
     /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]
     pub(crate) heartbeat: Option<Duration>,
-    /// Stop the command after this long and exit 124
+    /// Stop the command after this long and exit 124, 0 for no limit
     ///
     /// A length of time such as 30s, 5m or 1h30m.
     #[arg(long, value_name = "DUR", value_parser = text(parse::duration), allow_hyphen_values = true)]

@@ -54,7 +54,7 @@ keys! {
     CONTEXT_ALERT = "AGENT_CHECKPOINT_CONTEXT_ALERT", "context_alert":
         "Alert at this percentage of the context limit";
     HEARTBEAT = "AGENT_CHECKPOINT_HEARTBEAT", "heartbeat": "How often run refreshes the live card, 0 for never";
-    TIMEOUT = "AGENT_CHECKPOINT_TIMEOUT", "timeout": "How long run lets its command go on";
+    TIMEOUT = "AGENT_CHECKPOINT_TIMEOUT", "timeout": "How long run lets its command go on, 0 for no limit";
     KILL_AFTER = "AGENT_CHECKPOINT_KILL_AFTER", "kill_after":
         "How long a command of run that is told to end has before it is killed";
     TAIL = "AGENT_CHECKPOINT_TAIL", "tail": "How many of its command's last lines run shows, 0 for none";

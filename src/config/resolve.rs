@@ -143,7 +143,10 @@ pub(crate) fn resolve(global: &GlobalArgs, flags: Flags, env: Environment<'_>) -
                     .unwrap_or(DEFAULT_HEARTBEAT),
             )
             .filter(|every| !every.is_zero()),
-            timeout: flags.timeout.or_else(|| sources.tuning(TIMEOUT, parse::duration)),
+            timeout: flags
+                .timeout
+                .or_else(|| sources.tuning(TIMEOUT, parse::duration))
+                .filter(|limit| !limit.is_zero()),
             kill_after: flags
                 .kill_after
                 .or_else(|| sources.tuning(KILL_AFTER, parse::duration))

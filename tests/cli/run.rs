@@ -114,6 +114,14 @@ fn a_command_that_takes_too_long_says_so() {
 }
 
 #[test]
+fn no_time_at_all_is_no_limit() {
+    let scene = Scene::bot();
+    scene.sandbox.env("AGENT_CHECKPOINT_TIMEOUT", "1ms");
+    run(&scene, &["--timeout", "0"], "sleep 0.2; exit 7").code(7);
+    run(&scene, &[], "exec sleep 60").code(124);
+}
+
+#[test]
 fn the_tail_is_the_end_of_standard_error_or_else_of_standard_output() {
     let rows: [(&[&str], &str, Option<&str>); 7] = [
         (&[], "echo out; echo err >&2", Some("err")),

@@ -165,6 +165,23 @@ fn what_cannot_be_stored_is_not_acknowledged() {
 }
 
 #[test]
+fn a_click_waits_for_a_busy_cache_nearly_as_long_as_slack_waits() {
+    let (scene, _server) = set_up();
+    let asker = Asker::start(&scene, &["Go on?"]);
+    let message = Asker::message(&scene);
+    let writer = rusqlite::Connection::open(scene.sandbox.cache_path()).expect("the cache");
+    writer.execute_batch("BEGIN IMMEDIATE").expect("a turn");
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(1400));
+        writer.execute_batch("ROLLBACK").expect("an end");
+    });
+    let heard = scene.slack.interact(&scene.slack.click_payload(&message, "question:approve", HUMAN));
+    assert_eq!((heard.acked, heard.status), (true, Some(200)), "{heard:?}");
+    ends.join().expect("no panic");
+    assert_eq!(asker.end().code, Some(0));
+}
+
+#[test]
 fn with_an_app_level_token_it_listens_by_a_socket_too() {
     let scene = Scene::people();
     scene.sandbox.env("SLACK_APP_TOKEN", scene.slack.app_token());

@@ -5,16 +5,20 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
+use std::time::Duration;
 
 use super::super::ask::listen;
 use super::super::interact::{self, Ears, Reply};
-use super::super::{BUSY_MIN, courier, now};
+use super::super::{courier, now};
 use crate::config::Config;
 use crate::delivery::http::Http;
 use crate::interaction::socket::Ack;
 use crate::interaction::wire::Interaction;
 use crate::serve::Slack;
 use crate::ui::Ui;
+
+/// How long a turn of the cache is waited for, of the three seconds that Slack waits.
+const TURN: Duration = Duration::from_secs(2);
 
 /// What is done once an interaction is stored, when nobody waits for it any more.
 struct Rest {
@@ -28,7 +32,7 @@ struct Rest {
 /// There is no room for a thread.
 pub(super) fn slack(config: &Arc<Config>, ui: &Ui) -> io::Result<Slack> {
     let rest = afterwards(config, ui)?;
-    let ears = Ears::new(config, BUSY_MIN);
+    let ears = Ears::new(config, TURN);
     let hear = move |interaction: Interaction| match ears.hear(&interaction) {
         Some(reply) => {
             // Only once this process ends there is nobody to take it.

@@ -461,7 +461,7 @@ fn the_url_may_come_from_a_file_and_neon_s_name_is_second() {
 fn a_wrong_url_breaks_no_caller_and_is_named_without_its_password() {
     let sandbox = Sandbox::new();
     let url = "postgres://ana:s3cret-pass/word@db/x";
-    let words = "DATABASE_URL: the value has a port that is no number from 1 to 65535; the database is not used until it is \
+    let words = "DATABASE_URL: the value has an @ behind the / that ends its host; the database is not used until it is \
                  mended";
     for (args, code) in [(vec!["emit", "one"], 0), (vec!["emit", "--strict", "one"], 78), (vec!["flush"], 78)]
     {

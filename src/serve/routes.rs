@@ -94,7 +94,7 @@ async fn unknown(request: Request) -> Refusal {
 /// The methods that are there stand in `Allow`.
 async fn wrong_method(request: Request) -> Refusal {
     let error = format!("{} is not answered here", request.method());
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, "Allow names what is")
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, error, "the header Allow names the methods that are")
 }
 
 fn question(request: &Parts) -> &str {
